@@ -1,0 +1,97 @@
+"""The terms of a step as two flat vectors, and the way back to one value per term."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import numpy as np
+import tensorflow as tf
+
+from losses.ratio import Ratio
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each term's sums stand in the vectors of numerators and denominators.
+
+    Attributes:
+      names: the terms, T of them, in the ledger's order.
+      shapes: the shape of each term's sums; K sums in all.
+      afters: what follows the division, or None.
+      undivided: whether the term is a sum, divided by nothing.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    afters: tuple = field(compare=False)
+    undivided: tuple[bool, ...] = ()
+
+    @classmethod
+    def of(cls, terms: dict[str, Ratio]) -> Layout:
+        for name, ratio in terms.items():
+            if not ratio.numerator.shape.is_fully_defined():
+                raise ValueError(
+                    f"Term {name!r} has sums of the unknown shape {ratio.numerator.shape}. "
+                    "Give its Ratio a static shape."
+                )
+        return cls(
+            tuple(terms),
+            tuple(tuple(ratio.numerator.shape) for ratio in terms.values()),
+            tuple(ratio.after for ratio in terms.values()),
+            tuple(ratio.denominator is None for ratio in terms.values()),
+        )
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many sums each term has."""
+        return [math.prod(shape) for shape in self.shapes]
+
+    @property
+    def of_sum(self) -> np.ndarray:
+        """int [K], the term of each sum."""
+        return np.repeat(np.arange(len(self.names)), self.sizes)
+
+    def pack(self, terms: dict[str, Ratio]) -> tuple[tf.Tensor, tf.Tensor]:
+        """float32 [K] numerators and [K] denominators (0 where a term has none)."""
+        numerators, denominators = [], []
+        for ratio, size in zip(terms.values(), self.sizes, strict=True):
+            numerator = tf.cast(ratio.numerator, tf.float32)
+            numerators.append(tf.reshape(numerator, [size]))
+            if ratio.denominator is None:
+                denominator = tf.zeros([], tf.float32)
+            else:
+                denominator = tf.cast(ratio.denominator, tf.float32)
+            denominators.append(tf.reshape(tf.broadcast_to(denominator, numerator.shape), [size]))
+        return tf.concat(numerators, 0), tf.stop_gradient(tf.concat(denominators, 0))
+
+    def raw(self, numerators, denominators) -> tf.Tensor:
+        """The terms' values, [T], of sums [K] over the global batch; 0 where nothing counts."""
+        if any(self.undivided):
+            whole = tf.constant(np.repeat(self.undivided, self.sizes))
+            denominators = tf.where(whole, tf.ones_like(denominators), denominators)
+        ratios = tf.math.divide_no_nan(numerators, denominators)
+        if all(after is None for after in self.afters):
+            return ratios
+        values = []
+        ends = list(accumulate(self.sizes))
+        for shape, size, end, after in zip(self.shapes, self.sizes, ends, self.afters, strict=True):
+            part = tf.reshape(ratios[end - size : end], shape)
+            values.append(part if after is None else tf.cast(after(part), tf.float32))
+        return tf.stack(values)
+
+    def raw_and_seeds(self, numerators, denominators, weights):
+        """The terms' values, and the total's derivative by each numerator.
+
+        Args:
+          numerators, denominators: float32 [K], sums over the global batch.
+          weights: float32 [T].
+        Returns:
+          float32 [T] raw values; float32 [K], d sum(weights * raw) / d numerators.
+        """
+        with tf.GradientTape() as tape:
+            tape.watch(numerators)
+            raw = self.raw(numerators, denominators)
+            total = tf.reduce_sum(tf.stop_gradient(weights) * raw)
+        return tf.stop_gradient(raw), tape.gradient(total, numerators)

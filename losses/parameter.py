@@ -1,0 +1,48 @@
+"""Trainable variables that belong to a term, not to the model."""
+
+from __future__ import annotations
+
+import keras
+
+
+class Parameter(keras.Variable):
+    """A loss parameter with a name, a constraint and a direction.
+
+    Any trainable variable that a term reads is trained; this class says more about one.
+
+    Args:
+      name: str, its name in `trainer.loss_parameters` and in the logs.
+      value: a number, an array, or with `shape` a Keras initializer; the initial value.
+      constraint: a `keras.constraints` name ("non_neg") or object, applied after each update.
+      maximize: bool; True ascends the objective instead of descending it (self-adaptive weights).
+      shape: tuple, needed with an initializer only.
+      dtype: str; floatx by default.
+      trainable: bool.
+    Raises:
+      ValueError: the constraint's name is unknown to Keras.
+
+    Example:
+      >>> a = Parameter("a", 1.0, constraint="non_neg")
+      >>> float(a + 2.0)
+      3.0
+    """
+
+    def __init__(
+        self,
+        name,
+        value=0.0,
+        *,
+        constraint=None,
+        maximize=False,
+        shape=None,
+        dtype=None,
+        trainable=True,
+    ):
+        dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
+        if not callable(value) and not isinstance(value, str):
+            value = keras.ops.convert_to_tensor(value, dtype=dtype)
+        elif isinstance(value, str):
+            value = keras.initializers.get(value)
+        super().__init__(value, shape=shape, dtype=dtype, trainable=trainable, name=name)
+        self.constraint = keras.constraints.get(constraint)
+        self.maximize = bool(maximize)

@@ -1,0 +1,73 @@
+"""Packaging of Termwise: what it needs to run, and why each bound is where it is.
+
+"Checked" below means the version on which the facts this code builds on were run (TensorFlow
+2.21.0 with Keras 3.15.1, Python 3.11). "Lowest set" means one environment on Python 3.10 that holds
+every lower bound below at once; what it shows is that the bound works, not that an older one fails.
+"""
+
+from setuptools import find_packages, setup
+
+TENSORFLOW = ">=2.21,<2.22"
+
+RUN_TIME = [
+    # >=2.21: the distribution and tape behaviour the step relies on was checked on 2.21.0 only.
+    # <2.22: a minor release may change that behaviour, and none later has been tried.
+    f"tensorflow{TENSORFLOW}",
+    # >=3.12: TensorFlow 2.21 asks for it, and it is the last that installs on Python 3.10.
+    # <3.16: equality with Model.fit is tested against 3.15.1, the newest there is.
+    "keras>=3.12,<3.16",
+    # >=2.0: its promotion rules (NEP 50) are assumed, and 2.0 was tried (lowest set).
+    # <2.5: checked on 2.4.6; NumPy removes deprecated names in minor releases.
+    "numpy>=2.0,<2.5",
+    # >=2.1: the oldest that was tried (lowest set); TensorFlow alone would take 1.0.
+    # <3: checked on 2.5.1; the next major release may change how flags are parsed.
+    "absl-py>=2.1,<3",
+    # >=2.21: the Custom Scalars layout and the event writer were checked on 2.21.0 only.
+    # <2.22: TensorBoard is released with TensorFlow; the pair is moved together.
+    "tensorboard>=2.21,<2.22",
+    # >=1.0: the oldest that was tried (lowest set); before it the versions are 0.x.
+    # <2: checked on 1.1.0; how overrides and unknown fields behave is not fixed across majors.
+    "ml-collections>=1.0,<2",
+]
+
+EXPERIMENTS = [
+    # Only for its bundled data (the digits).
+    # >=1.5: the oldest that was tried, with NumPy 2.0 (lowest set).
+    # <2: checked on 1.9.1; the next major release may drop or rename a bundled set.
+    "scikit-learn>=1.5,<2",
+]
+
+DEV = [
+    # >=9: the first that reads `[tool.pytest]` and `strict` of pyproject.toml.
+    # <10: checked on 9.2.0; a major release turns deprecations into errors.
+    "pytest>=9.0,<10",
+    # >=6.130: the oldest that was tried (lowest set).
+    # <7: checked on 6.170; a major release may drop settings.
+    "hypothesis>=6.130,<7",
+    # >=0.17.6: the version the tree was formatted with.
+    # <0.18: another minor release may format otherwise, and `make check` would fail on old code.
+    "ruff>=0.17.6,<0.18",
+    # >=2.4: `make check` was made to pass on 2.4.1.
+    # <2.5: a minor release may report more, and `make check` would fail on old code.
+    "mypy>=2.4,<2.5",
+]
+
+setup(
+    name="termwise",
+    version="0.1.0",
+    description="A TensorFlow training loop in which every term of the objective has a name.",
+    license="Apache-2.0",
+    packages=find_packages(
+        include=["trainer", "trainer.*", "losses", "losses.*", "experiments", "experiments.*"]
+    ),
+    # >=3.10: the oldest Python for which TensorFlow 2.21 has wheels.
+    # <3.14: 3.13 is the newest for which it has them.
+    python_requires=">=3.10,<3.14",
+    install_requires=RUN_TIME,
+    extras_require={
+        # The bounds are TensorFlow's own, above: this adds the CUDA libraries it was built for.
+        "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
+        "experiments": EXPERIMENTS,
+        "dev": DEV + EXPERIMENTS,
+    },
+)

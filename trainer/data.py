@@ -1,0 +1,255 @@
+"""Where batches come from: a tf.data pipeline, or arrays that stay on the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+ACCEPTED = (
+    "a tf.data.Dataset batched to the global batch, or arrays with batch_size=; "
+    "x, (x,), (x, y) or (x, y, sample_weight)"
+)
+
+
+def open_data(data, *, batch_size=None, shuffle=False, seed=0, static=False, what="data"):
+    """A `Stream` or `Resident` source of what the user gave.
+
+    Args:
+      data: a batched `tf.data.Dataset`, or arrays in the nesting x, (x,), (x, y) or
+        (x, y, sample_weight); x, y, sample_weight may be nests.
+      batch_size: int, the global batch; for arrays only.
+      shuffle: bool; arrays are drawn without replacement, anew in each epoch.
+      seed: int of the shuffling.
+      static: bool; arrays whose batches are all whole are traced with that size (for XLA),
+        else with an unknown one, so that another batch size costs no trace.
+      what: the argument's name, for errors.
+    Raises:
+      TypeError: data of another kind.
+      ValueError: an empty or unbatched dataset, arrays of different lengths, no batch_size.
+    """
+    if isinstance(data, tf.data.Dataset):
+        if batch_size is not None:
+            raise ValueError(
+                f"{what} is a tf.data.Dataset, which brings its own batches, but batch_size="
+                f"{batch_size} was given too. Drop batch_size=, or pass arrays."
+            )
+        return Stream(data, what)
+    if isinstance(data, tf.distribute.DistributedDataset):
+        raise TypeError(
+            f"{what} is a distributed dataset. Pass the plain tf.data.Dataset of global batches; "
+            "the Trainer gives each replica its share."
+        )
+    return Resident(data, batch_size, shuffle, seed, static, what)
+
+
+def default_batch(data, size: int | None = None) -> int | None:
+    """The batch of arrays that are only read, `size` or 64; None for a dataset: it has its own."""
+    return None if isinstance(data, tf.data.Dataset) else size or 64
+
+
+def unpack(batch):
+    """`(x, y, sample_weight)` of a batch; what is not there is None."""
+    if isinstance(batch, tuple):
+        if not 1 <= len(batch) <= 3:
+            raise ValueError(
+                f"The data yields a tuple of {len(batch)}. Accepted: x, (x,), (x, y) or "
+                "(x, y, sample_weight); an x that is itself a tuple comes as (x,)."
+            )
+        return (*batch, None, None)[:3]
+    return batch, None, None
+
+
+def examples_in(batch) -> tf.Tensor:
+    """int32 [], the number of examples of a batch."""
+    return tf.shape(tf.nest.flatten(batch)[0])[0]
+
+
+def share(batch, replica, replicas):
+    """One replica's part of a global batch, and 1.0, or 0.0 where that part is empty.
+
+    The parts are contiguous and differ by one example at most. A replica without examples is
+    given one of its neighbour's with a share of 0, so that no function of the user's ever sees
+    an empty batch.
+    """
+    if replicas == 1:
+        return batch, None
+    examples = examples_in(batch)
+    start = examples * replica // replicas
+    end = examples * (replica + 1) // replicas
+    alive = tf.cast(end > start, tf.float32)
+    start = tf.minimum(start, examples - 1)
+    end = tf.maximum(end, start + 1)
+    return tf.nest.map_structure(lambda t: t[start:end], batch), alive
+
+
+def class_weights(y, sample_weight, class_weight):
+    """`sample_weight` times each example's class weight, as `Model.fit(class_weight=)`.
+
+    Args:
+      y: [examples] or [examples, 1] class ids, or [examples, classes] one-hot or probabilities.
+      sample_weight: None or [examples].
+      class_weight: dict class id -> weight; a class that is not named weighs 1.
+    """
+    if y is None or isinstance(y, (dict, list, tuple)):
+        raise ValueError(
+            "class_weight= needs one label per example, received "
+            f"{'no labels' if y is None else type(y).__name__}. Give sample weights instead."
+        )
+    y = tf.convert_to_tensor(y)
+    if (y.shape.rank or 1) > 1:
+        y = tf.squeeze(y, -1) if y.shape[-1] == 1 else tf.argmax(y, axis=-1)
+    y = tf.cast(tf.round(tf.cast(y, tf.float32)), tf.int32)
+    weights = tf.ones_like(y, tf.float32)
+    for index, weight in class_weight.items():
+        weights = tf.where(y == int(index), float(weight), weights)
+    if sample_weight is None:
+        return weights
+    return weights * tf.reshape(tf.cast(sample_weight, tf.float32), tf.shape(weights))
+
+
+class Stream:
+    """A tf.data pipeline of global batches, repeated without end when training.
+
+    Attributes:
+      element_spec: of one batch.
+      steps_per_epoch: int; None when tf.data does not know, -1 when there is no end.
+      examples: None; a pipeline does not say.
+    """
+
+    examples = None
+
+    def __init__(self, dataset, what):
+        self.dataset = dataset
+        self.what = what
+        self.element_spec = dataset.element_spec
+        self.iterator: Any = None
+        unpack(self.element_spec)
+        for spec in tf.nest.flatten(self.element_spec):
+            if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0:
+                raise ValueError(
+                    f"{what} yields scalars, so it is not batched. Call .batch(global_batch) on it."
+                )
+        cardinality = int(dataset.cardinality())
+        if cardinality == 0:
+            raise ValueError(f"{what} is an empty dataset. Give at least one batch.")
+        self.steps_per_epoch = cardinality if cardinality > 0 else None
+        if cardinality == tf.data.INFINITE_CARDINALITY:
+            self.steps_per_epoch = -1
+
+    @property
+    def batch_size(self):
+        """The static global batch, or None."""
+        return tf.nest.flatten(self.element_spec)[0].shape[0]
+
+    def count_steps(self) -> int:
+        """Steps per epoch by going through the data once; for pipelines of unknown length."""
+        return int(self.dataset.reduce(np.int64(0), lambda count, *_: count + 1))
+
+    def start(self, position: int) -> None:
+        """Opens the repeated pipeline at a batch; `position` batches are skipped."""
+        dataset = self.dataset.repeat()
+        if position:
+            dataset = dataset.skip(position)
+        self.iterator = iter(dataset.prefetch(tf.data.AUTOTUNE))
+
+    def next(self, position):
+        """The next batch; the pipeline keeps its own place."""
+        return next(self.iterator)
+
+    def batches(self):
+        """The batches of one pass over the data, for evaluation."""
+        return iter(self.dataset.prefetch(tf.data.AUTOTUNE))
+
+
+class Resident:
+    """Arrays that stay on the device; a batch is a function of its position.
+
+    Position p is batch p % steps_per_epoch of epoch p // steps_per_epoch. The last batch of
+    an epoch is short when the batch does not divide the examples.
+    """
+
+    def __init__(self, arrays, batch_size, shuffle, seed, static, what):
+        self.what = what
+        self.arrays = tf.nest.map_structure(lambda a: _to_tensor(a, what), arrays)
+        unpack(self.arrays)
+        flat = tf.nest.flatten(self.arrays)
+        if not flat:
+            raise TypeError(f"{what} holds no array. Give {ACCEPTED}.")
+        lengths = [int(a.shape[0]) for a in flat]
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                f"{what} holds arrays of different lengths: {lengths}. "
+                "Each has one row per example."
+            )
+        self.examples = lengths[0]
+        if not self.examples:
+            raise ValueError(f"{what} holds no examples. Give at least one.")
+        if batch_size is None:
+            raise ValueError(f"{what} is arrays, so batch_size= is needed: the global batch.")
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r}: give a whole number of at least 1.")
+        self.batch_size = min(int(batch_size), self.examples)
+        self.shuffle = shuffle
+        self.seed = seed
+        self.steps_per_epoch = -(-self.examples // self.batch_size)
+        whole = static and self.examples % self.batch_size == 0
+        rows = self.batch_size if whole else None
+        self.element_spec = tf.nest.map_structure(
+            lambda a: tf.TensorSpec([rows, *a.shape[1:]], a.dtype), self.arrays
+        )
+
+    def start(self, position: int) -> None:
+        """Nothing to open: a batch is a function of its position."""
+
+    def next(self, position):
+        """The batch at `position`, int64 []."""
+        epoch, batch = position // self.steps_per_epoch, position % self.steps_per_epoch
+        start = batch * self.batch_size
+        end = tf.minimum(start + self.batch_size, self.examples)
+        if not self.shuffle:
+            return self._shaped(tf.nest.map_structure(lambda a: a[start:end], self.arrays))
+        seed = tf.cast(tf.stack([self.seed, epoch // 2**31, epoch % 2**31]), tf.uint32)
+        index = tf.raw_ops.RandomIndexShuffle(
+            index=tf.range(start, end),
+            seed=seed,
+            max_index=tf.constant(self.examples - 1, tf.int64),
+        )
+        return self._shaped(tf.nest.map_structure(lambda a: tf.gather(a, index), self.arrays))
+
+    def _shaped(self, batch):
+        return tf.nest.map_structure(
+            lambda t, spec: tf.ensure_shape(t, spec.shape), batch, self.element_spec
+        )
+
+    def batches(self):
+        """The batches of one pass over the data, for evaluation."""
+        dataset = tf.data.Dataset.from_tensor_slices(self.arrays).batch(self.batch_size)
+        options = tf.data.Options()
+        options.experimental_warm_start = True
+        return iter(dataset.with_options(options).prefetch(tf.data.AUTOTUNE))
+
+
+def _to_tensor(array, what):
+    if callable(getattr(array, "__next__", None)) or callable(array):
+        raise TypeError(
+            f"{what} is a {type(array).__name__}. Accepted: {ACCEPTED}. Wrap a generator with "
+            "tf.data.Dataset.from_generator."
+        )
+    try:
+        array = array if tf.is_tensor(array) else np.asarray(array)
+        if isinstance(array, np.ndarray) and array.dtype == np.float64:
+            array = array.astype(keras.config.floatx())
+        tensor = tf.convert_to_tensor(array)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{what} holds a {type(array).__name__} that is no array. Accepted: {ACCEPTED}."
+        ) from error
+    if tensor.shape.rank == 0:
+        raise TypeError(
+            f"{what} holds a single {tensor.dtype.name}, not an array. Accepted: {ACCEPTED}; "
+            "make lists of numbers arrays with np.asarray."
+        )
+    return tensor

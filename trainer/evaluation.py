@@ -1,0 +1,48 @@
+"""Evaluation and prediction: one pass over the data, exact however it is batched."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.building import build_model
+from trainer.ledger import term_entries
+
+
+def evaluate(trainer, source, steps: int | None = None) -> dict[str, float]:
+    """Every term and metric over a source's examples.
+
+    Sums are carried over the batches and divided once, so that the result does not depend on
+    how the data is batched; a term that is a sum is the sum over all examples.
+
+    Returns:
+      dict: total, terms/*, raw/*, weight/*, metrics/*.
+    Raises:
+      ValueError: there is no batch.
+    """
+    replica = trainer.loops.replica
+    build_model(trainer.model, trainer.strategy, source.element_spec)
+    replica.eval_metrics.reset()
+    with replica.optimizers.averages(replica.variables):
+        top, bottom, weights, batches = trainer.loops.evaluate(source, steps)
+    if not int(batches):
+        raise ValueError(f"{source.what} is an empty dataset. Give at least one batch.")
+    layout = replica.eval_layout
+    raw = layout.raw(tf.cast(top, tf.float32), tf.cast(bottom, tf.float32))
+    # the shortest decimal of a float32: 0.1, not 0.10000000149
+    weights = [float(str(value)) for value in np.asarray(weights)]
+    values = term_entries(layout.names, np.asarray(raw), weights)
+    values.update({f"metrics/{k}": v for k, v in replica.eval_metrics.results().items()})
+    return values
+
+
+def predict(trainer, source):
+    """The model's outputs for every example, in order: numpy [examples, ...] each."""
+    replica = trainer.loops.replica
+    spec = source.element_spec
+    build_model(trainer.model, trainer.strategy, spec)
+    with replica.optimizers.averages(replica.variables):
+        parts = [trainer.loops.predict(batch, spec) for batch in source.batches()]
+    if not parts:
+        raise ValueError(f"{source.what} is an empty dataset. Give at least one batch.")
+    return tf.nest.map_structure(lambda *p: np.concatenate([np.asarray(v) for v in p]), *parts)

@@ -1,0 +1,178 @@
+"""One call of fit: which steps run in one call of the loop, and what happens between calls."""
+
+from __future__ import annotations
+
+import time
+
+import tensorflow as tf
+
+from trainer.callbacks import epoch_logs, open_callbacks
+from trainer.console import Console, duration
+from trainer.describe import describe_run
+from trainer.evaluation import evaluate
+from trainer.ledger import History, check_finite, ledger_table, stamped, window_row
+from trainer.loop import Window
+from trainer.plan import Plan
+from trainer.strategies import describe_devices
+from trainer.writers import Writers
+
+CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
+FIRST_CALL = 16  # steps of the first call, which measures
+
+
+def run_fit(trainer, source, validation, plan: Plan, *, callbacks, keep_last, verbose) -> History:
+    """Restores what there is, trains what is left, and leaves the run finished or resumable."""
+    began = time.time()
+    state, workdir = trainer.state, trainer.workdir
+    checkpoints = state.open_checkpoints(keep_last)
+    resumed = state.restore(checkpoints)
+    start = state.step_now
+    history = History(workdir.cut_metrics(start) if workdir and resumed else ())
+    console = Console(quiet=not verbose)
+    standing = "new" if not start else f"resumed from {start}" if resumed else f"from {start}"
+    console.line(
+        f"run {trainer.name} | {describe_devices(trainer.strategy)} | {plan.steps} steps | "
+        f"global batch {source.batch_size or 'varies'} | {standing}"
+    )
+    console.line(trainer.describe())
+    if start >= plan.steps:
+        console.line(f"step {start} is already reached: nothing to do")
+    else:
+        config = trainer.config or describe_run(trainer)
+        if workdir is not None:
+            workdir.start(config, start if resumed else None)
+        writers = Writers(history, console, workdir, config, start if resumed else None)
+        fit = Fit(trainer, source, validation, plan, writers, checkpoints)
+        finished = False
+        try:
+            fit.run(start, state.open_data(source, resumed), callbacks)
+            finished = True
+        finally:
+            writers.close(finished)
+        if workdir is not None:
+            values = {**(history.last() or {}), "eval": history.last("eval")}
+            workdir.done({**values, "seconds": time.time() - began})
+    _summarize(console, history, checkpoints, workdir, time.time() - began)
+    return history
+
+
+def _summarize(console, history, checkpoints, workdir, seconds) -> None:
+    first, last = history.first(), history.last()
+    if not last:
+        return
+    console.line(ledger_table(history))
+    saved = f" | {checkpoints.latest}" if checkpoints is not None else ""
+    console.line(
+        f"done {last['step']} steps in {duration(seconds)} | total {last['total']:.4g} "
+        f"(first {first['total']:.4g}){saved}"
+    )
+    if workdir is not None:
+        console.line(f"see it: tensorboard --logdir {workdir.events}")
+
+
+class Fit:
+    """The host's side of training: it sees numbers only where something is due."""
+
+    def __init__(self, trainer, source, validation, plan, writers, checkpoints):
+        self.trainer = trainer
+        self.source = source
+        self.validation = validation
+        self.plan = plan
+        self.history = writers.history
+        self.writers = writers
+        self.checkpoints = checkpoints
+        self.replica = trainer.loops.replica
+        self.names = self.replica.layout.names
+        self.window = trainer.state.window()
+        self.seconds = 0.0
+        self.saved_at: int | None = None
+        self.limit = plan.steps_per_loop or FIRST_CALL
+
+    def run(self, step: int, data_start: int, callbacks) -> None:
+        """Trains from `step` to the plan's last step, or until a callback stops it."""
+        plan = self.plan
+        epochs = -(-plan.steps // plan.interval)
+        params = {"epochs": epochs, "steps": plan.interval, "verbose": 0}
+        events, seen = open_callbacks(callbacks, self.trainer, params)
+        self.saved_at = step
+        events.on_train_begin()
+        logs: dict = {}
+        while step < plan.steps and not seen.stop_training:
+            epoch = step // plan.interval
+            end = min((epoch + 1) * plan.interval, plan.steps)
+            events.on_epoch_begin(epoch)
+            while step < end and not seen.stop_training:
+                count = min(plan.next_stop(step) - step, self.limit)
+                events.on_train_batch_begin(step)
+                self._advance(step - data_start, count)
+                step += count
+                if step % plan.log_every == 0 or step == plan.steps:
+                    self._log(step)
+                if plan.checkpoint_every and step % plan.checkpoint_every == 0 and step < end:
+                    self._save(step)
+                events.on_train_batch_end(step - 1)
+            evaluation = self._validate(step, events)
+            logs = epoch_logs(self.history.last(), evaluation)
+            events.on_epoch_end(epoch, logs)
+            if plan.checkpoint_every and step % plan.checkpoint_every == 0:
+                self._save(step)
+        if int(self.window.steps):  # a callback stopped inside a window
+            self._log(step)
+        events.on_train_end(logs)
+        self._save(step)
+
+    def _advance(self, position: int, count: int) -> None:
+        began = time.perf_counter()
+        try:
+            self.window = self.trainer.loops.train(self.source, self.window, position, count)
+            tf.identity(self.window.steps).numpy()  # the call has ended, on any device
+        except tf.errors.OutOfRangeError as error:
+            raise ValueError(
+                f"{self.source.what} ended before its first batch: the dataset is empty. "
+                "Give at least one batch."
+            ) from error
+        seconds = time.perf_counter() - began
+        self.seconds += seconds
+        if self.plan.steps_per_loop is None:
+            self.limit = max(1, min(int(count / seconds * CALL_SECONDS), 16 * self.limit))
+
+    def _log(self, step: int) -> None:
+        window, steps = self.window, int(self.window.steps) + int(self.window.skipped)
+        row = window_row(self.names, window)
+        last = self.history.last()
+        kept = self.checkpoints.latest if self.checkpoints else None
+        if not self.trainer.loops.skipping:
+            total = last["total"] if last else None
+            check_finite(row, self.names, step - steps + 1, step, total, kept)
+        row.update(self.replica.values())
+        row["steps_per_second"] = steps / self.seconds
+        row["examples_per_second"] = float(window.examples) / self.seconds
+        self.writers.write(stamped(row, step=step, split="train"), self.plan.steps)
+        self.replica.train_metrics.reset()
+        self.window = Window.empty(len(self.names))
+        self.seconds = 0.0
+
+    def _validate(self, step: int, events) -> dict | None:
+        if self.validation is None:
+            return None
+        events.on_test_begin()
+        values = evaluate(self.trainer, self.validation)
+        row = stamped(values, step=step, split="eval")
+        self.writers.write(row, self.plan.steps)
+        events.on_test_end(values)
+        return row
+
+    def _save(self, step: int) -> None:
+        if self.checkpoints is None or self.saved_at == step:
+            return
+        if int(self.window.steps) and not self.trainer.loops.skipping:
+            row = window_row(self.names, self.window)
+            first = step - int(self.window.steps) + 1
+            check_finite(row, self.names, first, step, None, self.checkpoints.latest)
+        self.trainer.state.keep_window(self.window)
+        self.writers.flush()
+        self.checkpoints.save(step)
+        self.saved_at = step
+
+    def summary(self) -> str:
+        return ledger_table(self.history)

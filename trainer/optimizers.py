@@ -1,0 +1,219 @@
+"""The update: one Keras optimizer per group, applied once to gradients summed over replicas."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from trainer.groups import WHOLE, check_names
+from trainer.parameters import read, tensor_variable
+
+PARAMETERS = "loss_parameters"  # the group of loss parameters that have their own optimizer
+
+
+@dataclass
+class Updated:
+    """The variables one optimizer updates, and every how many steps."""
+
+    group: str
+    optimizer: keras.optimizers.Optimizer
+    paths: list[str]
+    every: int
+
+
+class Optimizers:
+    """The optimizers of a run.
+
+    Args:
+      strategy: the run's strategy; optimizers are built inside its scope.
+      optimizer: as `Model.compile` takes it, or a dict of these by group.
+      groups: as `Trainer` takes them, or None.
+      update_every: dict group -> steps between its updates; 1 by default.
+      loss_parameter_optimizer: for the loss parameters; the model's own by default.
+    Raises:
+      ValueError: an unknown optimizer or group name.
+    """
+
+    def __init__(
+        self,
+        strategy,
+        optimizer,
+        *,
+        groups=None,
+        update_every=None,
+        loss_parameter_optimizer=None,
+    ):
+        self.strategy = strategy
+        self.updated: list[Updated] = []
+        given: Mapping
+        if isinstance(optimizer, Mapping) and "class_name" not in optimizer:
+            if groups is None:
+                raise ValueError(
+                    "optimizer= is a dict by group, but there are no groups=. Pass groups="
+                    f"{{{next(iter(optimizer), 'name')!r}: 'pattern of variable paths', ...}}."
+                )
+            check_names(optimizer, groups, "optimizer=")
+            given = optimizer
+        else:
+            given = {name: optimizer for name in groups or {WHOLE: None}}
+        self.every = dict(update_every or {})
+        check_names(self.every, groups or {}, "update_every=")
+        for group, every in self.every.items():
+            if not isinstance(every, int) or every < 1:
+                raise ValueError(
+                    f"update_every={{{group!r}: {every!r}}}: give a whole number of at least 1."
+                )
+        with strategy.scope():
+            self.of_group = {
+                name: self._make(one, alone=len(given) == 1)
+                for name, one in given.items()
+                if one is not None
+            }
+            if loss_parameter_optimizer is not None:
+                self.of_group[PARAMETERS] = self._make(loss_parameter_optimizer, alone=True)
+
+    def _make(self, given, alone):
+        """A Keras optimizer that belongs to this run's strategy and to nobody else."""
+        try:
+            optimizer = keras.optimizers.get(given)
+        except ValueError as error:
+            raise ValueError(
+                f"optimizer={given!r}: Keras knows no such optimizer. Give a name such as 'adam', "
+                "or a keras.optimizers object."
+            ) from error
+        if optimizer is given:
+            if alone and self.strategy.num_replicas_in_sync == 1 and not optimizer.built:
+                return optimizer
+            optimizer = type(given).from_config(given.get_config())
+        return optimizer
+
+    @property
+    def optimizer(self):
+        """The model's optimizer; with groups, a dict by group."""
+        if set(self.of_group) <= {WHOLE, PARAMETERS}:
+            return self.of_group.get(WHOLE) or self.of_group.get(PARAMETERS)
+        return dict(self.of_group)
+
+    def owner(self, group: str | None, parameter: str | None) -> str | None:
+        """The optimizer of a variable: the group's, or the one for loss parameters."""
+        if parameter is None:
+            return group if group in self.of_group else None
+        if group not in (None, WHOLE):
+            return group if group in self.of_group else None
+        if PARAMETERS in self.of_group:
+            return PARAMETERS
+        if len(self.of_group) == 1:
+            return next(iter(self.of_group))
+        raise ValueError(
+            f"Loss parameter {parameter!r} is in no group, and there are several optimizers: "
+            f"{', '.join(map(repr, self.of_group))}. Pass loss_parameter_optimizer=, or name it "
+            "in groups=."
+        )
+
+    def build(self, owners: dict[str, str], variables: dict, parameters) -> None:
+        """Makes the slots; called once, after the first trace has found every variable.
+
+        Args:
+          owners: path -> the optimizer's group.
+          variables: path -> variable.
+          parameters: the paths that are loss parameters; weight decay leaves them alone.
+        """
+        for group, optimizer in self.of_group.items():
+            paths = [path for path, owner in owners.items() if owner == group]
+            outside = []
+            if self.strategy.num_replicas_in_sync > 1:
+                inside = self.strategy.extended.variable_created_in_scope
+                outside = [p for p in paths if not inside(tensor_variable(variables[p]))]
+            every = self.every.get(group, 1)
+            mirrored = [path for path in paths if path not in outside]
+            with self.strategy.scope():
+                self._build(group, optimizer, mirrored, every, variables, parameters)
+            if outside:
+                # a variable made outside the scope cannot join an optimizer made inside it
+                other = type(optimizer).from_config(optimizer.get_config())
+                self._build(group, other, outside, every, variables, parameters)
+
+    def _build(self, group, optimizer, paths, every, variables, parameters):
+        if not paths:
+            return
+        decayed = getattr(optimizer, "inner_optimizer", optimizer)
+        excluded = [variables[path] for path in paths if path in parameters]
+        if excluded:
+            decayed.exclude_from_weight_decay(var_list=excluded)
+        optimizer.build([variables[path] for path in paths])
+        self.updated.append(Updated(group, optimizer, paths, every))
+
+    @property
+    def scaled(self) -> bool:
+        """Whether some optimizer scales the loss (mixed precision)."""
+        return any(_scales(one) for one in self.of_group.values())
+
+    def scales(self):
+        """float32 [optimizers], what each multiplies the total by; None where none does."""
+        if not self.scaled:
+            return None
+        # one that scales is asked once it is built: before, it answers with a constant
+        return tf.stack(
+            [
+                tf.convert_to_tensor(one.scale_loss(tf.ones([]))) if one.built else tf.ones([])
+                for one in self.of_group.values()
+            ]
+        )
+
+    def apply(self, gradients: dict, variables: dict, step, finite=None) -> None:
+        """One update of every group that is due, in cross-replica context.
+
+        Args:
+          gradients: path -> gradient summed over the replicas, times its optimizer's scale.
+          variables: path -> variable.
+          step: int64 [], the global step, counted from 0.
+          finite: bool [], whether every gradient is; None applies them whatever they are.
+        """
+        for updated in self.updated:
+            pairs = [(gradients[p], variables[p]) for p in updated.paths if p in gradients]
+            if not pairs:
+                continue
+            due = None
+            if updated.every > 1:
+                due = tf.equal((step + 1) % updated.every, 0)
+            # one that scales its loss sees every gradient: it lowers its scale and skips
+            if finite is not None and not _scales(updated.optimizer):
+                due = finite if due is None else due & finite
+            if due is None:
+                updated.optimizer.apply_gradients(pairs)
+            else:
+                tf.cond(due, _applied(updated.optimizer, pairs), lambda: tf.constant(False))
+
+    @contextlib.contextmanager
+    def averages(self, variables: dict):
+        """Within it the weights are their moving averages, where an optimizer keeps them."""
+        swapped = []
+        for updated in self.updated:
+            keeper = getattr(updated.optimizer, "inner_optimizer", updated.optimizer)
+            # before the first update the averages are zeros
+            if keeper.use_ema and int(read(keeper.iterations)):
+                held = [variables[path] for path in updated.paths]
+                swapped += [(v, tf.identity(tf.convert_to_tensor(v))) for v in held]
+                keeper.finalize_variable_values(held)
+        try:
+            yield
+        finally:
+            for variable, value in swapped:
+                variable.assign(value)
+
+
+def _scales(optimizer) -> bool:
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return scaled or bool(optimizer.loss_scale_factor)
+
+
+def _applied(optimizer, pairs):
+    def apply():
+        optimizer.apply_gradients(pairs)
+        return tf.constant(True)
+
+    return apply

@@ -1,0 +1,62 @@
+"""The cadences of a fit: how far it goes, and when something is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cadences of a fit, in steps; None where nothing is due."""
+
+    steps: int
+    log_every: int
+    interval: int  # of validation; one is an epoch of the callbacks
+    checkpoint_every: int | None
+    steps_per_loop: int | None
+
+    def next_stop(self, step: int) -> int:
+        """The next step at which something is due."""
+        every = [self.log_every, self.interval, self.checkpoint_every]
+        return min([self.steps, *(step - step % n + n for n in every if n)])
+
+
+def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_every, steps_per_loop):
+    """The `Plan` of a fit's arguments.
+
+    Raises:
+      ValueError: neither or both of steps and epochs, or a cadence that is not at least 1.
+    """
+    numbers = {
+        "steps": steps,
+        "epochs": epochs,
+        "log_every": log_every,
+        "validate_every": validate_every,
+        "checkpoint_every": checkpoint_every,
+        "steps_per_loop": steps_per_loop,
+    }
+    for name, value in numbers.items():
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name}={value!r}: give a whole number of at least 1.")
+    if (steps is None) == (epochs is None):
+        raise ValueError(
+            f"fit() needs steps= or epochs=, one of them; received steps={steps}, "
+            f"epochs={epochs}. steps is the global step to train to."
+        )
+    epoch = None
+    if epochs is not None:
+        epoch = source.steps_per_epoch
+        if epoch is None:
+            epoch = source.count_steps()
+        if epoch < 0:
+            raise ValueError("epochs= needs data that ends; this dataset is infinite. Pass steps=.")
+        if not epoch:
+            raise ValueError(f"{source.what} is an empty dataset. Give at least one batch.")
+        steps = epochs * epoch
+    return Plan(
+        steps=steps,
+        log_every=log_every or epoch or 100,
+        interval=validate_every or epoch or steps,
+        checkpoint_every=checkpoint_every,
+        steps_per_loop=steps_per_loop,
+    )

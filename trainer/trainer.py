@@ -1,0 +1,347 @@
+"""The Trainer: what its users construct, call and override; the walk of a batch starts here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from losses import Objective, Step
+from losses.inputs import model_inputs
+from losses.objective import NOTHING
+from trainer.building import (
+    build_model,
+    compiled_arguments,
+    make_model,
+    may_add_losses,
+    output_names,
+)
+from trainer.data import default_batch, open_data
+from trainer.describe import describe_terms
+from trainer.evaluation import evaluate, predict
+from trainer.export import export_model
+from trainer.fitting import run_fit
+from trainer.ledger import History
+from trainer.loop import Loops
+from trainer.metrics import Metrics
+from trainer.optimizers import Optimizers
+from trainer.plan import plan_fit
+from trainer.replica import Replica
+from trainer.state import State
+from trainer.strategies import resolve_strategy
+from trainer.workdir import Workdir
+
+
+class Trainer(keras.callbacks.Callback):
+    """Trains a Keras model on an objective in which every term is explicit.
+
+        total = sum over terms of weight * raw
+
+    A subclass overrides `build_model`, `build_terms`, `forward`, `compute_terms`, `train_step`
+    or any event of `keras.callbacks.Callback` (`on_epoch_end`, ...).
+
+    Args:
+      model: a Keras model, or a function that builds one, called inside the strategy's scope.
+        None where a subclass has `build_model`.
+      optimizer: as in `Model.compile`; with `groups`, a dict by group.
+      loss: as in `Model.compile`.
+      loss_weights: as in `Model.compile`; may name any term, and hold functions of the step,
+        variables and trainable weights.
+      terms: `losses.Term` objects.
+      metrics: as in `Model.compile`.
+      strategy: "auto", "one_device", "mirrored", or a `tf.distribute.Strategy`.
+      workdir: the folder of the run; None keeps nothing on disk.
+      jit_compile: compile the step with XLA.
+      groups: group name -> pattern of variable paths (or a list, a layer, variables).
+      update_every: group name -> steps between its updates.
+      loss_parameter_optimizer: for the loss parameters; the model's own by default.
+      add_loss_sums: patterns of layer paths whose `add_loss` is a sum over examples.
+      on_nonfinite: "raise" stops with the term's name; "skip" leaves the step out.
+      config: a mapping of plain values, kept as config.json and shown in TensorBoard.
+      seed: int of the shuffling of arrays; `keras.utils.set_random_seed` seeds the weights.
+      name: the run's name; the workdir's by default.
+    Raises:
+      ValueError, TypeError: an argument that cannot work, before anything is built.
+      RuntimeError: made inside a strategy's scope.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model | Callable[[], keras.Model] | None = None,
+        *,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        terms: Iterable = (),
+        metrics: Any = None,
+        strategy: str | tf.distribute.Strategy = "auto",
+        workdir: str | Path | None = None,
+        jit_compile: bool = False,
+        groups: Mapping | None = None,
+        update_every: Mapping[str, int] | None = None,
+        loss_parameter_optimizer: Any = None,
+        add_loss_sums: Iterable[str] = (),
+        on_nonfinite: str = "raise",
+        config: Mapping | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ):
+        super().__init__()
+        if on_nonfinite not in ("raise", "skip"):
+            raise ValueError(f"on_nonfinite={on_nonfinite!r}: accepted are 'raise' and 'skip'.")
+        self.strategy = resolve_strategy(strategy)
+        if jit_compile and self.strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "jit_compile=True works on one device so far. Drop it, or use one device."
+            )
+        self.workdir = None if workdir is None else Workdir(workdir)
+        self.name = name or (self.workdir.path.name if self.workdir else "model")
+        self.config = None if config is None else dict(config)
+        self.seed = seed
+        with self.strategy.scope():
+            self._model = make_model(model, self.build_model, self.strategy)
+            self.terms = [*self.build_terms(), *terms]
+        names = output_names(self._model)
+        self.objective = Objective(
+            loss=loss,
+            loss_weights=loss_weights,
+            terms=self.terms,
+            add_loss_sums=add_loss_sums,
+            output_names=names,
+        )
+        computes = type(self).compute_terms is not Trainer.compute_terms
+        if self.objective.empty and not computes and not may_add_losses(self._model):
+            raise ValueError(NOTHING)
+        optimizers = Optimizers(
+            self.strategy,
+            optimizer,
+            groups=groups,
+            update_every=update_every,
+            loss_parameter_optimizer=loss_parameter_optimizer,
+        )
+        with self.strategy.scope():
+            both = Metrics(metrics, names), Metrics(metrics, names)
+        replica = Replica(self, self.objective, optimizers, both, groups)
+        skipping = on_nonfinite == "skip" or optimizers.scaled
+        self.loops = Loops(self, replica, jit_compile=jit_compile, skipping=skipping)
+        self.state = State(self)
+
+    @classmethod
+    def from_compiled(cls, model: keras.Model, **arguments) -> Trainer:
+        """A Trainer with the optimizer, losses, loss weights and metrics of a compiled model.
+
+        Further arguments of the constructor win over the model's. ValueError: not compiled.
+        """
+        return cls(model, **{**compiled_arguments(model), **arguments})
+
+    # What a subclass overrides.
+
+    def build_model(self) -> keras.Model:
+        """The model, when the constructor is given none; called inside the strategy's scope."""
+        raise ValueError(
+            f"{type(self).__name__} was given no model. Pass model=, or override build_model()."
+        )
+
+    def build_terms(self) -> Iterable:
+        """`losses.Term` objects beside those of `terms=`; called inside the strategy's scope."""
+        return ()
+
+    def forward(self, step: Step):
+        """The model's outputs of a step's inputs, in replica context."""
+        return self._model(model_inputs(self._model, step.x), training=step.training)
+
+    def compute_terms(self, step: Step) -> dict[str, Any]:
+        """The terms of a step by name, in replica context.
+
+        An override that adds `terms["name"] = ...` (one value per example, a scalar or a
+        `losses.Ratio`) is all that a new term needs.
+        """
+        return self.objective.compute_terms(step)
+
+    def train_step(self, batch):
+        """One update from one global batch, in cross-replica context, inside the loop.
+
+        Returns the `Record` of `compute_gradients`, which fills the ledger.
+        """
+        gradients, record = self.compute_gradients(batch)
+        self.apply_gradients(gradients, record)
+        return record
+
+    def compute_gradients(self, batch):
+        """Gradients of the total, summed over the replicas: path -> gradient; and a Record."""
+        return self.loops.compute_gradients(batch)
+
+    def apply_gradients(self, gradients, record) -> None:
+        """One update of every group that is due."""
+        replica = self.loops.replica
+        finite = tf.math.is_finite(record.grad_norm) if self.loops.skipping else None
+        step = tf.convert_to_tensor(self.step)
+        replica.optimizers.apply(gradients, replica.variables, step, finite)
+
+    # What its users call.
+
+    @property
+    def model(self) -> keras.Model:
+        return self._model
+
+    @property
+    def step(self) -> tf.Variable:
+        """int64 [], the global step: how many batches the run has seen."""
+        return self.state.step
+
+    def set_model(self, model) -> None:
+        """As a callback the Trainer keeps its own model."""
+
+    @property
+    def optimizer(self):
+        """The optimizer in use; a dict by group where there are groups."""
+        return self.loops.replica.optimizers.optimizer
+
+    @property
+    def loss_parameters(self) -> dict[str, Any]:
+        """name -> variable; empty before `build` or `fit` has found them."""
+        return dict(self.loops.replica.parameters)
+
+    def describe(self) -> str:
+        """The table of terms: name, from, weight; and the loss parameters."""
+        found = None if self.loops.replica.layout is None else self.loss_parameters
+        return describe_terms(self.objective, found)
+
+    def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
+        """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
+        size = batch_size or default_batch(data)
+        self._build(open_data(data, batch_size=size, static=self.loops.jit_compile), class_weight)
+        return self
+
+    def fit(
+        self,
+        data,
+        *,
+        steps: int | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        validation_data=None,
+        log_every: int | None = None,
+        validate_every: int | None = None,
+        checkpoint_every: int | None = None,
+        class_weight: Mapping[int, float] | None = None,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        steps_per_loop: int | None = None,
+        keep_last: int = 3,
+        shuffle: bool = True,
+        verbose: bool = True,
+    ) -> History:
+        """Trains to the global step `steps` (or to `epochs` passes), from where the run stands.
+
+        Args:
+          data: a `tf.data.Dataset` of global batches, or arrays with `batch_size`; x, (x,),
+            (x, y) or (x, y, sample_weight).
+          steps, epochs: one of them; the same call after an interruption does what is left.
+          batch_size: the global batch, for arrays.
+          validation_data: evaluated every `validate_every` steps, and at the end.
+          log_every: steps per row of the ledger; 100, or an epoch with `epochs`.
+          validate_every: steps; one interval is an epoch of the callbacks. An epoch with
+            `epochs`, else only the end.
+          checkpoint_every: steps; the end is always saved.
+          class_weight: class id -> weight.
+          callbacks: Keras callbacks.
+          steps_per_loop: most steps in one call of the loop; by default what two seconds hold.
+          keep_last: checkpoints that stay.
+          shuffle: arrays are drawn without replacement, anew each epoch.
+          verbose: print the run's line, progress and ledger.
+        Returns:
+          History; `.rows` are the lines of metrics.jsonl.
+        """
+        source = open_data(
+            data,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            static=self.loops.jit_compile,
+        )
+        validation = None
+        if validation_data is not None:
+            size = default_batch(validation_data, source.batch_size)
+            validation = open_data(validation_data, batch_size=size, what="validation_data")
+        plan = plan_fit(
+            source,
+            steps=steps,
+            epochs=epochs,
+            log_every=log_every,
+            validate_every=validate_every,
+            checkpoint_every=checkpoint_every,
+            steps_per_loop=steps_per_loop,
+        )
+        self._build(source, class_weight)
+        return run_fit(
+            self,
+            source,
+            validation,
+            plan,
+            callbacks=callbacks,
+            keep_last=keep_last,
+            verbose=verbose,
+        )
+
+    def evaluate(self, data, *, batch_size: int | None = None, steps: int | None = None) -> dict:
+        """Every term and metric over a dataset, exact over its examples however it is batched.
+
+        Args:
+          data: as in `fit`.
+          batch_size: for arrays; 64 by default.
+          steps: batches to take; all by default.
+        Returns:
+          dict: total, terms/*, raw/*, weight/*, metrics/*.
+        """
+        source = self._open_for_reading(data, batch_size, steps)
+        return evaluate(self, source, steps)
+
+    def predict(self, data, *, batch_size: int | None = None):
+        """The model's outputs for every example, in order.
+
+        Args:
+          data: as in `fit`; labels are not used.
+          batch_size: for arrays; 64 by default.
+        Returns:
+          numpy arrays [examples, ...] in the outputs' structure.
+        """
+        return predict(self, self._open_for_reading(data, batch_size))
+
+    def export(self, path, *, outputs=None) -> Path:
+        """Writes the inference model alone: no labels, no loss parameters.
+
+        Args:
+          path: a folder (a SavedModel that also holds model.keras), or a path ending in .keras.
+          outputs: names of layers to export instead of the model's outputs.
+        Returns:
+          The path.
+        """
+        replica = self.loops.replica
+        with replica.optimizers.averages(replica.variables):
+            return export_model(self._model, path, outputs)
+
+    def _open_for_reading(self, data, batch_size, steps=None):
+        source = open_data(data, batch_size=batch_size or default_batch(data))
+        if source.steps_per_epoch == -1 and steps is None:
+            raise ValueError("This data is infinite. Give data that ends, or evaluate(steps=).")
+        if self.state.restorable:  # evaluating a run of another process
+            self._build(source)
+            self.state.restore(self.state.open_checkpoints(None))
+        return source
+
+    def _build(self, source, class_weight=None) -> None:
+        if tf.distribute.has_strategy():
+            resolve_strategy(self.strategy)  # says why not
+        replica = self.loops.replica
+        spec = source.element_spec
+        build_model(self._model, self.strategy, spec)
+        if dict(class_weight or {}) != replica.class_weight:
+            replica.class_weight = dict(class_weight or {})
+            self.loops.forget_steps()
+        if replica.layout is None:
+            self.loops.prepare(spec)
+            replica.optimizers.build(replica.owners, replica.variables, replica.parameters)
+        self.loops.train_step(spec)

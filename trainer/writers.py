@@ -1,0 +1,65 @@
+"""Where a row goes: history, metrics.jsonl, TensorBoard and the console, in this order."""
+
+from __future__ import annotations
+
+from trainer.console import Console
+from trainer.ledger import History
+from trainer.workdir import Workdir
+
+
+class Writers:
+    """The writers of one fit; all are given the same row.
+
+    Args:
+      history: the rows of the run.
+      console: prints the progress.
+      workdir: None keeps nothing on disk.
+      config: shown in TensorBoard as text and hyperparameters.
+      resumed: the step the run was restored to, or None.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        console: Console,
+        workdir: Workdir | None,
+        config: dict | None = None,
+        resumed: int | None = None,
+    ):
+        self.history = history
+        self.console = console
+        self.workdir = workdir
+        self.events = None
+        if workdir is not None:
+            from trainer.tensorboard import EventFiles  # only runs that write pay its import
+
+            self.events = EventFiles(workdir.events, restart_step=resumed)
+            if resumed is None:
+                self.events.layout()
+                if config:
+                    self.events.configuration(config)
+
+    def write(self, row: dict, total_steps: int) -> None:
+        """Writes one row as `ledger.stamped` makes it."""
+        self.history.append(row)
+        if self.workdir is not None:
+            self.workdir.append_metrics(row)
+        if self.events is not None:
+            values = {k: v for k, v in row.items() if k not in ("step", "split", "time")}
+            self.events.scalars(row["split"], row["step"], values, wall_time=row["time"])
+        if row["split"] == "train":
+            self.console.progress(row, total_steps)
+        else:
+            self.console.evaluation(row)
+
+    def flush(self) -> None:
+        if self.events is not None:
+            self.events.flush()
+
+    def close(self, finished: bool) -> None:
+        if self.events is not None:
+            if finished:
+                self.events.finish()
+            self.events.close()
+        if self.workdir is not None:
+            self.workdir.close()
