@@ -1,0 +1,1 @@
+"""Programs of `python -m experiments.run`: configurations, experiments and the command line."""

@@ -1,0 +1,1 @@
+"""Configuration files: Python files with `get_config()`, given to `--config=`."""
