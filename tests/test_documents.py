@@ -1,0 +1,244 @@
+"""The documents are true: their Python runs, the commands they name exist.
+
+The Python of one page runs as one program, in a process and an empty folder of its own, as a reader
+would run it. In this process it could not: the devices are set up for tests, and a page may
+make a strategy of its own.
+"""
+
+import importlib.util
+import itertools
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    path
+    for path in [
+        *(ROOT / name for name in ("README.md", "WORKSPACE.md", "CONTRIBUTING.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
+    if path.exists()
+]
+SHELLS = {"console", "bash", "sh", "shell"}
+LONGEST_RUN = 300  # seconds
+
+each_page = pytest.mark.parametrize(
+    "page", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES]
+)
+
+
+@dataclass
+class Block:
+    """A fenced block of a page: `info` follows the fence, `start` is its first line, from 0."""
+
+    info: str
+    start: int
+    lines: list[str]
+
+
+def blocks(text):
+    """The fenced blocks of a page, in order."""
+    found, fence = [], None
+    for number, line in enumerate(text.splitlines()):
+        if fence is None:
+            if opening := re.match(r"( *)(`{3,}|~{3,})\s*([^`]*)$", line):
+                indent, fence, info = opening.groups()
+                found.append(Block(info.strip(), number + 1, []))
+        elif re.fullmatch(re.escape(fence[0]) + "{" + str(len(fence)) + r",}\s*", line.strip()):
+            fence = None
+        else:
+            found[-1].lines.append(line.removeprefix(indent))
+    if fence is not None:
+        raise ValueError(f"The block that starts at line {found[-1].start} is never closed.")
+    return found
+
+
+def program(text):
+    """The page's Python, each line at its own number, so that a traceback points into the page."""
+    lines = [""] * len(text.splitlines())
+    for block in blocks(text):
+        if block.info == "python":
+            lines[block.start : block.start + len(block.lines)] = block.lines
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def python_left_out(text):
+    """Info strings of blocks that are Python to a reader but would not be run."""
+    return [
+        block.info
+        for block in blocks(text)
+        if block.info != "python" and re.match(r"\W*py", block.info, re.IGNORECASE)
+    ]
+
+
+def run_page(text, name, folder):
+    """Runs the page's Python in `folder`; gives the finished process."""
+    script = folder / f"{name}.py"
+    script.write_text(program(text), encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, script.name],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_RUN,
+    )
+
+
+def commands(text):
+    """The commands of make and python a page shows, as lists of words, without what they print.
+
+    In a block with lines that start with "$ ", only those are commands.
+    """
+    for block in blocks(text):
+        if block.info.split(" ")[0] not in SHELLS:
+            continue
+        lines = "\n".join(block.lines).replace("\\\n", " ").splitlines()
+        if any(line.startswith("$ ") for line in lines):
+            lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        for line in lines:
+            if not re.search(r"\b(make|python)", line):
+                continue
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+            lexer.whitespace_split = True
+            for operator, words in itertools.groupby(lexer, lambda word: set(word) <= set(";&|")):
+                if not operator:
+                    is_setting = re.compile(r"\w+=").match
+                    yield list(itertools.dropwhile(is_setting, words))
+
+
+def unknown_commands(text, targets):
+    """What the page tells its reader to type that does not exist: targets of make, modules."""
+    unknown = []
+    for program, *words in filter(None, commands(text)):
+        if program == "make":
+            named = [word for word in words if "=" not in word and not word.startswith("-")]
+            unknown += [f"make {target}" for target in named if target not in targets]
+        elif re.search(r"(^|/)python[\d.]*$", program) and "-m" in words[:-1]:
+            module = words[words.index("-m") + 1]
+            if not is_runnable(module):
+                unknown.append(f"python -m {module}")
+    return unknown
+
+
+def is_runnable(module):
+    """Whether `python -m module` finds something to run."""
+    try:
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(module + ".__main__")
+    except ModuleNotFoundError:
+        return False
+    return spec is not None
+
+
+def make_targets():
+    return set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@each_page
+def test_the_python_of_a_page_runs(page, tmp_path):
+    text = page.read_text(encoding="utf-8")
+    if not program(text).strip():
+        return
+    done = run_page(text, page.name, tmp_path)
+    assert done.returncode == 0, f"{page.name}:\n{done.stdout}{done.stderr}"
+
+
+@each_page
+def test_no_python_of_a_page_is_left_out(page):
+    assert python_left_out(page.read_text(encoding="utf-8")) == []
+
+
+@each_page
+def test_the_commands_of_a_page_exist(page):
+    assert unknown_commands(page.read_text(encoding="utf-8"), make_targets()) == []
+
+
+def test_there_is_a_readme():
+    assert ROOT / "README.md" in PAGES
+
+
+# The rest holds that the tests above can fail.
+
+PAGE = """\
+Text with ```inline``` ticks.
+
+```python
+a = 1
+```
+- in a list:
+  ```python
+  if a:
+      b = a + 1
+  ```
+````text
+```python
+not run
+```
+````
+~~~python
+assert b == 2
+~~~
+"""
+
+
+def test_the_blocks_of_a_page_are_one_program_at_their_own_lines():
+    lines = program(PAGE).split("\n")
+    assert {number: line for number, line in enumerate(lines, start=1) if line} == {
+        4: "a = 1",
+        8: "if a:",
+        9: "    b = a + 1",
+        17: "assert b == 2",
+    }
+
+
+def test_a_failing_block_fails_with_its_line_in_the_page(tmp_path):
+    done = run_page(PAGE.replace("b == 2", "b == 3"), "page.md", tmp_path)
+    assert done.returncode == 1
+    assert 'page.md.py", line 17' in done.stderr
+
+
+def test_a_passing_page_writes_into_its_own_folder(tmp_path):
+    done = run_page("```python\nopen('made', 'w').close()\n```", "page.md", tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("info", ["python skip", "python no-run", "Python", "py", "{.python}"])
+def test_a_block_that_would_not_be_run_is_found(info):
+    assert python_left_out(f"```{info}\n1 / 0\n```") == [info]
+
+
+def test_a_block_that_is_never_closed_is_an_error():
+    with pytest.raises(ValueError, match="starts at line 1 is never closed"):
+        blocks("```python\na = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        ("make test    # runs the tests", []),
+        ("cd x && make PYTHON=python3.12 -s test; make nothing", ["make nothing"]),
+        ("$ make wrong\nmake other, which is what it printed", ["make wrong"]),
+        ("python -m json.tool", []),
+        (".venv/bin/python -m json", ["python -m json"]),
+        ("CUDA_VISIBLE_DEVICES= \\\n  make wrong", ["make wrong"]),
+        ("python3 -m no_such.module --flag", ["python -m no_such.module"]),
+        ("echo make wrong", []),
+    ],
+)
+def test_an_unknown_command_is_found(line, unknown):
+    assert unknown_commands(f"```console\n{line}\n```", {"test"}) == unknown
+
+
+def test_the_targets_of_make_are_read():
+    assert {"run", "test", "check", "bench", "tensorboard"} <= make_targets()
