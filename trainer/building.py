@@ -31,7 +31,7 @@ def make_model(given, build, strategy) -> keras.Model:
             f"{source} {type(model).__name__}. Accepted: a keras.Model, or a function that "
             "returns one."
         )
-    if strategy.num_replicas_in_sync > 1:
+    if tf.distribute.has_strategy():  # the default one has no scope
         inside = strategy.extended.variable_created_in_scope
         if any(not inside(variable.value) for variable in model.variables):
             raise ValueError(

@@ -52,7 +52,8 @@ def run_fit(trainer, source, validation, plan: Plan, *, callbacks, keep_last, ve
         if workdir is not None:
             values = {**(history.last() or {}), "eval": history.last("eval")}
             workdir.done({**values, "seconds": time.time() - began})
-    _summarize(console, history, checkpoints, workdir, time.time() - began)
+    seconds = workdir.seconds() if workdir is not None else time.time() - began
+    _summarize(console, history, checkpoints, workdir, seconds or time.time() - began)
     return history
 
 

@@ -107,13 +107,15 @@ class Loops:
     def _reduce(self, gradients):
         variables = {path: tensor_variable(self.replica.variables[path]) for path in gradients}
         created_inside = self.strategy.extended.variable_created_in_scope
-        summed: dict = {}
-        for inside in (True, False):  # one batch of reductions has one kind of destination
-            paths = [path for path, v in variables.items() if created_inside(v) == inside]
-            if paths:
-                pairs = [(gradients[path], variables[path]) for path in paths]
-                reduced = self.strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
-                summed.update(zip(paths, reduced, strict=True))
+        inside = [path for path, variable in variables.items() if created_inside(variable)]
+        # results of a traced function have lost their devices: without them, no efficient sum
+        gradients = self._run(_identities, (gradients,))
+        pairs = [(gradients[path], variables[path]) for path in inside]
+        reduced = self.strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
+        summed = dict(zip(inside, reduced, strict=True))
+        for path in [path for path in gradients if path not in summed]:  # not mirrored
+            parts = self.strategy.experimental_local_results(gradients[path])
+            summed[path] = tf.add_n([tf.convert_to_tensor(part) for part in parts])
         return {path: summed[path] for path in gradients}
 
     def _local(self, gradient):
@@ -247,6 +249,10 @@ class Loops:
             return tf.concat(parts, 0)
 
         return tf.nest.map_structure(join, outputs)
+
+
+def _identities(values):
+    return tf.nest.map_structure(tf.identity, values, expand_composites=True)
 
 
 def _key(spec):

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from trainer.groups import WHOLE, check_names
 from trainer.parameters import read, tensor_variable
+from trainer.strategies import is_default
 
 PARAMETERS = "loss_parameters"  # the group of loss parameters that have their own optimizer
 
@@ -86,7 +87,7 @@ class Optimizers:
                 "or a keras.optimizers object."
             ) from error
         if optimizer is given:
-            if alone and self.strategy.num_replicas_in_sync == 1 and not optimizer.built:
+            if alone and not tf.distribute.has_strategy() and not optimizer.built:
                 return optimizer
             optimizer = type(given).from_config(given.get_config())
         return optimizer
@@ -125,7 +126,7 @@ class Optimizers:
         for group, optimizer in self.of_group.items():
             paths = [path for path, owner in owners.items() if owner == group]
             outside = []
-            if self.strategy.num_replicas_in_sync > 1:
+            if not is_default(self.strategy):
                 inside = self.strategy.extended.variable_created_in_scope
                 outside = [p for p in paths if not inside(tensor_variable(variables[p]))]
             every = self.every.get(group, 1)

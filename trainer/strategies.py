@@ -50,10 +50,17 @@ def resolve_strategy(given) -> tf.distribute.Strategy:
             f"strategy={given!r}: accepted are {', '.join(map(repr, NAMES))} or a "
             f"tf.distribute.Strategy.{hint}"
         )
-    gpus = tf.config.list_logical_devices("GPU")
-    if given == "mirrored" or (given == "auto" and len(gpus) > 1):
-        return _mirrored()
+    devices = tf.config.list_logical_devices("GPU")
+    if given == "mirrored":
+        devices = devices or tf.config.list_logical_devices("CPU")
+    if given != "one_device" and len(devices) > 1:
+        return _mirrored(tuple(device.name for device in devices))
     return tf.distribute.get_strategy()
+
+
+def is_default(strategy) -> bool:
+    """Whether variables need no scope: TensorFlow's default strategy, one device."""
+    return strategy is tf.distribute.get_strategy() and not tf.distribute.has_strategy()
 
 
 def _refuse(received, key):
@@ -64,9 +71,8 @@ def _refuse(received, key):
 
 
 @functools.cache
-def _mirrored() -> tf.distribute.Strategy:
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def describe_devices(strategy) -> str:

@@ -95,6 +95,11 @@ class Workdir:
         """DONE.json: the final values and the duration."""
         write_json(self.path / "DONE.json", values)
 
+    def seconds(self) -> float | None:
+        """How long a finished run took; None for one that did not finish."""
+        file = self.path / "DONE.json"
+        return json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.exists() else None
+
     def close(self) -> None:
         if self._metrics is not None:
             self._metrics.close()

@@ -140,6 +140,27 @@ def test_a_model_built_outside_the_scope_is_an_error(two_replicas):
         Trainer(build(), optimizer="sgd", loss="mse", strategy=two_replicas)
 
 
+@pytest.mark.parametrize("kind", [tf.distribute.OneDeviceStrategy])
+def test_a_strategy_object_of_one_device_trains_as_none(kind):
+    x, y, weight = dense_data()
+
+    def totals(strategy):
+        trainer = Trainer(build, optimizer=sgd(), loss="mse", metrics=["mae"], strategy=strategy)
+        history = trainer.fit((x, y, weight), steps=5, batch_size=32, log_every=1, verbose=False)
+        return [(row["total"], row["metrics/mae"]) for row in history.rows]
+
+    assert totals(kind("cpu:0")) == totals("one_device")
+
+
+def test_gradients_are_summed_in_one_batch_of_reductions(two_replicas, caplog, monkeypatch):
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    outside = losses.Parameter("outside", 1.0)
+    terms = [losses.term(lambda s: tf.convert_to_tensor(outside) ** 2, name="outside")]
+    trainer = Trainer(build, optimizer="sgd", loss="mse", terms=terms, strategy=two_replicas)
+    trainer.build(dense_data())
+    assert "Efficient batch_reduce is not supported" not in caplog.text
+
+
 def test_a_trainer_inside_a_scope_is_an_error(two_replicas):
     with two_replicas.scope(), pytest.raises(RuntimeError, match="leave the scope"):
         Trainer(build, optimizer="sgd", loss="mse", strategy=two_replicas)
