@@ -26,9 +26,9 @@ class Consistency(Term):
       augment: a function of the inputs, or of the inputs and seeds; gives inputs of the same
         structure. The seeds, int32 [examples, 2], are one `tf.random.stateless_*` seed for each
         example, a function of the example and the step: with them two replicas see the views that
-        one sees, and a resumed run the same as one that was not stopped. A Keras layer is called
-        with the step's `training` and draws from its own seed, on two replicas other views than on
-        one.
+        one sees, and a resumed run the same as one that was not stopped (XLA makes other numbers
+        of a seed). A Keras layer is called with the step's `training` and draws from its own seed,
+        on two replicas other views than on one.
       distance: a loss as `Trainer(loss=)` takes it, by output where there are several; called with
         the first view as `y_true` and the second as `y_pred`.
       seed: int, of the seeds.
