@@ -47,6 +47,9 @@ DEV = [
     # >=0.17.6: the version the tree was formatted with.
     # <0.18: another minor release may format otherwise, and `make check` would fail on old code.
     "ruff>=0.17.6,<0.18",
+    # >=6.0: ml_collections brings it; a test reads docs/kubernetes.yaml with it. Checked on 6.0.3.
+    # <7: a major release may change how scalars are read.
+    "PyYAML>=6.0,<7",
     # >=2.4: `make check` was made to pass on 2.4.1.
     # <2.5: a minor release may report more, and `make check` would fail on old code.
     "mypy>=2.4,<2.5",

@@ -32,7 +32,8 @@ Trains, evaluates or describes an experiment.
   --virtual_devices=N       use N logical CPU devices, to try --strategy=mirrored on any machine
   --traceback               show the whole Python traceback of an error
 
-Exit codes: 0 done; 2 something given was wrong, and nothing was written; 130 interrupted.
+Exit codes: 0 done; 2 something given was wrong, and nothing was written; 42 stopped by SIGTERM
+and saved, the same command continues; 75 another host is gone, start all again; 130 interrupted.
 """
 
 

@@ -19,7 +19,7 @@ from experiments.experiment import Experiment, check_name, load
 from experiments.startup import start_tensorflow
 from experiments.user_errors import user_errors
 
-DONE, WRONG, INTERRUPTED = 0, 2, 130
+DONE, WRONG, INTERRUPTED = 0, 2, 130  # trainer/preemption.py and hosts.py have 42 and 75
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     Args:
       argv: the arguments after the program's name; those of the process by default.
     Returns:
-      the exit code: 0 done, 2 something given was wrong, 130 interrupted.
+      the exit code: 0 done, 2 something given was wrong, 42 preempted and saved, 75 another
+      host is gone, 130 interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -43,9 +44,14 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return WRONG
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(interruption.args[0] if interruption.args else "interrupted", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as stopped:  # preempted, or another host is gone
+        if not isinstance(stopped.code, int) or not str(stopped):
+            raise
+        print(stopped, file=sys.stderr, flush=True)
+        return stopped.code
 
 
 def _configuration(command: Command) -> dict:
@@ -81,7 +87,8 @@ def _configuration(command: Command) -> dict:
 
 def _run(command: Command, resolved: dict) -> int:
     start_tensorflow(command.virtual_devices)
-    experiment = _build(command, resolved)
+    strategy = _strategy(command)
+    experiment = _build(command, strategy, resolved)
     if command.mode == "describe":
         print(experiment.trainer.describe())
         return DONE
@@ -96,13 +103,22 @@ def _run(command: Command, resolved: dict) -> int:
     return DONE
 
 
-def _build(command: Command, resolved: dict) -> Experiment:
+def _strategy(command: Command):
+    """The strategy, made before TensorFlow runs anything: several hosts must find each other."""
+    from trainer import resolve_strategy
+
+    name = "one_device" if command.mode == "describe" else command.strategy
+    with user_errors(building=True):
+        return resolve_strategy(name)
+
+
+def _build(command: Command, strategy, resolved: dict) -> Experiment:
     """The experiment, traced: what is wrong with its values is found here, not while training."""
     name = resolved["experiment"]
     workdir = None if command.mode == "describe" else command.workdir
     with user_errors(building=True):
         experiment = load(name)(
-            configuration.from_plain(resolved), strategy=command.strategy, workdir=workdir
+            configuration.from_plain(resolved), strategy=strategy, workdir=workdir
         )
         if not isinstance(experiment, Experiment):
             raise ConfigurationError(
@@ -126,7 +142,8 @@ def _evaluate(experiment: Experiment, split: str, data) -> None:
         for key, value in values.items()
         if key.startswith("metrics/")
     ]
-    print(f"{split}  {equation(values)}{''.join(scores)}", flush=True)
+    if experiment.trainer.hosts.chief:
+        print(f"{split}  {equation(values)}{''.join(scores)}", flush=True)
 
 
 def _help(command: Command) -> str:

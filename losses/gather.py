@@ -8,12 +8,23 @@ from typing import Any
 
 import tensorflow as tf
 
+from losses.hosts import (
+    host_count,
+    host_index,
+    local_replicas,
+    sum_of_any_shape,
+    sum_over_hosts,
+)
+
 # None, or float [] of this replica: 0 where its examples are not its own
 _alive: ContextVar = ContextVar("alive", default=None)
 
-# what all_gather does not take goes as another dtype
-CARRIERS = {tf.bfloat16: tf.float32, **dict.fromkeys((tf.bool, tf.int8, tf.uint8), tf.int32)}
-CARRIERS |= dict.fromkeys((tf.int16, tf.uint16), tf.int32)
+# what the sum over hosts does not take goes as another dtype
+CARRIERS = {
+    **dict.fromkeys((tf.bfloat16, tf.float16), tf.float32),
+    **dict.fromkeys((tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16), tf.int32),
+    **dict.fromkeys((tf.uint32, tf.uint64), tf.int64),
+}
 
 
 def gather_examples(values) -> tuple[Any, tf.Tensor]:
@@ -32,9 +43,6 @@ def gather_examples(values) -> tuple[Any, tf.Tensor]:
     Raises:
       RuntimeError: inside a function compiled by XLA on several replicas.
 
-    On several hosts the rounds of one loop must have one shape: let their data end in no short
-    batch (`drop_remainder=True`), or run one step per call.
-
     Example:
       >>> gathered, offset = gather_examples(tf.constant([1.0, 2.0]))
       >>> int(tf.size(gathered)), int(offset)
@@ -48,13 +56,10 @@ def gather_examples(values) -> tuple[Any, tf.Tensor]:
     if _alive.get() is not None:
         own = tf.shape(flat[0])[0] * tf.cast(_alive.get() > 0, tf.int32)
         flat = [value[:own] for value in flat]
-    strategy = tf.distribute.get_strategy()
-    several_hosts = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    concatenate, add = (_over_hosts if several_hosts else _over_devices)(replica)
     try:
-        counts = concatenate(tf.shape(flat[0])[:1])
+        counts = _counts(replica, tf.shape(flat[0])[0])
         offset = tf.reduce_sum(counts[: replica.replica_id_in_sync_group])
-        flat = [_with_gradient(value, concatenate, add, offset) for value in flat]
+        flat = [_with_gradient(value, replica, counts, offset) for value in flat]
     except RuntimeError as error:
         raise RuntimeError(
             "This loss compares the examples of all replicas, and what gathers them cannot stand "
@@ -86,43 +91,60 @@ def owned(sums):
     return sums if _alive.get() is None else sums * tf.cast(_alive.get(), sums.dtype)
 
 
-def _with_gradient(value, concatenate, add, offset):
+def _with_gradient(value, replica, counts, offset):
     @tf.custom_gradient
     def gathered(own):
         def gradient(upstream):
-            total = add(tf.convert_to_tensor(upstream))
+            total = _added(replica, tf.convert_to_tensor(upstream))
             return total[offset : offset + tf.shape(own)[0]]
 
-        return concatenate(own), gradient
+        return _concatenated(replica, own, counts), gradient
 
     return gathered(value)
 
 
-def _over_devices(replica):
-    """Concatenation and sum of the replicas' tensors, as copies between devices of one process.
-
-    Not `all_gather`: a collective that runs in a loop must have one shape in all its rounds, so a
-    short last batch would be an error.
-    """
-
-    def over_replicas(function):
-        def merge(strategy, values):
-            return function(strategy.experimental_local_results(values))
-
-        return lambda value: replica.merge_call(merge, args=(value,))
-
-    return over_replicas(lambda values: tf.concat(values, axis=0)), over_replicas(tf.add_n)
+# Not `all_gather`: a collective that runs in a loop must have one shape in all its rounds, so a
+# short last batch would be an error. Within a process these are copies between devices; between
+# hosts, sums in rounds of a fixed size.
 
 
-def _over_hosts(replica):
-    """Concatenation and sum of the replicas' tensors, as collectives between processes."""
-    devices = tf.distribute.get_strategy().extended.worker_devices
+def _counts(replica, count):
+    """int32 [replicas], how many examples each has."""
 
-    def concatenate(value):
-        sent = tf.cast(value, CARRIERS.get(value.dtype, value.dtype))
-        if len(devices) == 1:  # all_gather asks the value of a host's only device where it is
-            with tf.device(devices[0]):
-                sent = tf.identity(sent)
-        return tf.cast(replica.all_gather(sent, axis=0), value.dtype)
+    def merge(strategy, value):
+        local = tf.stack(strategy.experimental_local_results(value))
+        before = host_index(strategy) * local_replicas(strategy)
+        after = strategy.num_replicas_in_sync - before - local_replicas(strategy)
+        return sum_over_hosts(strategy, tf.pad(local, [[before, after]]))
 
-    return concatenate, lambda value: replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
+    return replica.merge_call(merge, args=(count,))
+
+
+def _concatenated(replica, value, counts):
+    """The replicas' values one after another, [examples of all replicas, ...]."""
+
+    def merge(strategy, value, counts):
+        local = tf.concat(strategy.experimental_local_results(value), axis=0)
+        if host_count(strategy) == 1:
+            return local
+        counts = strategy.experimental_local_results(counts)[0]
+        before = tf.reduce_sum(counts[: host_index(strategy) * local_replicas(strategy)])
+        after = tf.reduce_sum(counts) - before - tf.shape(local)[0]
+        sent = tf.cast(local, CARRIERS.get(local.dtype, local.dtype))
+        edges = [[before, after], *([[0, 0]] * (local.shape.rank - 1))]
+        whole = sum_of_any_shape(strategy, tf.pad(sent, edges))
+        return tf.cast(whole, value_dtype)
+
+    value_dtype = value.dtype
+    return replica.merge_call(merge, args=(value, counts))
+
+
+def _added(replica, value):
+    """The sum of the replicas' values."""
+
+    def merge(strategy, value):
+        total = tf.add_n(strategy.experimental_local_results(value))
+        sent = tf.cast(total, CARRIERS.get(total.dtype, total.dtype))
+        return tf.cast(sum_of_any_shape(strategy, sent), total.dtype)
+
+    return replica.merge_call(merge, args=(value,))

@@ -49,6 +49,16 @@ class Layout:
         return [math.prod(shape) for shape in self.shapes]
 
     @property
+    def size(self) -> int:
+        """K, the number of sums."""
+        return sum(self.sizes)
+
+    @property
+    def linear(self) -> bool:
+        """Whether every raw value is its numerator over its denominator, nothing after."""
+        return all(after is None for after in self.afters)
+
+    @property
     def of_sum(self) -> np.ndarray:
         """int [K], the term of each sum."""
         return np.repeat(np.arange(len(self.names)), self.sizes)
@@ -72,7 +82,7 @@ class Layout:
             whole = tf.constant(np.repeat(self.undivided, self.sizes))
             denominators = tf.where(whole, tf.ones_like(denominators), denominators)
         ratios = tf.math.divide_no_nan(numerators, denominators)
-        if all(after is None for after in self.afters):
+        if self.linear:
             return ratios
         values = []
         ends = list(accumulate(self.sizes))
@@ -95,3 +105,27 @@ class Layout:
             raw = self.raw(numerators, denominators)
             total = tf.reduce_sum(tf.stop_gradient(weights) * raw)
         return tf.stop_gradient(raw), tape.gradient(total, numerators)
+
+    def by_term(self, denominators) -> tf.Tensor:
+        """float32 [T], each term's denominators [K] added up; 1 for a sum."""
+        whole = tf.constant(self.undivided)
+        totals = tf.math.unsorted_segment_sum(
+            denominators, tf.constant(self.of_sum), len(self.names)
+        )
+        return tf.where(whole, tf.ones_like(totals), totals)
+
+    def shares(self, denominators, window) -> tf.Tensor:
+        """What the steps of an accumulated window count, against the window's mean.
+
+            share = own denominator / mean denominator of the window
+
+        so that the mean over the window of share * (numerator / denominator) is the sum of the
+        numerators over the sum of the denominators.
+
+        Args:
+          denominators: float32 [K], of this step's global batch.
+          window: float32 [T], the mean over the window's steps of `by_term(denominators)`.
+        Returns:
+          float32 [T]; 1 for a sum, which is divided by nothing.
+        """
+        return tf.math.divide_no_nan(self.by_term(denominators), window)

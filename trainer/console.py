@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 SHOWN_TERMS = 6
 
@@ -16,6 +17,10 @@ class Console:
     def line(self, text="") -> None:
         if not self.quiet:
             print(text, flush=True)
+
+    def warning(self, text: str) -> None:
+        """What went wrong and was mended, on stderr."""
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def progress(self, row: dict, total_steps: int) -> None:
         """`step  100/1000  total 1.284 = a 1.071 + b 0.213 | 4100 steps/s | eta 0s`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import Any
 
 import keras
@@ -14,29 +16,36 @@ ACCEPTED = (
 )
 
 
-def open_data(data, *, batch_size=None, shuffle=False, seed=0, static=False, what="data"):
+def open_data(
+    data, *, batch_size=None, shuffle=False, seed=0, static=False, what="data", hosts=None
+):
     """A `Stream` or `Resident` source of what the user gave.
 
     Args:
-      data: a batched `tf.data.Dataset`, or arrays in the nesting x, (x,), (x, y) or
-        (x, y, sample_weight); x, y, sample_weight may be nests.
+      data: a batched `tf.data.Dataset`, arrays in the nesting x, (x,), (x, y) or
+        (x, y, sample_weight), where x, y, sample_weight may be nests, or a function of a
+        `tf.distribute.InputContext` that returns this host's dataset.
       batch_size: int, the global batch; for arrays only.
       shuffle: bool; arrays are drawn without replacement, anew in each epoch.
       seed: int of the shuffling.
       static: bool; arrays whose batches are all whole are traced with that size (for XLA),
         else with an unknown one, so that another batch size costs no trace.
       what: the argument's name, for errors.
+      hosts: the run's `Hosts`, for a function of an input context.
     Raises:
       TypeError: data of another kind.
       ValueError: an empty or unbatched dataset, arrays of different lengths, no batch_size.
     """
+    own = hosts if inspect.isroutine(data) or isinstance(data, functools.partial) else None
+    if own is not None:
+        data = _of_this_host(data, own, what)
     if isinstance(data, tf.data.Dataset):
         if batch_size is not None:
             raise ValueError(
                 f"{what} is a tf.data.Dataset, which brings its own batches, but batch_size="
                 f"{batch_size} was given too. Drop batch_size=, or pass arrays."
             )
-        return Stream(data, what)
+        return Stream(data, what, own)
     if isinstance(data, tf.distribute.DistributedDataset):
         raise TypeError(
             f"{what} is a distributed dataset. Pass the plain tf.data.Dataset of global batches; "
@@ -45,9 +54,24 @@ def open_data(data, *, batch_size=None, shuffle=False, seed=0, static=False, wha
     return Resident(data, batch_size, shuffle, seed, static, what)
 
 
+def _of_this_host(function, hosts, what):
+    context = tf.distribute.InputContext(
+        num_input_pipelines=hosts.count,
+        input_pipeline_id=hosts.index,
+        num_replicas_in_sync=hosts.replicas,
+    )
+    dataset = function(context)
+    if not isinstance(dataset, tf.data.Dataset):
+        raise TypeError(
+            f"{what} is a function that returned {type(dataset).__name__}. Return a batched "
+            "tf.data.Dataset of this host's part of each global batch."
+        )
+    return dataset
+
+
 def default_batch(data, size: int | None = None) -> int | None:
     """The batch of arrays that are only read, `size` or 64; None for a dataset: it has its own."""
-    return None if isinstance(data, tf.data.Dataset) else size or 64
+    return None if isinstance(data, tf.data.Dataset) or callable(data) else size or 64
 
 
 def unpack(batch):
@@ -113,6 +137,9 @@ def class_weights(y, sample_weight, class_weight):
 class Stream:
     """A tf.data pipeline of global batches, repeated without end when training.
 
+    A function of a `tf.distribute.InputContext` gives each host its own pipeline, of its part of
+    each global batch.
+
     Attributes:
       element_spec: of one batch.
       steps_per_epoch: int; None when tf.data does not know, -1 when there is no end.
@@ -120,10 +147,13 @@ class Stream:
     """
 
     examples = None
+    indexed = False
 
-    def __init__(self, dataset, what):
+    def __init__(self, dataset, what, hosts=None):
         self.dataset = dataset
         self.what = what
+        self.hosts = hosts
+        self.per_host = hosts is not None
         self.element_spec = dataset.element_spec
         self.iterator: Any = None
         unpack(self.element_spec)
@@ -142,7 +172,8 @@ class Stream:
     @property
     def batch_size(self):
         """The static global batch, or None."""
-        return tf.nest.flatten(self.element_spec)[0].shape[0]
+        own = tf.nest.flatten(self.element_spec)[0].shape[0]
+        return own * self.hosts.count if self.per_host and own else own
 
     def count_steps(self) -> int:
         """Steps per epoch by going through the data once; for pipelines of unknown length."""
@@ -160,8 +191,22 @@ class Stream:
         return next(self.iterator)
 
     def batches(self):
-        """The batches of one pass over the data, for evaluation."""
-        return iter(self.dataset.prefetch(tf.data.AUTOTUNE))
+        """The batches of one pass over the data, for evaluation.
+
+        Where each host has its own, also 1.0, or 0.0 for what fills up to the longest host's.
+        """
+        if not self.per_host:
+            return iter(self.dataset.prefetch(tf.data.AUTOTUNE))
+        own = self.steps_per_epoch or self.count_steps()
+        longest = int(self.hosts.exchange(own).max())
+        counted = self.dataset.map(lambda *batch: (_joined(batch), 1.0))
+        filling = self.dataset.take(1).repeat().map(lambda *batch: (_joined(batch), 0.0))
+        dataset = counted.concatenate(filling).take(longest)
+        return iter(dataset.prefetch(tf.data.AUTOTUNE))
+
+
+def _joined(batch):
+    return batch[0] if len(batch) == 1 else batch
 
 
 class Resident:
@@ -170,6 +215,9 @@ class Resident:
     Position p is batch p % steps_per_epoch of epoch p // steps_per_epoch. The last batch of
     an epoch is short when the batch does not divide the examples.
     """
+
+    indexed = True
+    per_host = False
 
     def __init__(self, arrays, batch_size, shuffle, seed, static, what):
         self.what = what

@@ -6,7 +6,24 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.building import build_model
+from trainer.data import default_batch
 from trainer.ledger import term_entries
+from trainer.tracing import trace
+
+
+def open_for_reading(trainer, data, batch_size=None, steps=None):
+    """The source of data to evaluate or predict; a run of another process is restored first.
+
+    Raises:
+      ValueError: the data has no end, and no `steps` are given.
+    """
+    source = trainer.open(data, batch_size or default_batch(data))
+    if source.steps_per_epoch == -1 and steps is None:
+        raise ValueError("This data is infinite. Give data that ends, or evaluate(steps=).")
+    if trainer.state.restorable:
+        trace(trainer, source)
+        trainer.state.restore(trainer.state.open_checkpoints(None, writes=False))
+    return source
 
 
 def evaluate(trainer, source, steps: int | None = None) -> dict[str, float]:
@@ -23,8 +40,8 @@ def evaluate(trainer, source, steps: int | None = None) -> dict[str, float]:
     replica = trainer.loops.replica
     build_model(trainer.model, trainer.strategy, source.element_spec)
     replica.eval_metrics.reset()
-    with replica.optimizers.averages(replica.variables):
-        top, bottom, weights, batches = trainer.loops.evaluate(source, steps)
+    with replica.optimizers.averages(replica.trained.variables):
+        top, bottom, weights, batches = trainer.reading.evaluate(source, steps)
     if not int(batches):
         raise ValueError(f"{source.what} is an empty dataset. Give at least one batch.")
     layout = replica.eval_layout
@@ -39,10 +56,9 @@ def evaluate(trainer, source, steps: int | None = None) -> dict[str, float]:
 def predict(trainer, source):
     """The model's outputs for every example, in order: numpy [examples, ...] each."""
     replica = trainer.loops.replica
-    spec = source.element_spec
-    build_model(trainer.model, trainer.strategy, spec)
-    with replica.optimizers.averages(replica.variables):
-        parts = [trainer.loops.predict(batch, spec) for batch in source.batches()]
+    build_model(trainer.model, trainer.strategy, source.element_spec)
+    with replica.optimizers.averages(replica.trained.variables):
+        parts = [trainer.reading.predict(batch, source) for batch in source.batches()]
     if not parts:
         raise ValueError(f"{source.what} is an empty dataset. Give at least one batch.")
     return tf.nest.map_structure(lambda *p: np.concatenate([np.asarray(v) for v in p]), *parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import tensorflow as tf
@@ -10,9 +11,12 @@ from trainer.callbacks import epoch_logs, open_callbacks
 from trainer.console import Console, duration
 from trainer.describe import describe_run
 from trainer.evaluation import evaluate
+from trainer.hosts import LOST, PeerLost, peer_lost
 from trainer.ledger import History, check_finite, ledger_table, stamped, window_row
+from trainer.lock import WorkdirLock
 from trainer.loop import Window
 from trainer.plan import Plan
+from trainer.preemption import Signals, stop
 from trainer.strategies import describe_devices
 from trainer.writers import Writers
 
@@ -20,16 +24,30 @@ CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
 FIRST_CALL = 16  # steps of the first call, which measures
 
 
-def run_fit(trainer, source, validation, plan: Plan, *, callbacks, keep_last, verbose) -> History:
+def run_fit(trainer, source, validation, plan: Plan, *, keep: dict, callbacks, verbose) -> History:
     """Restores what there is, trains what is left, and leaves the run finished or resumable."""
+    workdir = trainer.workdir if trainer.hosts.chief else None  # the only host that writes
+    with contextlib.ExitStack() as stack:
+        trainer.hosts.from_chief(
+            lambda: stack.enter_context(WorkdirLock(workdir.path)) and None if workdir else None
+        )
+        return _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbose)
+
+
+def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbose):
     began = time.time()
-    state, workdir = trainer.state, trainer.workdir
-    checkpoints = state.open_checkpoints(keep_last)
+    state, hosts = trainer.state, trainer.hosts
+    console = Console(quiet=not (verbose and hosts.chief))
+    checkpoints = state.open_checkpoints(**keep, writes=hosts.chief, say=console.warning)
     resumed = state.restore(checkpoints)
     start = state.step_now
-    history = History(workdir.cut_metrics(start) if workdir and resumed else ())
-    console = Console(quiet=not verbose)
+    # a run that was killed before its first checkpoint has left rows too
+    rows = hosts.from_chief(lambda: workdir.cut_metrics(start) if workdir else [])
+    history = History(rows if resumed else ())
     standing = "new" if not start else f"resumed from {start}" if resumed else f"from {start}"
+    if trainer.init_from and not start:
+        warm = state.initialize(trainer.init_from, trainer.init_loss_parameters)
+        standing += f", weights of {warm.path}"
     console.line(
         f"run {trainer.name} | {describe_devices(trainer.strategy)} | {plan.steps} steps | "
         f"global batch {source.batch_size or 'varies'} | {standing}"
@@ -37,24 +55,45 @@ def run_fit(trainer, source, validation, plan: Plan, *, callbacks, keep_last, ve
     console.line(trainer.describe())
     if start >= plan.steps:
         console.line(f"step {start} is already reached: nothing to do")
+        if checkpoints is not None:
+            checkpoints.wait()
     else:
         config = trainer.config or describe_run(trainer)
         if workdir is not None:
             workdir.start(config, start if resumed else None)
         writers = Writers(history, console, workdir, config, start if resumed else None)
-        fit = Fit(trainer, source, validation, plan, writers, checkpoints)
         finished = False
         try:
-            fit.run(start, state.open_data(source, resumed), callbacks)
+            with Signals(noted=trainer.workdir is not None) as signals:
+                fit = Fit(trainer, source, validation, plan, writers, checkpoints, signals)
+                fit.run(start, state.open_data(source, resumed), callbacks)
             finished = True
+        except LOST as error:
+            if hosts.count == 1 or not peer_lost(error):
+                raise
+            kept = checkpoints.latest if checkpoints else None
+            raise PeerLost(_lost(error, kept)) from error
         finally:
-            writers.close(finished)
+            try:
+                if checkpoints is not None:
+                    checkpoints.wait()
+            finally:
+                writers.close(finished)
         if workdir is not None:
             values = {**(history.last() or {}), "eval": history.last("eval")}
             workdir.done({**values, "seconds": time.time() - began})
+        hosts.any(False)  # no host leaves while another still needs it
     seconds = workdir.seconds() if workdir is not None else time.time() - began
     _summarize(console, history, checkpoints, workdir, seconds or time.time() - began)
     return history
+
+
+def _lost(error, kept) -> str:
+    cause = str(error).strip().splitlines()[0][:200]
+    return (
+        f"another host is gone ({type(error).__name__}: {cause}). Start all hosts again: the same "
+        f"command continues. Kept: {kept or 'nothing, no checkpoint was written'}."
+    )
 
 
 def _summarize(console, history, checkpoints, workdir, seconds) -> None:
@@ -74,8 +113,11 @@ def _summarize(console, history, checkpoints, workdir, seconds) -> None:
 class Fit:
     """The host's side of training: it sees numbers only where something is due."""
 
-    def __init__(self, trainer, source, validation, plan, writers, checkpoints):
+    def __init__(self, trainer, source, validation, plan, writers, checkpoints, signals):
         self.trainer = trainer
+        self.hosts = trainer.hosts
+        self.signals = signals
+        self.stopped = 0  # by which signal
         self.source = source
         self.validation = validation
         self.plan = plan
@@ -98,11 +140,11 @@ class Fit:
         self.saved_at = step
         events.on_train_begin()
         logs: dict = {}
-        while step < plan.steps and not seen.stop_training:
+        while step < plan.steps and not seen.stop_training and not self.stopped:
             epoch = step // plan.interval
             end = min((epoch + 1) * plan.interval, plan.steps)
             events.on_epoch_begin(epoch)
-            while step < end and not seen.stop_training:
+            while step < end and not seen.stop_training and not self.stopped:
                 count = min(plan.next_stop(step) - step, self.limit)
                 events.on_train_batch_begin(step)
                 self._advance(step - data_start, count)
@@ -112,15 +154,24 @@ class Fit:
                 if plan.checkpoint_every and step % plan.checkpoint_every == 0 and step < end:
                     self._save(step)
                 events.on_train_batch_end(step - 1)
+                seen.stop_training = self._agree(seen.stop_training)
+            if self.stopped and step < end:
+                break
             evaluation = self._validate(step, events)
             logs = epoch_logs(self.history.last(), evaluation)
             events.on_epoch_end(epoch, logs)
             if plan.checkpoint_every and step % plan.checkpoint_every == 0:
                 self._save(step)
+        if self.stopped and step < plan.steps:  # what continues is the same run: no events now
+            self._save(step)
+            self.checkpoints.wait()
+            stop(self.stopped, step, self.checkpoints.latest)
         if int(self.window.steps):  # a callback stopped inside a window
             self._log(step)
         events.on_train_end(logs)
         self._save(step)
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
 
     def _advance(self, position: int, count: int) -> None:
         began = time.perf_counter()
@@ -136,6 +187,14 @@ class Fit:
         self.seconds += seconds
         if self.plan.steps_per_loop is None:
             self.limit = max(1, min(int(count / seconds * CALL_SECONDS), 16 * self.limit))
+
+    def _agree(self, stopping: bool) -> bool:
+        """What the hosts must do alike: stop, and take equally many steps in the next call."""
+        numbers = self.signals.received, stopping, self.limit
+        table = self.hosts.exchange(*(float(number) for number in numbers))
+        self.stopped = int(table[:, 0].max())
+        self.limit = int(table[:, 2].min())
+        return bool(table[:, 1].any())
 
     def _log(self, step: int) -> None:
         window, steps = self.window, int(self.window.steps) + int(self.window.skipped)
@@ -172,7 +231,11 @@ class Fit:
             check_finite(row, self.names, first, step, None, self.checkpoints.latest)
         self.trainer.state.keep_window(self.window)
         self.writers.flush()
-        self.checkpoints.save(step)
+        # ranked by what was evaluated at this step; without validation by the window that ends here
+        last = self.history.last("train" if self.validation is None else "eval")
+        now = last if last and last["step"] == step else None
+        if self.hosts.chief:
+            self.checkpoints.save(step, now, wait=False)
         self.saved_at = step
 
     def summary(self) -> str:

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from trainer.lookahead import Lookahead
 from trainer.parameters import tensor_variable
 from trainer.replica import Record
+from trainer.summing import sum_over_replicas
 
 
 class Window(NamedTuple):
@@ -67,66 +69,99 @@ class Loops:
         self.strategy = trainer.strategy
         self.jit_compile = jit_compile
         self.skipping = skipping
-        self.train_traces = self.eval_traces = 0
+        # nothing compiled by XLA can wait for another replica: the sums need a pass of their own
+        self.first_pass = jit_compile and self.strategy.num_replicas_in_sync > 1
+        self.train_traces = 0
+        self.prepared = False
+        self._traced_variables: tuple = ()
+        self._lookahead: Lookahead | None = None
+        self._accumulated: tf.Tensor | None = None  # the lookahead's, between calls
         self.forget_steps()
-        self._eval_steps: dict = {}
-        self._predict_steps: dict = {}
-        self._eval_loop = None
 
     def forget_steps(self) -> None:
         """Drops the traces of the training step: what is constant in them has changed."""
         self._gradients = tf.function(self._replica_gradients, autograph=False)
+        self._sums = tf.function(self._replica_sums, autograph=False)
+        self._window: tf.Tensor | None = None  # of the step being traced
         self._train_steps: dict = {}
         self._train_loops: dict = {}
 
     def _function(self, function):
         # as in Keras, users' code is traced as it stands: no AutoGraph
-        return tf.function(function, jit_compile=self.jit_compile or None, autograph=False)
+        compiled = self.jit_compile and not self.first_pass
+        return tf.function(function, jit_compile=compiled or None, autograph=False)
 
     def compute_gradients(self, batch):
         """path -> gradient summed over the replicas, and the Record; in cross-replica context."""
-        scales = self.replica.optimizers.scales()
-        gradients, record = self._gradients(batch, scales)
-        if self.strategy.num_replicas_in_sync > 1:
-            gradients = self._reduce(gradients)
-            record = tf.nest.map_structure(
-                lambda value: self.strategy.experimental_local_results(value)[0], record
-            )
-        norm = tf.linalg.global_norm([self._local(g) for g in gradients.values()])
+        replica = self.replica
+        scales = replica.optimizers.scales()
+        totals = self.sums(batch) if self.first_pass else None
+        passed = self._gradients(batch, scales, totals, self._window)
+        if replica.replicas > 1:
+            passed = sum_over_replicas(self.strategy, replica, passed)
+        layout, sums, raw, weights = replica.layout, passed.sums, passed.raw, passed.weights
+        if raw is None:
+            raw = layout.raw(sums[: layout.size], sums[layout.size : 2 * layout.size])
+            step = tf.convert_to_tensor(self.trainer.step)
+            weights = replica.objective.weights(layout.names, step)
+        norm = tf.linalg.global_norm([self._local(g) for g in passed.gradients.values()])
         if scales is not None:
             norm /= scales[0]
-        return gradients, record._replace(grad_norm=norm)
+        return passed.gradients, Record(raw, weights, weights * raw, sums[-2], norm)
 
-    def _replica_gradients(self, batch, scales):
+    def sums(self, batch):
+        """`Replica.sums` over all replicas, float32 [2K + 2]; in cross-replica context."""
+        sums = self._sums(batch)
+        if self.replica.replicas > 1:
+            sums = self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+        return sums
+
+    def _replica_gradients(self, batch, scales, totals, window):
         self.train_traces += 1
-        return self._run(self.replica.train, (batch, scales))
+
+        def run(batch, *given):
+            return self._on_replica(self.replica.train)(*self.replica.share(batch), *given)
+
+        return self._run(run, (batch, scales, totals, window))
+
+    def _replica_sums(self, batch):
+        def run(batch):
+            return self._on_replica(self.replica.sums)(*self.replica.share(batch))
+
+        return self._run(run, (batch,))
+
+    def _on_replica(self, function):
+        if not self.first_pass:
+            return function
+        return tf.function(function, jit_compile=True, autograph=False)
 
     def _run(self, function, arguments):
         return self.strategy.run(function, args=arguments)
 
-    def _reduce(self, gradients):
-        variables = {path: tensor_variable(self.replica.variables[path]) for path in gradients}
-        created_inside = self.strategy.extended.variable_created_in_scope
-        inside = [path for path, variable in variables.items() if created_inside(variable)]
-        # results of a traced function have lost their devices: without them, no efficient sum
-        gradients = self._run(_identities, (gradients,))
-        pairs = [(gradients[path], variables[path]) for path in inside]
-        reduced = self.strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
-        summed = dict(zip(inside, reduced, strict=True))
-        for path in [path for path in gradients if path not in summed]:  # not mirrored
-            parts = self.strategy.experimental_local_results(gradients[path])
-            summed[path] = tf.add_n([tf.convert_to_tensor(part) for part in parts])
-        return {path: summed[path] for path in gradients}
+    @property
+    def _window_spec(self):
+        return tf.TensorSpec([len(self.replica.layout.names)], tf.float32)
 
     def _local(self, gradient):
         return self.strategy.experimental_local_results(gradient)[0]
 
-    def prepare(self, spec) -> None:
+    def prepare(self, source) -> None:
         """Traces the forward and backward pass: finds the terms and the loss parameters."""
+        self.replica.per_host = source.per_host
+        self.replica.randomness.prepare()
         scales = self.replica.optimizers.scales()
         scales = None if scales is None else tf.TensorSpec(scales.shape, scales.dtype)
         try:
-            self._gradients.get_concrete_function(spec, scales)
+            totals = window = None
+            accumulates = self.replica.optimizers.accumulation > 1
+            if self.first_pass or accumulates:
+                sums = self._sums.get_concrete_function(source.element_spec).structured_outputs
+                shape = self._local(sums).shape
+                totals = tf.TensorSpec(shape, tf.float32) if self.first_pass else None
+                window = self._window_spec if accumulates else None
+            given = source.element_spec, scales, totals, window
+            self._traced_variables = self._gradients.get_concrete_function(*given).variables
+            self.prepared = True
         except ValueError as error:
             if "tf.function only supports singleton tf.Variables" not in str(error):
                 raise
@@ -136,124 +171,90 @@ class Loops:
                 f"trained or saved {where}. Make it once: outside the function, or in __init__."
             ) from error
 
-    def train_step(self, spec):
-        """The traced step of one structure of data: batch -> Record."""
-        key = _key(spec)
+    def train_step(self, source):
+        """The traced step of one structure of data: batch, with `lookahead` also the mean
+        denominators of the accumulated steps -> Record."""
+        key = _key(source)
         if key not in self._train_steps:
-            function = self._function(self.trainer.train_step)
-            self._train_steps[key] = function.get_concrete_function(spec)
+            self.replica.per_host = source.per_host
+
+            def train_step(batch, window=None):
+                self._window = window
+                try:
+                    return self.trainer.train_step(batch)
+                finally:
+                    self._window = None
+
+            function = self._function(train_step)
+            given = [source.element_spec]
+            if self.replica.optimizers.accumulation > 1:
+                given.append(self._window_spec)
+            self._train_steps[key] = function.get_concrete_function(*given)
         return self._train_steps[key]
+
+    def open(self, source, position: int, step: int) -> None:
+        """Starts the data of a fit at batch `position`, global step `step`."""
+        self.replica.per_host = source.per_host
+        if self.replica.optimizers.accumulation > 1:
+            self._lookahead = Lookahead(self, source)
+            self._accumulated = self._lookahead.open(position, step)
+        else:
+            self._lookahead, self._accumulated = None, None
+            source.start(position)
+
+    def others(self, known) -> list[tf.Variable]:
+        """What the traced step reads or writes beside the known variables, by name.
+
+        A counter or a table that a subclass or a term keeps in no attribute of its own.
+        """
+        results = self.strategy.experimental_local_results
+        held = {id(part) for v in known for part in results(tensor_variable(v))}
+        held |= {id(tensor_variable(v)) for v in known}
+        traced = {id(v): v for step in self._train_steps.values() for v in step.variables}
+        traced |= {id(v): v for v in self._traced_variables}
+        return sorted((v for i, v in traced.items() if i not in held), key=lambda v: v.name)
 
     def train(self, source, window: Window, position, steps) -> Window:
         """`steps` training steps from `position` of the data; the window that they fill."""
         if source not in self._train_loops:
             self._train_loops.clear()  # one source trains at a time
-            self._train_loops[source] = self._make_train_loop(source)
+            self._train_loops[source] = self._make_train_loop(source, self._lookahead)
         loop = self._train_loops[source]
-        return loop(window, tf.constant(position, tf.int64), tf.constant(steps, tf.int64))
+        position, steps = tf.constant(position, tf.int64), tf.constant(steps, tf.int64)
+        if self._lookahead is None:
+            return loop(window, position, steps)
+        window, self._accumulated = loop(window, self._accumulated, position, steps)
+        return window
 
-    def _make_train_loop(self, source):
-        step = self.train_step(source.element_spec)
+    def _make_train_loop(self, source, lookahead):
+        step = self.train_step(source)
         counter = self.trainer.step
 
-        def body(position, window):
-            batch = source.next(position)
-            record = step(*tf.nest.flatten(batch, expand_composites=True))
+        def take(window, batch, *accumulated):
+            record = step(*tf.nest.flatten(batch, expand_composites=True), *accumulated)
             counter.assign_add(1)
-            return position + 1, window.add(record, self.skipping)
+            return window.add(record, self.skipping)
+
+        def plain(position, window):
+            return position + 1, take(window, source.next(position))
+
+        def accumulating(position, window, accumulated):
+            accumulated = lookahead.denominators(position, accumulated)
+            window = take(window, lookahead.next(position), accumulated)
+            return position + 1, window, accumulated
 
         @tf.function(autograph=False)
-        def loop(window, position, steps):
+        def loop(*given):
+            *carried, position, steps = given
             end = position + steps
-            _, window = tf.while_loop(
-                lambda at, _: at < end, body, (position, window), parallel_iterations=1
+            body = plain if lookahead is None else accumulating
+            _, *carried = tf.while_loop(
+                lambda at, *_: at < end, body, (position, *carried), parallel_iterations=1
             )
-            return window
+            return carried[0] if lookahead is None else carried
 
         return loop
 
-    def eval_step(self, spec):
-        """The traced evaluation step: batch -> numerators [K], denominators [K], weights [T]."""
-        key = _key(spec)
-        if key not in self._eval_steps:
 
-            def evaluate(batch):
-                self.eval_traces += 1
-                sums = self._run(self.replica.evaluate, (batch,))
-                return tf.nest.map_structure(self._local, sums)
-
-            function = self._function(evaluate)
-            self._eval_steps[key] = function.get_concrete_function(spec)
-        return self._eval_steps[key]
-
-    def evaluate(self, source, steps=None):
-        """Sums over a pass through the data (or its first `steps` batches).
-
-        Returns:
-          float64 [K] numerators and denominators, float32 [T] weights, int64 [] batches.
-        """
-        step = self.eval_step(source.element_spec)
-        if self._eval_loop is None or self._eval_loop[0] is not step:
-            self._eval_loop = step, self._make_eval_loop(step)
-        limit = tf.constant(-1 if steps is None else steps, tf.int64)
-        return self._eval_loop[1](source.batches(), limit)
-
-    def _make_eval_loop(self, step):
-        numerators, _, weights = step.structured_outputs
-        zeros = tf.zeros(numerators.shape, tf.float64)
-
-        def take(iterator, more, count, top, bottom, _):
-            batch = more.get_value()
-            n, d, weight = step(*tf.nest.flatten(batch, expand_composites=True))
-            top, bottom = top + tf.cast(n, tf.float64), bottom + tf.cast(d, tf.float64)
-            return iterator.get_next_as_optional(), count + 1, top, bottom, weight
-
-        @tf.function(autograph=False)
-        def loop(iterator, limit):
-            start = (
-                iterator.get_next_as_optional(),
-                tf.zeros([], tf.int64),
-                zeros,
-                zeros,
-                tf.zeros(weights.shape, weights.dtype),
-            )
-            _, count, top, bottom, weight = tf.while_loop(
-                lambda more, count, *_: more.has_value() & ((limit < 0) | (count < limit)),
-                lambda *values: take(iterator, *values),
-                start,
-            )
-            return top, bottom, weight, count
-
-        return loop
-
-    def predict(self, batch, spec):
-        """The outputs of one batch, the replicas' parts joined; tensors."""
-        key = _key(spec)
-        if key not in self._predict_steps:
-
-            def predict(batch):
-                outputs, alive = self._run(self.replica.predict, (batch,))
-                if alive is None:
-                    return outputs
-                return self._join(outputs, alive)
-
-            self._predict_steps[key] = self._function(predict)
-        return self._predict_steps[key](batch)
-
-    def _join(self, outputs, alive):
-        alive = [a > 0 for a in self.strategy.experimental_local_results(alive)]
-
-        def join(value):
-            parts = self.strategy.experimental_local_results(value)
-            parts = [p[: tf.where(a, tf.shape(p)[0], 0)] for p, a in zip(parts, alive, strict=True)]
-            return tf.concat(parts, 0)
-
-        return tf.nest.map_structure(join, outputs)
-
-
-def _identities(values):
-    return tf.nest.map_structure(tf.identity, values, expand_composites=True)
-
-
-def _key(spec):
-    return str(spec)
+def _key(source):
+    return str((source.element_spec, source.per_host))

@@ -22,7 +22,7 @@ class Updated:
 
     group: str
     optimizer: keras.optimizers.Optimizer
-    paths: list[str]
+    held: dict  # path -> variable, or its twin
     every: int
 
 
@@ -50,6 +50,7 @@ class Optimizers:
     ):
         self.strategy = strategy
         self.updated: list[Updated] = []
+        self.twins: dict[str, keras.Variable] = {}  # of variables made outside the scope
         given: Mapping
         if isinstance(optimizer, Mapping) and "class_name" not in optimizer:
             if groups is None:
@@ -125,28 +126,46 @@ class Optimizers:
         """
         for group, optimizer in self.of_group.items():
             paths = [path for path, owner in owners.items() if owner == group]
-            outside = []
-            if not is_default(self.strategy):
-                inside = self.strategy.extended.variable_created_in_scope
-                outside = [p for p in paths if not inside(tensor_variable(variables[p]))]
-            every = self.every.get(group, 1)
-            mirrored = [path for path in paths if path not in outside]
+            if not paths:
+                continue
+            decayed = getattr(optimizer, "inner_optimizer", optimizer)
             with self.strategy.scope():
-                self._build(group, optimizer, mirrored, every, variables, parameters)
-            if outside:
-                # a variable made outside the scope cannot join an optimizer made inside it
-                other = type(optimizer).from_config(optimizer.get_config())
-                self._build(group, other, outside, every, variables, parameters)
+                held = {path: self._own(variables[path], path) for path in paths}
+                excluded = [held[path] for path in paths if path in parameters]
+                if excluded:
+                    decayed.exclude_from_weight_decay(var_list=excluded)
+                optimizer.build(list(held.values()))
+            every = self.every.get(group, 1)
+            self.updated.append(Updated(group, optimizer, held, every))
 
-    def _build(self, group, optimizer, paths, every, variables, parameters):
-        if not paths:
-            return
-        decayed = getattr(optimizer, "inner_optimizer", optimizer)
-        excluded = [variables[path] for path in paths if path in parameters]
-        if excluded:
-            decayed.exclude_from_weight_decay(var_list=excluded)
-        optimizer.build([variables[path] for path in paths])
-        self.updated.append(Updated(group, optimizer, paths, every))
+    def _own(self, variable, path):
+        """The variable itself, or a twin in the scope of one made outside it.
+
+        An optimizer takes variables of one kind only. It updates the twin, which is set to the
+        variable before each update and gives it its value after.
+        """
+        made = tensor_variable(variable)
+        if is_default(self.strategy) or self.strategy.extended.variable_created_in_scope(made):
+            return variable
+        twin = keras.Variable(read(variable), dtype=made.dtype.name, name=path.replace("/", "_"))
+        twin.constraint = getattr(variable, "constraint", None)
+        self.twins[path] = twin
+        return twin
+
+    @property
+    def accumulation(self) -> int:
+        """How many steps' gradients one update adds up; 1 where none does."""
+        found = {_accumulated(optimizer) for optimizer in self.of_group.values()} - {1}
+        if len(found) > 1:
+            raise ValueError(
+                f"The optimizers have gradient_accumulation_steps of {sorted(found)}. Give all "
+                "that accumulate the same number."
+            )
+        return found.pop() if found else 1
+
+    def accumulates(self, owner: str) -> bool:
+        """Whether the optimizer of a group adds up gradients of several steps."""
+        return _accumulated(self.of_group[owner]) > 1
 
     @property
     def scaled(self) -> bool:
@@ -175,9 +194,12 @@ class Optimizers:
           finite: bool [], whether every gradient is; None applies them whatever they are.
         """
         for updated in self.updated:
-            pairs = [(gradients[p], variables[p]) for p in updated.paths if p in gradients]
+            pairs = [(gradients[p], v) for p, v in updated.held.items() if p in gradients]
             if not pairs:
                 continue
+            outside = [path for path in updated.held if path in self.twins]
+            for path in outside:
+                self.twins[path].assign(tf.convert_to_tensor(variables[path]))
             due = None
             if updated.every > 1:
                 due = tf.equal((step + 1) % updated.every, 0)
@@ -188,6 +210,8 @@ class Optimizers:
                 updated.optimizer.apply_gradients(pairs)
             else:
                 tf.cond(due, _applied(updated.optimizer, pairs), lambda: tf.constant(False))
+            for path in outside:
+                variables[path].assign(tf.convert_to_tensor(self.twins[path]))
 
     @contextlib.contextmanager
     def averages(self, variables: dict):
@@ -197,14 +221,23 @@ class Optimizers:
             keeper = getattr(updated.optimizer, "inner_optimizer", updated.optimizer)
             # before the first update the averages are zeros
             if keeper.use_ema and int(read(keeper.iterations)):
-                held = [variables[path] for path in updated.paths]
-                swapped += [(v, tf.identity(tf.convert_to_tensor(v))) for v in held]
-                keeper.finalize_variable_values(held)
+                held = updated.held
+                for path in held:
+                    value = tf.identity(tf.convert_to_tensor(variables[path]))
+                    swapped.append((variables[path], value))
+                keeper.finalize_variable_values(list(held.values()))
+                for path in set(held) & set(self.twins):
+                    variables[path].assign(tf.convert_to_tensor(self.twins[path]))
         try:
             yield
         finally:
             for variable, value in swapped:
                 variable.assign(value)
+
+
+def _accumulated(optimizer) -> int:
+    keeper = getattr(optimizer, "inner_optimizer", optimizer)
+    return keeper.gradient_accumulation_steps or 1
 
 
 def _scales(optimizer) -> bool:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from losses import Layout, Objective, Step
 from losses.gather import own_examples
+from losses.hosts import host_index, local_replicas
 from trainer.data import class_weights, examples_in, share, unpack
-from trainer.groups import WHOLE, partition
 from trainer.metrics import Metrics
+from trainer.moving import moving_variables
 from trainer.optimizers import Optimizers
-from trainer.parameters import by_path, find_parameters, name_parameters, read, tensor_variable
+from trainer.parameters import read, tensor_variable
+from trainer.randomness import Randomness
+from trainer.trained import Trained
 
 
 class Record(NamedTuple):
@@ -31,16 +34,29 @@ class Record(NamedTuple):
     grad_norm: tf.Tensor
 
 
-class Replica:
-    """The part of the step that runs on every replica, traced once.
+class Passed(NamedTuple):
+    """What a forward and backward pass leaves on one replica.
 
-    The first trace finds what nobody declared: the terms, and the loss parameters they read.
+    gradients: path -> gradient of this replica's share of the total.
+    moving: path -> value of a moving statistic, times `alive`.
+    sums: float32 [2K + 2], see `Replica.sums`; over all replicas where `raw` is given.
+    raw, weights: float32 [terms], of the global batch; None after a first pass.
+    """
+
+    gradients: dict[str, Any]
+    moving: dict[str, tf.Tensor]
+    sums: tf.Tensor
+    raw: Any
+    weights: Any
+
+
+class Replica:
+    """The part of the step that runs on every replica.
 
     Attributes:
       layout: the terms of a training step; None before the first trace.
-      variables: path -> variable that the total reaches.
-      parameters: path -> loss parameter, among `variables`.
-      owners: path -> the optimizer's group.
+      trained: the variables, found in the first trace.
+      per_host: whether a batch holds this host's examples alone.
     """
 
     def __init__(
@@ -55,47 +71,97 @@ class Replica:
         self.objective = objective
         self.optimizers = optimizers
         self.train_metrics, self.eval_metrics = metrics
-        self.groups = groups
+        self.trained = Trained(trainer, objective, optimizers, groups)
+        self.randomness = Randomness(trainer.strategy)
         self.class_weight: dict = {}
         self.replicas = trainer.strategy.num_replicas_in_sync
+        self.per_host = False
         self.layout: Layout | None = None
         self.eval_layout: Layout | None = None
-        self.variables: dict = {}
-        self.parameters: dict = {}
-        self.owners: dict[str, str] = {}
-        self._groups_of: dict[str, str] = {}
 
-    def train(self, batch, scales):
-        """Gradients of this replica's share of the total, and the record of the step.
+    def share(self, batch, per_host: bool | None = None):
+        """This replica's part of a batch, and 1.0, or 0.0 where it is lent (None: one replica)."""
+        if self.replicas == 1:
+            return batch, None
+        strategy = self.trainer.strategy
+        index = tf.distribute.get_replica_context().replica_id_in_sync_group
+        if self.per_host if per_host is None else per_host:
+            local = local_replicas(strategy)
+            return share(batch, index - host_index(strategy) * local, local)
+        return share(batch, index, self.replicas)
+
+    def sums(self, batch, alive):
+        """The sums that the gradients need, from a pass that changes nothing.
+
+        Returns:
+          float32 [2K + 2]: this replica's numerators (0 where no term has a function after the
+          division), denominators, examples, and 1 where they are its own.
+        """
+        # reading a model's losses there asks for the values of the regularized variables
+        regularized = [v for v in self.trainer.model.variables if getattr(v, "regularizer", None)]
+        values = [(v, tf.convert_to_tensor(v.value)) for v in regularized]
+        with keras.StatelessScope(values, collect_losses=True, initialize_variables=False):
+            step = self._step(batch, training=True)
+            terms = self._terms(step, alive)
+        layout = self.layout = Layout.of(terms)
+        numerators, denominators = layout.pack(terms)
+        if layout.linear:
+            numerators = tf.zeros_like(numerators)  # the compiler drops what they came of
+        return self._sums(numerators, denominators, step, alive)
+
+    def train(self, batch, alive, scales, totals=None, window=None) -> Passed:
+        """Gradients of this replica's share of the total, and what the record is made of.
 
         Args:
-          batch: the global batch.
+          batch, alive: of `share`.
           scales: float32 [optimizers], the loss scales, or None.
-        Returns:
-          dict path -> gradient, to be summed over the replicas; Record without its norm.
+          totals: `sums` over all replicas, where no replica may wait for another; None: they
+            are added up here.
+          window: float32 [terms], the mean denominators of the accumulated steps, or None.
         """
         with tf.GradientTape(persistent=True) as tape:
-            step, alive = self._step(batch, training=True)
+            step = self._step(batch, training=True)
             terms = self._terms(step, alive)
             layout = Layout.of(terms)
             numerators, denominators = layout.pack(terms)
             weights = self.objective.weights(layout.names, step.step)
             with tape.stop_recording():
-                sums = self._sum(tf.stack([numerators, denominators]))
-                raw, seeds = layout.raw_and_seeds(sums[0], sums[1], weights)
+                sums = self._sums(numerators, denominators, step, alive)
+                if totals is None:
+                    sums = totals = self._sum(sums)
+                    first_pass = False
+                else:
+                    first_pass = True
+                size = layout.size
+                raw, seeds = layout.raw_and_seeds(totals[:size], totals[size : 2 * size], weights)
+                own_raw = raw / self.replicas
+                if first_pass and layout.linear:
+                    own_raw = layout.raw(numerators, totals[size : 2 * size])
+                factors = None
+                if window is not None:
+                    factors = layout.shares(totals[size : 2 * size], window)
             # its gradient, summed over the replicas, is that of sum(weights * raw)
             shares = seeds * numerators
-            own = weights * raw / self.replicas
-        names = [path for path, _ in self._candidates(tape, step)]
-        gradients = self._gradients(tape, names, layout, shares, own, scales)
+            own = weights * own_raw
+        self.trained.find(tape, step.model)
+        gradients = self._gradients(tape, layout, shares, own, scales, factors)
         self.layout = layout
         self._count(step, alive, self.train_metrics)
-        examples = tf.cast(examples_in(batch), tf.float32)
-        return gradients, Record(raw, weights, weights * raw, examples, tf.zeros([]))
+        moving = self._moving(step.model, alive)
+        if first_pass:
+            return Passed(gradients, moving, sums, None, None)
+        return Passed(gradients, moving, sums, raw, weights)
 
-    def evaluate(self, batch):
-        """This batch's sums over all replicas: float32 [K] numerators and denominators."""
-        step, alive = self._step(batch, training=False)
+    def evaluate(self, batch, valid=None):
+        """This batch's sums over all replicas: float32 [K] numerators and denominators.
+
+        Args:
+          valid: float32 [], 0 where this host's data has ended and the batch counts for nothing.
+        """
+        batch, alive = self.share(batch)
+        if valid is not None:
+            alive = valid if alive is None else alive * valid
+        step = self._step(batch, training=False)
         terms = self._terms(step, alive)
         self.eval_layout = Layout.of(terms)
         sums = self._sum(tf.stack(self.eval_layout.pack(terms)))
@@ -103,15 +169,18 @@ class Replica:
         return sums[0], sums[1], self.objective.weights(self.eval_layout.names, step.step)
 
     def predict(self, batch):
-        """This replica's outputs, and 0.0 where it has no examples (None: one replica)."""
-        step, alive = self._step(batch, training=False)
-        return step.y_pred, alive
+        """This replica's outputs, and 0.0 where it has no examples (None: one replica).
+
+        A host predicts whole batches itself, so that each ends with all outputs.
+        """
+        batch, alive = self.share(batch, per_host=True)
+        return self._step(batch, training=False).y_pred, alive
 
     def values(self) -> dict[str, float]:
         """A row's loss parameters (means of larger ones), metrics and learning rates."""
         values = {
             f"loss_parameters/{name}": float(np.mean(read(variable)))
-            for name, variable in self.parameters.items()
+            for name, variable in self.trained.parameters.items()
         }
         values.update({f"metrics/{k}": v for k, v in self.train_metrics.results().items()})
         optimizers = self.optimizers.of_group
@@ -121,8 +190,7 @@ class Replica:
         return values
 
     def _step(self, batch, training):
-        context = tf.distribute.get_replica_context()
-        batch, alive = share(batch, context.replica_id_in_sync_group, self.replicas)
+        self.randomness.enter()
         x, y, sample_weight = unpack(batch)
         if self.class_weight and training:
             sample_weight = class_weights(y, sample_weight, self.class_weight)
@@ -139,7 +207,7 @@ class Replica:
         step.y_pred = self.trainer.forward(step)
         if step.y_pred is None:
             raise TypeError("forward() returned nothing. Return the model's outputs.")
-        return step, alive
+        return step
 
     def _terms(self, step, alive):
         # read before compute_terms(): another call of the model would clear them
@@ -150,6 +218,11 @@ class Replica:
         if alive is not None:
             terms = {name: ratio.scaled(alive) for name, ratio in terms.items()}
         return terms
+
+    def _sums(self, numerators, denominators, step, alive):
+        examples = tf.cast(examples_in(step.x), tf.float32)
+        alive = tf.ones([]) if alive is None else alive
+        return tf.concat([numerators, denominators, [examples * alive, alive]], 0)
 
     def _sum(self, value):
         if self.replicas == 1:
@@ -168,98 +241,42 @@ class Replica:
         if metrics.metrics:
             tf.cond(alive > 0, update, lambda: tf.constant(False))
 
-    def _candidates(self, tape, step):
-        """Every variable the step may train, by path; finds the loss parameters once."""
-        if not self.variables:
-            model = by_path(step.model.trainable_variables)
-            found = find_parameters(tape.watched_variables(), step.model)
-            places = [
-                *self.objective.places(),
-                (self.trainer.name, type(self.trainer).compute_terms),
-                (self.trainer.name, self.trainer),
-            ]
-            self.parameters = name_parameters(found, places)
-            self.parameters = {
-                f"{name} (loss)" if name in model else name: variable
-                for name, variable in self.parameters.items()
-            }
-            self.variables = {**model, **self.parameters}
-            members = partition(self.groups, self.variables)
-            groups = {path: group for group, paths in members.items() for path in paths}
-            loose = [path for path in model if path not in groups]
-            if loose:
-                raise ValueError(
-                    f"Variables in no group: {', '.join(loose)}. Add them to one of groups= "
-                    f"({', '.join(members)}); a group without an optimizer is frozen."
-                )
-            for path in self.variables:
-                parameter = path if path in self.parameters else None
-                owner = self.optimizers.owner(groups.get(path), parameter)
-                if owner is not None:
-                    self.owners[path] = owner
-            self._groups_of = groups
-        return [(path, self.variables[path]) for path in self.owners]
+    def _moving(self, model, alive):
+        if self.replicas == 1:
+            return {}
+        return {
+            path: tf.convert_to_tensor(variable.value) * tf.cast(alive, variable.dtype)
+            for path, variable in moving_variables(model).items()
+        }
 
-    def _gradients(self, tape, names, layout, shares, own, scales):
+    def _gradients(self, tape, layout, shares, own, scales, factors):
         """path -> gradient; one pass for every set of terms that train the same groups."""
-        passes: dict[tuple, list[str]] = {}
-        trains = {d.name: d.trains or () for d in self.objective.described or []}
-        groups = set(self._groups_of.values()) - {WHOLE}
-        for name, only in trains.items():
-            if only and not set(only) <= groups:
-                raise ValueError(
-                    f"Term {name!r} trains {', '.join(map(repr, only))}; the groups are "
-                    f"{', '.join(map(repr, sorted(groups))) or 'none: pass groups='}."
-                )
-        for path in names:
-            group = self._groups_of.get(path)
-            mask = tuple(
-                group is None or not trains.get(term) or group in trains[term]
-                for term in layout.names
-            )
-            passes.setdefault(mask, []).append(path)
         order = list(self.optimizers.of_group)
         found = {}
-        for mask, paths in passes.items():
-            whole = all(mask)
+        for (mask, accumulates), paths in self.trained.passes(layout).items():
+            on_terms = None if all(mask) else tf.constant(np.asarray(mask, np.float32))
+            if accumulates and factors is not None:
+                on_terms = factors if on_terms is None else on_terms * factors
             with tape:
-                if whole:
+                if on_terms is None:
                     total = tf.reduce_sum(shares) + tf.reduce_sum(own)
                 else:
-                    on_terms = tf.constant(np.asarray(mask, np.float32))
                     on_sums = tf.gather(on_terms, layout.of_sum)
                     total = tf.reduce_sum(shares * on_sums) + tf.reduce_sum(own * on_terms)
                 if scales is not None:
                     total *= tf.stop_gradient(scales[0])
-            variables = [self.variables[path] for path in paths]
+            variables = [self.trained.variables[path] for path in paths]
             gradients = tape.gradient(total, [tensor_variable(v) for v in variables])
             for path, variable, gradient in zip(paths, variables, gradients, strict=True):
                 if gradient is None:
                     continue
                 factor = -1.0 if getattr(variable, "maximize", False) else None
-                index = order.index(self.owners[path])
+                index = order.index(self.trained.owners[path])
                 if scales is not None and index:
                     factor = (factor or 1.0) * scales[index] / scales[0]
                 found[path] = gradient if factor is None else _times(gradient, factor)
-        self._settle(found)
+        self.trained.settle(found)
         return found
-
-    def _settle(self, reached):
-        """Keeps the variables that some term reaches; says which the model has in vain."""
-        if not reached:
-            raise ValueError(
-                "No term depends on any trainable variable. Check that the losses use y_pred, and "
-                "that the model or a group has trainable variables and an optimizer."
-            )
-        unreached = [path for path in self.owners if path not in reached]
-        idle = [path for path in unreached if path not in self.parameters]
-        if idle:
-            warnings.warn(
-                f"No term reaches {', '.join(idle)}: they stay as they are.", stacklevel=2
-            )
-        for path in unreached:
-            self.parameters.pop(path, None)
-            del self.owners[path]
 
 
 def _times(gradient, factor):

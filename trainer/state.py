@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainer.checkpoint import Checkpoints
 from trainer.loop import Window
-from trainer.parameters import read
+from trainer.parameters import read, tensor_variable
+from trainer.restoring import WarmStart, initialize_from
 
 
 class State:
@@ -29,6 +31,8 @@ class State:
             )
         self._data_start = tf.Variable(0, dtype=tf.int64, trainable=False, name="data_start")
         self._window: list[tf.Variable] = []
+        self._metrics: list[tf.Variable] = []  # [replicas, ...] each
+        self._saved: dict = {}
         self._restored = False
         self._resumed_window = False
 
@@ -39,6 +43,12 @@ class State:
     @property
     def terms(self) -> int:
         return len(self.trainer.loops.replica.layout.names)
+
+    def spread_seeds(self) -> None:
+        """Gives each replica draws of its own; once, before the first step."""
+        replica = self.trainer.loops.replica
+        held = [*self.trainer.model.non_trainable_variables, *self._held()]
+        replica.randomness.spread([*held, *replica.randomness.variables])
 
     def window(self) -> Window:
         """The log window to go on with: a resumed run's, or an empty one."""
@@ -52,45 +62,101 @@ class State:
         """Puts the window where the next checkpoint saves it."""
         for variable, value in zip(self._window, window, strict=True):
             variable.assign(value)
+        parts = [self._parts(v) for v in self.trainer.loops.replica.train_metrics.variables]
+        values = [np.stack([np.asarray(part) for part in own]) for own in parts]
+        for variable, value in zip(self._metrics, self.trainer.hosts.gather(values), strict=True):
+            variable.assign(value)
 
-    def open_checkpoints(self, keep_last) -> Checkpoints | None:
-        """The checkpoints of the workdir; None where there is none."""
+    def _parts(self, variable) -> tuple:
+        """This host's replicas' own parts of a metric's variable."""
+        return self.trainer.strategy.experimental_local_results(tensor_variable(variable))
+
+    def _held(self) -> list:
+        """The variables of terms, and those of networks that a subclass keeps."""
         trainer = self.trainer
-        if trainer.workdir is None:
-            return None
-        if not self._window:
-            empty = Window.empty(self.terms)
-            self._window = [tf.Variable(value, trainable=False) for value in empty]
-        replica = trainer.loops.replica
         held = [variable for term in trainer.terms for variable in term.variables]
-        for value in vars(trainer).values():  # networks and variables a subclass keeps
+        for value in vars(trainer).values():
             if isinstance(value, keras.Layer) and value is not trainer.model:
                 held += value.variables
             elif isinstance(value, keras.Variable):
                 held.append(value)
-        owned = {id(v): v for v in [*replica.parameters.values(), *held]}
+        return held
+
+    def open_checkpoints(self, keep_last, **settings) -> Checkpoints | None:
+        """The checkpoints of the workdir; None where there is none.
+
+        Args:
+          keep_last, settings: of `Checkpoints`.
+        """
+        trainer = self.trainer
+        if trainer.workdir is None:
+            return None
+        replica = trainer.loops.replica
+        if not self._window:
+            empty = Window.empty(self.terms)
+            self._window = [tf.Variable(value, trainable=False) for value in empty]
+            for variable in replica.train_metrics.variables:
+                parts = [trainer.hosts.replicas, *variable.shape]
+                self._metrics.append(
+                    tf.Variable(tf.zeros(parts, variable.dtype), trainable=False, name="parts")
+                )
+        terms = dict(replica.trained.parameters)  # by name: a warm start looks them up
+        for variable in {id(v): v for v in self._held()}.values():
+            if not any(variable is one for one in terms.values()):
+                terms[f"{len(terms)}/{variable.path}"] = variable
         optimizers = [updated.optimizer for updated in replica.optimizers.updated]
-        state = {
+        state: dict = {
             "model": trainer.model.variables,
             "optimizers": [v for optimizer in optimizers for v in optimizer.variables],
-            "terms": list(owned.values()),
-            "metrics": replica.train_metrics.variables,
+            "terms": terms,
+            "random": replica.randomness.variables,
+            "metrics": self._metrics,
             "window": self._window,
             "step": [self.step],
             "data_start": [self._data_start],
         }
-        return Checkpoints(trainer.workdir.checkpoints, state, keep_last)
+        known = [v for held in state.values() for v in _values(held)]
+        known += [*replica.train_metrics.variables, *replica.optimizers.twins.values()]
+        state["others"] = trainer.loops.others(known)
+        self._saved = state
+        return Checkpoints(trainer.workdir.checkpoints, state, keep_last, **settings)
 
     def restore(self, checkpoints: Checkpoints | None) -> bool:
         """Restores the newest checkpoint, once per Trainer; whether there was one."""
         if checkpoints is None or self._restored:
             return False
         self._restored = True
-        if checkpoints.latest is None:
+        hosts = self.trainer.hosts
+        # the chief is the only one that needs to see the files
+        if not hosts.from_chief(lambda: checkpoints.restore_latest() is not None):
             return False
-        checkpoints.restore(checkpoints.latest)
+        self._broadcast(list(self._saved))
+        first = hosts.index * (hosts.replicas // hosts.count)
+        metrics = self.trainer.loops.replica.train_metrics.variables
+        for variable, saved in zip(metrics, self._metrics, strict=True):
+            for index, part in enumerate(self._parts(variable)):
+                part.assign(saved[first + index])
         self._resumed_window = True
         return True
+
+    def initialize(self, path, loss_parameters: bool) -> WarmStart:
+        """Takes the model's weights, and the loss parameters, of another run's checkpoint."""
+        state, hosts = self._saved, self.trainer.hosts
+        warm = hosts.from_chief(
+            lambda: list(initialize_from(path, state, loss_parameters=loss_parameters))
+        )
+        self._broadcast(["model", "terms"])
+        return WarmStart(*warm)
+
+    def _broadcast(self, parts) -> None:
+        """Gives every host what the chief has restored, and every replica its own draws."""
+        hosts = self.trainer.hosts
+        held = [v for part in parts for v in _values(self._saved[part])]
+        if hosts.count > 1:
+            values = hosts.broadcast([read(v) for v in held])
+            for variable, value in zip(held, values, strict=True):
+                tensor_variable(variable).assign(value)
+        self.spread_seeds()
 
     def open_data(self, source, resumed: bool) -> int:
         """Starts the data of a fit where the run stands.
@@ -105,11 +171,16 @@ class State:
         if not resumed:
             self._data_start.assign(self.step_now)
         began = int(self._data_start)
-        source.start(self.step_now - began)
+        self.trainer.loops.open(source, self.step_now - began, self.step_now)
         return began
 
     @property
     def restorable(self) -> bool:
         """Whether the workdir holds a run that this Trainer has not restored yet."""
         workdir = self.trainer.workdir
-        return workdir is not None and not self._restored and workdir.checkpoints.exists()
+        found = workdir is not None and not self._restored and workdir.checkpoints.exists()
+        return self.trainer.hosts.broadcast_json(found)
+
+
+def _values(held) -> list:
+    return list(held.values()) if isinstance(held, dict) else list(held)

@@ -7,9 +7,11 @@ import functools
 
 import tensorflow as tf
 
-NAMES = ("auto", "one_device", "mirrored")
+from losses.hosts import host_count
+from trainer.hosts import StartupWatchdog
+
+NAMES = ("auto", "one_device", "mirrored", "multi_worker")
 _REFUSED = {
-    "multi_worker": "training on several hosts is not built yet",
     "parameter_server": "Keras 3 optimizers do not work under ParameterServerStrategy",
     "central_storage": "CentralStorageStrategy is experimental and untested with Keras 3",
     "tpu": "TPUStrategy cannot be tested here",
@@ -21,13 +23,15 @@ def resolve_strategy(given) -> tf.distribute.Strategy:
 
     Args:
       given: "auto" (all visible GPUs, else one device), "one_device", "mirrored" (all GPUs,
-        else all logical CPU devices), or a strategy object.
+        else all logical CPU devices), "multi_worker" (all devices of all hosts, which TF_CONFIG,
+        SLURM or Kubernetes name; ask for it before TensorFlow runs anything), or a strategy
+        object.
     Returns:
       The strategy; TensorFlow's default one where there is one device. A name gives the same
       object each time, since a process can hold one MirroredStrategy only.
     Raises:
       ValueError: an unknown or refused name.
-      RuntimeError: called inside a strategy's scope.
+      RuntimeError: called inside a strategy's scope; "multi_worker" after TensorFlow has begun.
     """
     if tf.distribute.has_strategy():
         raise RuntimeError(
@@ -36,10 +40,9 @@ def resolve_strategy(given) -> tf.distribute.Strategy:
         )
     if isinstance(given, tf.distribute.Strategy):
         kind = type(given).__name__
-        for name in ("ParameterServer", "CentralStorage", "TPU", "MultiWorker"):
-            if kind.startswith(name):
-                key = {"ParameterServer": "parameter_server", "CentralStorage": "central_storage"}
-                _refuse(kind, key.get(name, "tpu" if name == "TPU" else "multi_worker"))
+        for key in _REFUSED:
+            if kind.lower().startswith(key.replace("_", "")):
+                _refuse(kind, key)
         return given
     if given in _REFUSED:
         _refuse(given, given)
@@ -50,6 +53,8 @@ def resolve_strategy(given) -> tf.distribute.Strategy:
             f"strategy={given!r}: accepted are {', '.join(map(repr, NAMES))} or a "
             f"tf.distribute.Strategy.{hint}"
         )
+    if given == "multi_worker":
+        return _multi_worker()
     devices = tf.config.list_logical_devices("GPU")
     if given == "mirrored":
         devices = devices or tf.config.list_logical_devices("CPU")
@@ -66,7 +71,8 @@ def is_default(strategy) -> bool:
 def _refuse(received, key):
     raise ValueError(
         f"strategy={received!r} is refused: {_REFUSED[key]}. Accepted: "
-        f"{', '.join(map(repr, NAMES))} or a MirroredStrategy or OneDeviceStrategy object."
+        f"{', '.join(map(repr, NAMES))} or a MirroredStrategy, MultiWorkerMirroredStrategy or "
+        "OneDeviceStrategy object."
     )
 
 
@@ -75,8 +81,32 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(list(devices))
 
 
+@functools.cache
+def _multi_worker() -> tf.distribute.Strategy:
+    from trainer.cluster import resolve_cluster
+
+    cluster = resolve_cluster()
+    gpus = tf.config.list_physical_devices("GPU")
+    kind = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=kind.NCCL if gpus else kind.RING
+    )
+    try:
+        with StartupWatchdog(cluster.workers):
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver, options)
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise RuntimeError(
+            'strategy="multi_worker" must be asked for before TensorFlow runs anything. Write '
+            'strategy = trainer.resolve_strategy("multi_worker") at the top of the program, '
+            "and pass that object."
+        ) from error
+
+
 def describe_devices(strategy) -> str:
     """`cpu, 1 replica`."""
     kind = "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
-    count = strategy.num_replicas_in_sync
-    return f"{kind}, {count} replica{'s' if count > 1 else ''}"
+    count, hosts = strategy.num_replicas_in_sync, host_count(strategy)
+    where = f" on {hosts} hosts" if hosts > 1 else ""
+    return f"{kind}, {count} replica{'s' if count > 1 else ''}{where}"

@@ -13,7 +13,6 @@ from losses import Objective, Step
 from losses.inputs import model_inputs
 from losses.objective import NOTHING
 from trainer.building import (
-    build_model,
     compiled_arguments,
     make_model,
     may_add_losses,
@@ -21,9 +20,11 @@ from trainer.building import (
 )
 from trainer.data import default_batch, open_data
 from trainer.describe import describe_terms
-from trainer.evaluation import evaluate, predict
+from trainer.eval_loop import EvalLoops
+from trainer.evaluation import evaluate, open_for_reading, predict
 from trainer.export import export_model
 from trainer.fitting import run_fit
+from trainer.hosts import Hosts
 from trainer.ledger import History
 from trainer.loop import Loops
 from trainer.metrics import Metrics
@@ -32,6 +33,7 @@ from trainer.plan import plan_fit
 from trainer.replica import Replica
 from trainer.state import State
 from trainer.strategies import resolve_strategy
+from trainer.tracing import trace
 from trainer.workdir import Workdir
 
 
@@ -62,6 +64,9 @@ class Trainer(keras.callbacks.Callback):
       on_nonfinite: "raise" stops with the term's name; "skip" leaves the step out.
       config: a mapping of plain values, kept as config.json and shown in TensorBoard.
       seed: int of the shuffling of arrays; `keras.utils.set_random_seed` seeds the weights.
+      replica_randomness: "different" or "same" draws (dropout masks) on the replicas.
+      init_from: a workdir or checkpoint whose weights a new run starts with.
+      init_loss_parameters: whether it takes those of the same name too.
       name: the run's name; the workdir's by default.
     Raises:
       ValueError, TypeError: an argument that cannot work, before anything is built.
@@ -87,20 +92,25 @@ class Trainer(keras.callbacks.Callback):
         on_nonfinite: str = "raise",
         config: Mapping | None = None,
         seed: int = 0,
+        replica_randomness: str = "different",
+        init_from: str | Path | None = None,
+        init_loss_parameters: bool = True,
         name: str | None = None,
     ):
         super().__init__()
         if on_nonfinite not in ("raise", "skip"):
             raise ValueError(f"on_nonfinite={on_nonfinite!r}: accepted are 'raise' and 'skip'.")
-        self.strategy = resolve_strategy(strategy)
-        if jit_compile and self.strategy.num_replicas_in_sync > 1:
+        if replica_randomness not in ("different", "same"):
             raise ValueError(
-                "jit_compile=True works on one device so far. Drop it, or use one device."
+                f"replica_randomness={replica_randomness!r}: accepted are 'different' and 'same'."
             )
+        self.strategy = resolve_strategy(strategy)
+        self.hosts = Hosts(self.strategy)
         self.workdir = None if workdir is None else Workdir(workdir)
         self.name = name or (self.workdir.path.name if self.workdir else "model")
         self.config = None if config is None else dict(config)
         self.seed = seed
+        self.init_from, self.init_loss_parameters = init_from, init_loss_parameters
         with self.strategy.scope():
             self._model = make_model(model, self.build_model, self.strategy)
             self.terms = [*self.build_terms(), *terms]
@@ -125,8 +135,10 @@ class Trainer(keras.callbacks.Callback):
         with self.strategy.scope():
             both = Metrics(metrics, names), Metrics(metrics, names)
         replica = Replica(self, self.objective, optimizers, both, groups)
+        replica.randomness.same = replica_randomness == "same"
         skipping = on_nonfinite == "skip" or optimizers.scaled
         self.loops = Loops(self, replica, jit_compile=jit_compile, skipping=skipping)
+        self.reading = EvalLoops(replica, self.strategy, jit_compile=jit_compile)
         self.state = State(self)
 
     @classmethod
@@ -179,7 +191,7 @@ class Trainer(keras.callbacks.Callback):
         replica = self.loops.replica
         finite = tf.math.is_finite(record.grad_norm) if self.loops.skipping else None
         step = tf.convert_to_tensor(self.step)
-        replica.optimizers.apply(gradients, replica.variables, step, finite)
+        replica.optimizers.apply(gradients, replica.trained.variables, step, finite)
 
     # What its users call.
 
@@ -203,17 +215,17 @@ class Trainer(keras.callbacks.Callback):
     @property
     def loss_parameters(self) -> dict[str, Any]:
         """name -> variable; empty before `build` or `fit` has found them."""
-        return dict(self.loops.replica.parameters)
+        return dict(self.loops.replica.trained.parameters)
 
     def describe(self) -> str:
         """The table of terms: name, from, weight; and the loss parameters."""
-        found = None if self.loops.replica.layout is None else self.loss_parameters
+        found = self.loss_parameters if self.loops.prepared else None
         return describe_terms(self.objective, found)
 
     def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
         size = batch_size or default_batch(data)
-        self._build(open_data(data, batch_size=size, static=self.loops.jit_compile), class_weight)
+        trace(self, self.open(data, size, static=self.loops.jit_compile), class_weight)
         return self
 
     def fit(
@@ -230,7 +242,9 @@ class Trainer(keras.callbacks.Callback):
         class_weight: Mapping[int, float] | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         steps_per_loop: int | None = None,
-        keep_last: int = 3,
+        keep_last: int | None = 3,
+        keep_best: int = 0,
+        best_metric: str = "total",
         shuffle: bool = True,
         verbose: bool = True,
     ) -> History:
@@ -249,23 +263,19 @@ class Trainer(keras.callbacks.Callback):
           class_weight: class id -> weight.
           callbacks: Keras callbacks.
           steps_per_loop: most steps in one call of the loop; by default what two seconds hold.
-          keep_last: checkpoints that stay.
+          keep_last: checkpoints that stay; None keeps all.
+          keep_best: checkpoints that stay besides, the best by `best_metric`: a tag of the
+            evaluation's rows, without validation data of the training rows.
           shuffle: arrays are drawn without replacement, anew each epoch.
           verbose: print the run's line, progress and ledger.
         Returns:
           History; `.rows` are the lines of metrics.jsonl.
         """
-        source = open_data(
-            data,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=self.seed,
-            static=self.loops.jit_compile,
-        )
+        source = self.open(data, batch_size, shuffle=shuffle, static=self.loops.jit_compile)
         validation = None
         if validation_data is not None:
             size = default_batch(validation_data, source.batch_size)
-            validation = open_data(validation_data, batch_size=size, what="validation_data")
+            validation = self.open(validation_data, size, what="validation_data")
         plan = plan_fit(
             source,
             steps=steps,
@@ -275,14 +285,14 @@ class Trainer(keras.callbacks.Callback):
             checkpoint_every=checkpoint_every,
             steps_per_loop=steps_per_loop,
         )
-        self._build(source, class_weight)
+        trace(self, source, class_weight)
         return run_fit(
             self,
             source,
             validation,
             plan,
+            keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best_metric),
             callbacks=callbacks,
-            keep_last=keep_last,
             verbose=verbose,
         )
 
@@ -296,7 +306,7 @@ class Trainer(keras.callbacks.Callback):
         Returns:
           dict: total, terms/*, raw/*, weight/*, metrics/*.
         """
-        source = self._open_for_reading(data, batch_size, steps)
+        source = open_for_reading(self, data, batch_size, steps)
         return evaluate(self, source, steps)
 
     def predict(self, data, *, batch_size: int | None = None):
@@ -308,7 +318,7 @@ class Trainer(keras.callbacks.Callback):
         Returns:
           numpy arrays [examples, ...] in the outputs' structure.
         """
-        return predict(self, self._open_for_reading(data, batch_size))
+        return predict(self, open_for_reading(self, data, batch_size))
 
     def export(self, path, *, outputs=None) -> Path:
         """Writes the inference model alone: no labels, no loss parameters.
@@ -320,28 +330,9 @@ class Trainer(keras.callbacks.Callback):
           The path.
         """
         replica = self.loops.replica
-        with replica.optimizers.averages(replica.variables):
+        with replica.optimizers.averages(replica.trained.variables):
             return export_model(self._model, path, outputs)
 
-    def _open_for_reading(self, data, batch_size, steps=None):
-        source = open_data(data, batch_size=batch_size or default_batch(data))
-        if source.steps_per_epoch == -1 and steps is None:
-            raise ValueError("This data is infinite. Give data that ends, or evaluate(steps=).")
-        if self.state.restorable:  # evaluating a run of another process
-            self._build(source)
-            self.state.restore(self.state.open_checkpoints(None))
-        return source
-
-    def _build(self, source, class_weight=None) -> None:
-        if tf.distribute.has_strategy():
-            resolve_strategy(self.strategy)  # says why not
-        replica = self.loops.replica
-        spec = source.element_spec
-        build_model(self._model, self.strategy, spec)
-        if dict(class_weight or {}) != replica.class_weight:
-            replica.class_weight = dict(class_weight or {})
-            self.loops.forget_steps()
-        if replica.layout is None:
-            self.loops.prepare(spec)
-            replica.optimizers.build(replica.owners, replica.variables, replica.parameters)
-        self.loops.train_step(spec)
+    def open(self, data, batch_size, **arguments):
+        """A `Stream` or `Resident` source of data as `fit` takes it; arguments of `open_data`."""
+        return open_data(data, batch_size=batch_size, seed=self.seed, hosts=self.hosts, **arguments)

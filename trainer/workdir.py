@@ -8,11 +8,17 @@ import platform
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+
+from trainer.durable import Lines, refusal, replace_text
+from trainer.verified import marked_steps
 
 
 class Workdir:
-    """One run's folder. Whole files are written to a temporary name and renamed.
+    """One run's folder. Whole files are written to a temporary name and renamed; a line that
+    does not fit on the disk is taken back. Whatever the disk refuses is an OSError that names
+    the file, the reason, and the newest checkpoint.
 
     Raises:
       NotADirectoryError, PermissionError: the path cannot be a folder that is written to.
@@ -20,16 +26,19 @@ class Workdir:
 
     def __init__(self, path):
         self.path = Path(path)
-        if self.path.exists() and not self.path.is_dir():
+        existing = self.path
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        if not existing.is_dir():
+            what = "is a file" if existing == self.path else f"cannot be made, {existing} is a file"
             raise NotADirectoryError(
-                f"workdir={str(path)!r} is a file. Give a folder; it is made when missing."
+                f"workdir={str(path)!r} {what}. Give a folder; it is made when missing."
             )
-        existing = next(p for p in [self.path, *self.path.parents] if p.exists())
-        if not os.access(existing, os.W_OK):
+        if not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(
                 f"workdir={str(path)!r}: no permission to write in {existing}. Give another folder."
             )
-        self._metrics = None
+        self._metrics: Lines | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -41,11 +50,14 @@ class Workdir:
 
     def start(self, config: dict | None, resumed_from: int | None) -> None:
         """Makes the folder, keeps the configuration of the first start, notes this one."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "DONE.json").unlink(missing_ok=True)  # the run goes on
-        file = self.path / "config.json"
-        if config is not None and not file.exists():
-            write_json(file, config)
+        with self._writing("") as folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        with self._writing("DONE.json") as file:
+            file.unlink(missing_ok=True)  # the run goes on
+        if config is not None:
+            with self._writing("config.json") as file:
+                if not file.exists():
+                    write_json(file, config)
         import keras
         import tensorflow as tf
 
@@ -61,59 +73,147 @@ class Workdir:
             "git": _revision(),
             "resumed_from": resumed_from,
         }
-        with open(self.path / "starts.jsonl", "a", encoding="utf-8") as starts:
-            starts.write(json.dumps(note) + "\n")
+        with self._writing("starts.jsonl") as file:
+            starts = Lines(file)
+            try:
+                starts.append(json.dumps(note))
+            finally:
+                starts.close()
 
     def config(self) -> dict | None:
-        file = self.path / "config.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        """config.json; None where there is none.
+
+        Raises:
+          ValueError: it was edited into something else than a JSON object.
+        """
+        return _read_object(
+            self.path / "config.json",
+            "It is written once and is not to be edited: restore it, or use a new workdir.",
+        )
 
     def cut_metrics(self, step: int) -> list[dict]:
-        """Drops the rows after `step`, and a torn last line; returns those that stay."""
+        """Drops the rows after `step`, and a torn last line; returns those that stay.
+
+        Raises:
+          ValueError: a line is not a row, as after editing by hand; the message names it.
+        """
         file = self.path / "metrics.jsonl"
-        kept: list[dict] = []
-        if file.exists():
-            for line in file.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
-                    break
-                if row["step"] <= step:
-                    kept.append(row)
-            temporary = file.with_suffix(".tmp")
-            temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
-            os.replace(temporary, file)
-        return kept
+        if not file.exists():
+            return []
+        lines = file.read_bytes().split(b"\n")
+        torn = lines.pop()  # what follows the last line break: nothing, or half a line
+        rows = [_row(file, number, line) for number, line in enumerate(lines, 1)]
+        kept = [(line, row) for line, row in zip(lines, rows, strict=True) if row["step"] <= step]
+        if torn or len(kept) < len(lines):
+            self.close()  # its file is about to be replaced
+            with self._writing("metrics.jsonl"):
+                replace_text(file, "".join(line.decode() + "\n" for line, _ in kept))
+        return [row for _, row in kept]
 
     def append_metrics(self, row: dict) -> None:
-        if self._metrics is None:
-            self._metrics = open(self.path / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-        self._metrics.write(_line(row))
-        self._metrics.flush()
+        """Adds one row.
+
+        Raises:
+          OSError: the disk refuses; no part of the row stays in the file.
+        """
+        line = json.dumps(row, allow_nan=False)
+        with self._writing("metrics.jsonl") as file:
+            if self._metrics is None:
+                self._metrics = Lines(file)
+            self._metrics.append(line)
+
+    def sync(self) -> None:
+        """Returns once the rows so far would survive a power cut; called before a checkpoint."""
+        if self._metrics is not None:
+            with self._writing("metrics.jsonl"):
+                self._metrics.sync()
 
     def done(self, values: dict) -> None:
         """DONE.json: the final values and the duration."""
-        write_json(self.path / "DONE.json", values)
+        with self._writing("DONE.json") as file:
+            write_json(file, values)
 
     def seconds(self) -> float | None:
-        """How long a finished run took; None for one that did not finish."""
+        """How long a finished run took; None for one that did not finish.
+
+        Raises:
+          ValueError: DONE.json was edited.
+        """
         file = self.path / "DONE.json"
-        return json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.exists() else None
+        advice = "Delete it; the checkpoints and metrics.jsonl hold the run."
+        values = _read_object(file, advice)
+        if values is None:
+            return None
+        seconds = values.get("seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise ValueError(f"{file}: seconds is {seconds!r}, not a number. {advice}")
+        return seconds
 
     def close(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
 
+    @contextmanager
+    def _writing(self, name: str):
+        file = self.path / name
+        try:
+            yield file
+        except OSError as error:
+            saved = marked_steps(self.checkpoints)
+            kept = str(self.checkpoints / f"ckpt-{saved[0]}") if saved else None
+            raise refusal(file, error, kept) from error
+
 
 def write_json(file: Path, values) -> None:
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    """Writes a whole JSON file by a temporary name."""
+    replace_text(file, json.dumps(values, indent=2) + "\n")
 
 
-def _line(row) -> str:
-    return json.dumps(row, allow_nan=False) + "\n"
+def _read_object(file: Path, advice: str) -> dict | None:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise ValueError(f"{file} is not JSON ({where}). {advice}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} holds a {type(values).__name__}, not an object. {advice}")
+    return values
+
+
+def _row(file: Path, number: int, line: bytes) -> dict:
+    """One line of metrics.jsonl, checked for what resuming reads of it."""
+    try:
+        row = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        reason = "is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise _edited(file, number, reason) from None
+    if not isinstance(row, dict):
+        raise _edited(file, number, f"holds a {type(row).__name__}, not an object")
+    for key in ("step", "split", "total"):
+        if key not in row:
+            raise _edited(file, number, f"has no {key!r}")
+    step, split, total = row["step"], row["split"], row["total"]
+    if type(step) is not int or step < 0:
+        raise _edited(file, number, f"has step {step!r}, not a whole number from 0 on")
+    if split not in ("train", "eval"):
+        raise _edited(file, number, f"has split {split!r}, neither 'train' nor 'eval'")
+    if isinstance(total, bool) or not isinstance(total, (int, float, type(None))):
+        raise _edited(file, number, f"has total {total!r}, neither a number nor null")
+    return row
+
+
+def _edited(file: Path, number: int, reason: str) -> ValueError:
+    return ValueError(
+        f"{file}, line {number}: {reason}. The run's rows are not to be edited: restore the line, "
+        "or delete it."
+    )
+
+
+def _refuse(name: str):
+    raise ValueError(f"holds {name}, which is not JSON")
 
 
 def _revision() -> str | None:

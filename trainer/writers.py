@@ -53,8 +53,11 @@ class Writers:
             self.console.evaluation(row)
 
     def flush(self) -> None:
+        """Brings what is written to the disk, before a checkpoint counts on it."""
         if self.events is not None:
             self.events.flush()
+        if self.workdir is not None:
+            self.workdir.sync()
 
     def close(self, finished: bool) -> None:
         if self.events is not None:

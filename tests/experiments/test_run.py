@@ -176,7 +176,7 @@ def test_without_a_workdir_nothing_is_kept(folder, capfd):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--strategy=multi_worker"], "strategy='multi_worker' is refused: "),
+        (["--strategy=multi_worker"], "strategy='multi_worker' needs to know its workers"),
         (["--config.steps=-4"], "steps=-4: give a whole number of at least 1."),
         (["--config.wrong=shape"], "Term 'penalty' returned shape (7, 7). Accepted: "),
         (["--config.wrong=returns"], "line.experiment() returned str. Return an experiments."),

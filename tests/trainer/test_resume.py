@@ -48,7 +48,7 @@ def everything(trainer):
     replica = trainer.loops.replica
     state = [v.numpy() for v in trainer.model.variables]
     state += [v.numpy() for v in replica.optimizers.optimizer.variables]
-    return state + [v.numpy() for v in replica.parameters.values()]
+    return state + [v.numpy() for v in replica.trained.parameters.values()]
 
 
 class Stop(keras.callbacks.Callback):

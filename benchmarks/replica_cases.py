@@ -1,0 +1,318 @@
+"""Cases in which one replica and several must agree: small models, uneven batches, 20 steps.
+
+The 97 examples come as batches of 1, 63 and 33, over and over: the first batch leaves all replicas
+but one without examples. The tests train each case on one replica and on several, in one process
+and in two; `python -m benchmarks.parity` shows what `Model.fit` makes of the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import losses
+
+SIZES = (1, 63, 33)
+STEPS = 20
+EXAMPLES = sum(SIZES)
+
+
+def dense(**last) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, activation="tanh", kernel_initializer=_init(1), name="hidden"),
+            keras.layers.Dense(2, kernel_initializer=_init(2), name="out", **last),
+        ],
+        name="net",
+    )
+
+
+def regularized() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(
+                8,
+                activation="tanh",
+                kernel_initializer=_init(1),
+                kernel_regularizer=keras.regularizers.L2(0.01),
+                activity_regularizer=keras.regularizers.L1(0.01),
+                name="hidden",
+            ),
+            keras.layers.Dense(2, kernel_initializer=_init(2), name="out"),
+        ],
+        name="net",
+    )
+
+
+def masked() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((5,), dtype="int32"),
+            keras.layers.Embedding(
+                9, 4, mask_zero=True, embeddings_initializer=_init(3), name="words"
+            ),
+            keras.layers.Dense(2, kernel_initializer=_init(2), name="out"),
+        ],
+        name="net",
+    )
+
+
+def normalized() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, kernel_initializer=_init(1), name="hidden"),
+            keras.layers.BatchNormalization(synchronized=True, name="normal"),
+            keras.layers.Dense(2, kernel_initializer=_init(2), name="out"),
+        ],
+        name="net",
+    )
+
+
+@keras.saving.register_keras_serializable("termwise_benchmarks")
+class Adds(keras.layers.Layer):
+    """Adds the mean or the sum over its examples of the squared activations."""
+
+    def __init__(self, summed=False, **arguments):
+        super().__init__(**arguments)
+        self.summed = summed
+
+    def call(self, x):
+        squared = keras.ops.sum(keras.ops.square(x), axis=-1)
+        reduce = keras.ops.sum if self.summed else keras.ops.mean
+        self.add_loss(0.01 * reduce(squared))
+        return x
+
+
+def adding(summed=False) -> keras.Model:
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(8, kernel_initializer=_init(1), name="hidden")(inputs)
+    x = Adds(summed, name="adds")(x)
+    return keras.Model(inputs, keras.layers.Dense(2, kernel_initializer=_init(2), name="out")(x))
+
+
+def _init(seed):
+    return keras.initializers.GlorotUniform(seed=seed)
+
+
+def vectors(weights: bool = True):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(EXAMPLES, 6)), rng.normal(size=(EXAMPLES, 2))
+    weight = rng.uniform(0, 3, EXAMPLES)
+    data = x.astype("float32"), y.astype("float32"), weight.astype("float32")
+    return data if weights else data[:2]
+
+
+def classes():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, EXAMPLES)
+    y[::5] = -1  # ignored
+    return rng.normal(size=(EXAMPLES, 6)).astype("float32"), y.astype("int32")
+
+
+def two_classes():
+    x, y = classes()
+    return x, np.abs(y)
+
+
+def sentences():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, (EXAMPLES, 5)).astype("int32")
+    x[:50, 1:] = 0  # nearly everything valid is on the last replica
+    return x, rng.normal(size=(EXAMPLES, 5, 2)).astype("float32")
+
+
+def with_an_inf():
+    x, y, weight = vectors()
+    x[70, 0] = 1e38  # overflows when squared: in the last batch, on one replica
+    return x, y, weight
+
+
+def batches(data) -> tf.data.Dataset:
+    """The examples as batches of `SIZES`."""
+    whole = tf.data.Dataset.from_tensor_slices(data)
+    dataset, done = None, 0
+    for size in SIZES:
+        part = whole.skip(done).take(size).batch(size)
+        # one shape for all, as a pipeline of unequal batches has
+        part = part.map(_loose)
+        dataset = part if dataset is None else dataset.concatenate(part)
+        done += size
+    return dataset
+
+
+def _loose(*batch):
+    return tuple(tf.ensure_shape(part, [None, *part.shape[1:]]) for part in batch)
+
+
+class Root(losses.Term):
+    """A square root after the global reduction."""
+
+    def call(self, step):
+        squared = tf.reduce_sum(tf.square(step.y_pred))
+        count = tf.cast(tf.size(step.y_pred), tf.float32)
+        return losses.Ratio(squared, count, after=tf.sqrt)
+
+
+def sgd(**arguments):
+    return keras.optimizers.SGD(0.05, momentum=0.9, **arguments)
+
+
+def adam(**arguments):
+    return keras.optimizers.Adam(0.01, **arguments)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: functions that make its parts anew."""
+
+    model: Callable = regularized
+    data: Callable = vectors
+    optimizer: Callable[[], Any] = sgd
+    loss: Callable[[], Any] = lambda: "mse"
+    arguments: Callable[[], dict] = dict  # further ones, of Trainer
+    fit: dict = field(default_factory=dict)  # and of fit
+    keras: bool = True  # whether Model.fit can express it
+
+
+def _reduction(kind):
+    return Case(loss=lambda: keras.losses.MeanSquaredError(reduction=kind))
+
+
+def _terms(*terms):
+    return lambda: {"terms": [make() for make in terms]}
+
+
+CASES: dict[str, Case] = {
+    "sum_over_batch_size": _reduction("sum_over_batch_size"),
+    "mean": _reduction("mean"),
+    "mean_with_sample_weight": _reduction("mean_with_sample_weight"),
+    "sum": Case(
+        loss=lambda: keras.losses.MeanSquaredError(reduction="sum"),
+        optimizer=lambda: keras.optimizers.SGD(0.001),
+    ),
+    "a scalar loss": Case(
+        loss=lambda: lambda t, p: tf.reduce_mean(tf.abs(t - p)), data=lambda: vectors(False)
+    ),
+    "a mask": Case(masked, sentences),
+    "ignore_class": Case(
+        dense,
+        classes,
+        loss=lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1),
+    ),
+    "class weights": Case(
+        dense,
+        two_classes,
+        loss=lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        fit={"class_weight": {0: 0.5, 1: 3.0}},
+    ),
+    "add_loss of a mean": Case(adding),
+    "add_loss of a sum": Case(
+        lambda: adding(True),
+        arguments=lambda: {"add_loss_sums": ["adds"]},
+        optimizer=lambda: keras.optimizers.SGD(0.002),
+    ),
+    "a batch-level root": Case(arguments=_terms(lambda: Root(0.3)), keras=False),
+    "a contrastive loss": Case(dense, two_classes, loss=lambda: losses.SupCon(temperature=0.5)),
+    "clipping by value": Case(optimizer=lambda: sgd(clipvalue=0.02)),
+    "clipping by norm": Case(optimizer=lambda: sgd(clipnorm=0.05)),
+    "clipping by global norm": Case(optimizer=lambda: sgd(global_clipnorm=0.1)),
+    "accumulation": Case(optimizer=lambda: sgd(gradient_accumulation_steps=2)),
+    "moving averages that overwrite": Case(
+        optimizer=lambda: adam(use_ema=True, ema_overwrite_frequency=3)
+    ),
+    "weight decay": Case(optimizer=lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1)),
+    "a loss scale": Case(
+        optimizer=lambda: keras.optimizers.LossScaleOptimizer(
+            sgd(), initial_scale=1024.0, dynamic_growth_steps=4
+        )
+    ),
+    "an inf on one replica": Case(
+        dense,
+        with_an_inf,
+        optimizer=lambda: keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=1024.0),
+    ),
+    "a scheduled weight": Case(
+        arguments=lambda: {
+            "loss_weights": keras.optimizers.schedules.PolynomialDecay(2.0, 10, 0.5)
+        },
+        keras=False,
+    ),
+    "a weight that learns": Case(
+        arguments=lambda: {"loss_weights": losses.UncertaintyWeight()}, keras=False
+    ),
+    "several optimizers": Case(
+        optimizer=lambda: {"first": sgd(), "second": adam()},
+        arguments=lambda: {
+            "groups": {"first": "hidden/*", "second": "out/*"},
+            "update_every": {"second": 2},
+        },
+        keras=False,
+    ),
+    "synchronized normalization": Case(normalized),
+}
+
+
+def train(case: Case, strategy, *, steps=STEPS, jit_compile=False):
+    """Trains a case with Termwise.
+
+    Returns:
+      rows of the ledger, one per step; weights and optimizer slots by name, numpy.
+    """
+    from trainer import Trainer
+
+    keras.utils.set_random_seed(0)
+    trainer = Trainer(
+        case.model,
+        optimizer=case.optimizer(),
+        loss=case.loss(),
+        metrics=["mae"] if case.data in (vectors, sentences) else None,
+        strategy=strategy,
+        jit_compile=jit_compile,
+        **case.arguments(),
+    )
+    history = trainer.fit(batches(case.data()), steps=steps, log_every=1, verbose=False, **case.fit)
+    held = {v.path: np.asarray(tf.convert_to_tensor(v)) for v in trainer.model.weights}
+    optimizers = (
+        trainer.optimizer if isinstance(trainer.optimizer, dict) else {"": trainer.optimizer}
+    )
+    for group, optimizer in optimizers.items():
+        for index, variable in enumerate(optimizer.variables):
+            held[f"slot {group} {index} {variable.name}"] = np.asarray(
+                tf.convert_to_tensor(variable)
+            )
+    return history.rows, held
+
+
+def differences(one, other) -> tuple[float, float]:
+    """The largest relative difference of the ledgers, and of the weights and slots.
+
+    Args:
+      one, other: of `train`; `one` is the reference.
+    Returns:
+      max |a - b| / max(|b|, 0.1) over total, raw and weights of terms, metrics, loss parameters;
+      max |a - b| / max(|b|, 1) over the variables.
+    """
+    rows = 0.0
+    for mine, theirs in zip(other[0], one[0], strict=True):
+        for key, value in theirs.items():
+            if key.startswith(
+                ("raw/", "terms/", "total", "metrics/", "weight/", "loss_parameters/")
+            ):
+                found = mine[key]
+                if value is None or found is None:
+                    rows = max(rows, 0.0 if value is found else np.inf)
+                else:
+                    rows = max(rows, abs(found - value) / max(abs(value), 0.1))
+    weights = max(
+        float(np.max(np.abs(other[1][name] - value) / np.maximum(np.abs(value), 1.0), initial=0.0))
+        for name, value in one[1].items()
+    )
+    return rows, weights

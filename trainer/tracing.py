@@ -1,0 +1,36 @@
+"""The first trace of a run: the model built, every term and variable found, the optimizers made."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from trainer.building import build_model
+from trainer.strategies import resolve_strategy
+
+
+def trace(trainer, source, class_weight=None) -> None:
+    """Traces one training step of a source; what is traced already is not traced again.
+
+    Raises:
+      RuntimeError: called inside a strategy's scope.
+      ValueError: loss parameters where XLA on several replicas cannot read them.
+    """
+    if tf.distribute.has_strategy():
+        resolve_strategy(trainer.strategy)  # says why not
+    loops, replica = trainer.loops, trainer.loops.replica
+    build_model(trainer.model, trainer.strategy, source.element_spec)
+    if dict(class_weight or {}) != replica.class_weight:
+        replica.class_weight = dict(class_weight or {})
+        loops.forget_steps()
+    if not loops.prepared:
+        loops.prepare(source)
+        found = replica.trained
+        replica.optimizers.build(found.owners, found.variables, found.parameters)
+        if replica.optimizers.twins and loops.first_pass:
+            raise ValueError(
+                f"Loss parameters {', '.join(map(repr, replica.optimizers.twins))} were made "
+                "outside the strategy's scope, and what XLA compiles for several replicas "
+                "cannot read them. Make them in build_terms(), or pass jit_compile=False."
+            )
+        trainer.state.spread_seeds()
+    loops.train_step(source)
