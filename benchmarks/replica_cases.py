@@ -248,6 +248,11 @@ CASES: dict[str, Case] = {
     "a weight that learns": Case(
         arguments=lambda: {"loss_weights": losses.UncertaintyWeight()}, keras=False
     ),
+    "a weight that learns, clipped with the others": Case(
+        optimizer=lambda: sgd(global_clipnorm=0.1),
+        arguments=lambda: {"loss_weights": losses.UncertaintyWeight()},
+        keras=False,
+    ),
     "several optimizers": Case(
         optimizer=lambda: {"first": sgd(), "second": adam()},
         arguments=lambda: {
@@ -260,9 +265,11 @@ CASES: dict[str, Case] = {
 }
 
 
-def train(case: Case, strategy, *, steps=STEPS, jit_compile=False):
+def train(case: Case, strategy, *, steps=STEPS, jit_compile=False, data=None):
     """Trains a case with Termwise.
 
+    Args:
+      data: instead of the case's own batches.
     Returns:
       rows of the ledger, one per step; weights and optimizer slots by name, numpy.
     """

@@ -91,22 +91,33 @@ def examples_in(batch) -> tf.Tensor:
     return tf.shape(tf.nest.flatten(batch)[0])[0]
 
 
-def share(batch, replica, replicas):
+def share(batch, replica, replicas, maybe_empty=False):
     """One replica's part of a global batch, and 1.0, or 0.0 where that part is empty.
 
     The parts are contiguous and differ by one example at most. A replica without examples is
     given one of its neighbour's with a share of 0, so that no function of the user's ever sees
-    an empty batch.
+    an empty batch. Where the whole batch may be empty (a host's own), the lent example is zeros.
     """
-    if replicas == 1:
+    if replicas == 1 and not maybe_empty:
         return batch, None
     examples = examples_in(batch)
+    if maybe_empty:
+        batch = tf.nest.map_structure(lambda t: _one_of_zeros(t, examples), batch)
     start = examples * replica // replicas
     end = examples * (replica + 1) // replicas
     alive = tf.cast(end > start, tf.float32)
-    start = tf.minimum(start, examples - 1)
+    start = tf.maximum(tf.minimum(start, examples - 1), 0)
     end = tf.maximum(end, start + 1)
     return tf.nest.map_structure(lambda t: t[start:end], batch), alive
+
+
+def _one_of_zeros(tensor, examples):
+    """The tensor, or one example of zeros where it has none."""
+    missing = tf.cast(examples == 0, tf.int32)
+    shape = tf.concat([[missing], tf.shape(tensor)[1:]], 0)
+    padded = tf.concat([tensor, tf.zeros(shape, tensor.dtype)], 0)
+    padded.set_shape([None, *tensor.shape[1:]])
+    return padded
 
 
 def class_weights(y, sample_weight, class_weight):

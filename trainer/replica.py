@@ -87,7 +87,8 @@ class Replica:
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
         if self.per_host if per_host is None else per_host:
             local = local_replicas(strategy)
-            return share(batch, index - host_index(strategy) * local, local)
+            own = index - host_index(strategy) * local
+            return share(batch, own, local, maybe_empty=self.per_host)
         return share(batch, index, self.replicas)
 
     def sums(self, batch, alive):

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.replica_cases import CASES, differences, train
+from benchmarks.replica_cases import CASES, differences, regularized, train, vectors
+from trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("hosts_worker.py")
@@ -22,7 +23,8 @@ TWO_HOSTS = [
     "clipping by global norm",
     "accumulation",
     "an inf on one replica",
-    "a weight that learns",
+    "a weight that learns, clipped with the others",
+    "mean_with_sample_weight | own data",
 ]
 TWO_BY_TWO = ["a mask", "a contrastive loss", "accumulation", "synchronized normalization"]
 
@@ -79,8 +81,21 @@ def read(folder, index, worker):
 def test_two_hosts_give_the_weights_of_one_device(devices, names, tmp_path):
     run_workers(2, [tmp_path, devices, *names])
     for index, name in enumerate(names):
-        one = train(CASES[name], "one_device")
+        one = train(CASES[name.partition(" | ")[0]], "one_device")
         chief, other = read(tmp_path, index, 0), read(tmp_path, index, 1)
         ledger, weights = differences(one, chief)
         assert ledger <= 1e-6 and weights <= 5e-6, (name, ledger, weights)
         assert differences(chief, other) == (0.0, 0.0), name
+
+
+@pytest.mark.slow
+def test_two_hosts_evaluate_and_predict_as_one_device(tmp_path):
+    run_workers(2, [tmp_path, 1, "reading"])
+    trainer = Trainer(regularized, loss="mse", metrics=["mae"], strategy="one_device")
+    x, y, weight = vectors()
+    expected = trainer.evaluate((x, y, weight), batch_size=32)
+    for worker in range(2):
+        found = json.loads((tmp_path / f"0-{worker}.json").read_text())
+        assert found["arrays"] == pytest.approx(expected, rel=1e-6)
+        assert found["own"] == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(found["predicted"], trainer.predict(x), rtol=1e-5, atol=1e-6)
