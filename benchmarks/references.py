@@ -11,6 +11,9 @@ import time
 import keras
 import tensorflow as tf
 
+from benchmarks.rounds import Paused
+
+MANY = 10**9  # steps: more than any round takes
 STEPS_PER_CALL = 1000  # of the hand-written loop and Orbit: nothing is read more often
 
 
@@ -100,15 +103,14 @@ def orbit_trainer(workload, strategy=None):
 
     def run(steps):
         began = time.perf_counter()
-        with contextlib.redirect_stdout(None):
-            controller.train(int(counter) + steps, checkpoint_at_completion=False)
+        controller.train(int(counter) + steps, checkpoint_at_completion=False)
         return time.perf_counter() - began
 
     return run
 
 
 def keras_fit(steps_per_execution):
-    """`Model.fit`, timed between its own events, so that opening the data does not count."""
+    """One long `Model.fit`, paused between rounds."""
 
     def make(workload, strategy=None):
         with scope(strategy):
@@ -121,32 +123,15 @@ def keras_fit(steps_per_execution):
             )
         dataset = workload.dataset().repeat().prefetch(tf.data.AUTOTUNE)
 
-        def run(steps):
-            clock = Clock()
-            model.fit(
-                dataset, steps_per_epoch=steps, epochs=1, verbose=0, callbacks=[clock.callback()]
+        def start(paused):
+            callback = keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs: paused.reached(batch + 1)
             )
-            return clock.seconds
+            model.fit(dataset, steps_per_epoch=MANY, epochs=1, verbose=0, callbacks=[callback])
 
-        return run
+        return Paused(start)
 
     return make
-
-
-class Clock:
-    """Seconds between the events on_train_begin and on_train_end of a fit."""
-
-    def __init__(self):
-        self.began = self.seconds = 0.0
-
-    def callback(self) -> keras.callbacks.Callback:
-        return keras.callbacks.LambdaCallback(on_train_begin=self._begin, on_train_end=self._end)
-
-    def _begin(self, logs):
-        self.began = time.perf_counter()
-
-    def _end(self, logs):
-        self.seconds = time.perf_counter() - self.began
 
 
 def calls(steps: int):

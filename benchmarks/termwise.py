@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 
-from benchmarks.references import Clock, scope
+import keras
+
+from benchmarks.references import MANY, scope
+from benchmarks.rounds import Paused
 from trainer import Trainer
 
 
 def termwise(
-    *, resident=False, jit_compile=False, log_every=100, workdir=True, make_terms=None, console=True
+    *, resident=False, jit_compile=False, log_every=100, workdir=True, make_terms=None, steps=MANY
 ):
-    """A function of (workload, strategy) that returns a contestant.
+    """A function of (workload, strategy) that returns a contestant: one long `fit`, paused.
 
-    A run is a `fit` timed between its events on_train_begin and on_train_end: it prints, writes
-    metrics.jsonl and TensorBoard; the checkpoint at its end does not count.
+    It prints, writes metrics.jsonl and TensorBoard, as a user's would.
 
     Args:
       resident: arrays with batch_size=, shuffled, instead of the dataset.
       make_terms: a function that makes `terms=`; they replace the compiled loss.
+      steps: where the fit ends.
     """
 
     def make(workload, strategy=None):
-        with scope(strategy):
-            model = workload.model()
         folder = tempfile.TemporaryDirectory(prefix="termwise-bench-")
-        trainer = Trainer(
-            model,
-            optimizer=workload.optimizer(),
-            loss=None if make_terms else workload.loss(),
-            terms=make_terms() if make_terms else (),
-            strategy=strategy or "one_device",
+        trainer = make_trainer(
+            workload,
+            strategy,
+            make_terms,
             workdir=folder.name + "/run" if workdir else None,
             jit_compile=jit_compile,
         )
         data = workload.arrays() if resident else workload.dataset()
         arguments = dict(batch_size=workload.batch) if resident else {}
 
-        def run(steps):
-            clock = Clock()
-            with contextlib.redirect_stdout(None):
-                trainer.fit(
-                    data,
-                    steps=int(trainer.step) + steps,
-                    log_every=log_every,
-                    callbacks=[clock.callback()],
-                    verbose=console,
-                    keep_last=1,
-                    **arguments,
+        def start(paused):
+            with folder:
+                callback = keras.callbacks.LambdaCallback(
+                    on_train_batch_end=lambda batch, logs: paused.reached(batch + 1)
                 )
-            return clock.seconds
+                trainer.fit(
+                    data, steps=steps, log_every=log_every, callbacks=[callback], **arguments
+                )
 
-        run.trainer = trainer
-        run.folder = folder  # lives as long as the contestant
-        return run
+        return Paused(start)
 
     return make
+
+
+def make_trainer(workload, strategy=None, make_terms=None, **arguments) -> Trainer:
+    """A Trainer of a workload on a strategy; None is one device."""
+    with scope(strategy):
+        model = workload.model()
+    return Trainer(
+        model,
+        optimizer=workload.optimizer(),
+        loss=None if make_terms else workload.loss(),
+        terms=make_terms() if make_terms else (),
+        strategy=strategy or "one_device",
+        **arguments,
+    )

@@ -1,4 +1,4 @@
-"""What is trained: four small models, each with its data, batch and loss, made alike for everyone."""
+"""What is trained: four small models with data, batch and loss, the same for everyone."""
 
 from __future__ import annotations
 
@@ -92,19 +92,19 @@ def lstm(batch: int = 32) -> Workload:
     return Workload(build, arrays, batch, _classification)
 
 
-def transformer(batch: int = 16) -> Workload:
+def transformer(batch: int = 8) -> Workload:
     """Four blocks of self-attention and a feed-forward part, normalised first."""
 
     def block(x):
         normed = keras.layers.LayerNormalization()(x)
-        x = x + keras.layers.MultiHeadAttention(4, 16)(normed, normed)
+        x = x + keras.layers.MultiHeadAttention(4, 8)(normed, normed)
         normed = keras.layers.LayerNormalization()(x)
-        inner = keras.layers.Dense(128, activation="gelu")(normed)
-        return x + keras.layers.Dense(64)(inner)
+        inner = keras.layers.Dense(64, activation="gelu")(normed)
+        return x + keras.layers.Dense(32)(inner)
 
     def build():
-        words = keras.Input((32,), dtype="int32")
-        x = keras.layers.Embedding(500, 64)(words)
+        words = keras.Input((16,), dtype="int32")
+        x = keras.layers.Embedding(500, 32)(words)
         for _ in range(4):
             x = block(x)
         x = keras.layers.GlobalAveragePooling1D()(keras.layers.LayerNormalization()(x))
@@ -112,7 +112,7 @@ def transformer(batch: int = 16) -> Workload:
 
     def arrays():
         draw = np.random.default_rng(SEED)
-        words = draw.integers(1, 500, (2048, 32)).astype("int32")
+        words = draw.integers(1, 500, (2048, 16)).astype("int32")
         return words, draw.integers(0, 10, 2048).astype("int32")
 
     return Workload(build, arrays, batch, _classification)

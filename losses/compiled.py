@@ -141,6 +141,9 @@ def compiled_ratios(
                 one, labels[one.output], outputs[one.output], weights[one.output], examples
             )
         except Exception as error:
+            misfit = _misfit(one, labels[one.output], outputs[one.output])
+            if misfit and isinstance(error, (ValueError, tf.errors.InvalidArgumentError)):
+                raise ValueError(misfit) from error
             if hasattr(error, "add_note"):
                 error.add_note(f"(while computing the compiled loss {one.name!r})")
             raise
@@ -153,6 +156,12 @@ def compiled_ratios(
 
 def _loss_ratio(one: CompiledLoss, y_true, y_pred, sample_weight, examples):
     loss = one.loss
+    for what, given in (("labels", y_true), ("sample weights", sample_weight)):
+        if getattr(given, "dtype", None) == tf.string:
+            raise TypeError(
+                f"The {what} of term {one.name!r} are strings. Accepted: numbers; number class "
+                "names, for instance with keras.layers.StringLookup."
+            )
     in_mask = getattr(y_pred, "_keras_mask", None)
     y_pred = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_pred)
     if in_mask is not None:
@@ -194,6 +203,27 @@ def _loss_ratio(one: CompiledLoss, y_true, y_pred, sample_weight, examples):
         sample_weight=sample_weight,
         mask=mask,
         term=one.name,
+    )
+
+
+def _misfit(one: CompiledLoss, y_true, y_pred) -> str | None:
+    """How the shapes of a label and its output differ, after a loss has refused them."""
+    label, output = getattr(y_true, "shape", None), getattr(y_pred, "shape", None)
+    if isinstance(y_true, MissingLabel) or label is None or output is None:
+        return None
+    if label.rank is None or output.rank is None or label.is_compatible_with(output):
+        fits = label is not None and label.rank == output.rank
+        sparse = type(one.loss).__name__.startswith("Sparse") or one.name.startswith("sparse")
+        if not (fits and sparse):
+            return None
+        advice = "The labels look one-hot: use a loss without 'sparse', or tf.argmax(y, -1)."
+    elif label.rank == output.rank - 1:
+        advice = "If the labels are class ids, use the sparse form of the loss, or tf.one_hot."
+    else:
+        advice = "Give both the shape that the loss compares."
+    return (
+        f"Term {one.name!r} cannot compare labels of shape {tuple(label)} with outputs of shape "
+        f"{tuple(output)}. {advice}"
     )
 
 

@@ -76,6 +76,16 @@ class Layout:
             denominators.append(tf.reshape(tf.broadcast_to(denominator, numerator.shape), [size]))
         return tf.concat(numerators, 0), tf.stop_gradient(tf.concat(denominators, 0))
 
+    def parts(self, terms: dict[str, Ratio], seeds) -> list[tf.Tensor]:
+        """Each term's part of the total, [] each: its numerators times their seeds [K]."""
+        ends = list(accumulate(self.sizes))
+        return [
+            tf.reduce_sum(
+                tf.reshape(tf.cast(ratio.numerator, tf.float32), [size]) * seeds[end - size : end]
+            )
+            for ratio, size, end in zip(terms.values(), self.sizes, ends, strict=True)
+        ]
+
     def raw(self, numerators, denominators) -> tf.Tensor:
         """The terms' values, [T], of sums [K] over the global batch; 0 where nothing counts."""
         if any(self.undivided):

@@ -22,6 +22,7 @@ class Ratio:
         (the value is the sum over the batch, Keras's reduction "sum").
       after: function of the divided sums (the numerator's shape) to [], applied after the
         global reduction: a square root, one minus a Dice coefficient.
+      values: floating, what the numerator is the sum of, where it is known.
 
     Example:
       >>> import tensorflow as tf
@@ -30,9 +31,10 @@ class Ratio:
       2.0
     """
 
-    __slots__ = ("after", "denominator", "numerator")
+    __slots__ = ("after", "denominator", "numerator", "values")
 
-    def __init__(self, numerator, denominator=None, after: Callable | None = None):
+    def __init__(self, numerator, denominator=None, after: Callable | None = None, values=None):
+        self.values = values
         self.numerator = tf.convert_to_tensor(numerator)
         self.denominator = (
             None if denominator is None else tf.convert_to_tensor(denominator, self.numerator.dtype)
@@ -54,7 +56,7 @@ class Ratio:
     def of_examples(cls, values) -> Ratio:
         """The mean of `values`, floating [examples]."""
         values = tf.convert_to_tensor(values)
-        return cls(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
+        return cls(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values=values)
 
     @classmethod
     def by_share(cls, value, examples) -> Ratio:
@@ -80,4 +82,5 @@ class Ratio:
         """This replica's two sums times `factor` []; 0 drops a replica that has no examples."""
         factor = tf.cast(factor, self.numerator.dtype)
         denominator = None if self.denominator is None else self.denominator * factor
-        return Ratio(self.numerator * factor, denominator, self.after)
+        values = None if self.values is None else self.values * factor
+        return Ratio(self.numerator * factor, denominator, self.after, values)

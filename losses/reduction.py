@@ -37,16 +37,16 @@ def reduce_values(
     if sample_weight is not None:
         sample_weight = _align(tf.cast(sample_weight, dtype), values, "sample weights", term)
         weight = sample_weight if weight is None else weight * sample_weight
-    if weight is None:
-        numerator = tf.reduce_sum(values)
-    else:
-        numerator = tf.reduce_sum(values * weight)
+    if weight is not None:
+        values = values * weight
+    numerator = tf.reduce_sum(values)
     if reduction == "sum":
-        return Ratio(numerator)
+        return Ratio(numerator, values=values)
     counted = weight if reduction == "mean_with_sample_weight" else valid
     if counted is None:
-        return Ratio(numerator, tf.cast(tf.size(values), dtype))
-    return Ratio(numerator, tf.reduce_sum(tf.broadcast_to(counted, tf.shape(values))))
+        return Ratio(numerator, tf.cast(tf.size(values), dtype), values=values)
+    count = tf.reduce_sum(tf.broadcast_to(counted, tf.shape(values)))
+    return Ratio(numerator, count, values=values)
 
 
 def _align(weight, values, what, term):

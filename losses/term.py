@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
@@ -31,6 +32,8 @@ class Term:
     def __init__(self, weight=1.0, name=None, trains=None):
         self.weight = weight
         self.name = str(name) if name else snake_case(type(self).__name__)
+        if not self.name.isprintable():
+            raise ValueError(f"A term's name is {self.name!r}. Give one line of plain text.")
         self.trains = trains
         self._weights: list = []
 
@@ -100,6 +103,17 @@ class Term:
             for key, value in config.items()
         }
         return cls(**config)
+
+
+def listed_terms(terms) -> list:
+    """`terms=` as a list; one Term alone, or None, is an error that says so.
+
+    Raises:
+      TypeError: it is no list of terms.
+    """
+    if isinstance(terms, Term) or not isinstance(terms, Iterable) or isinstance(terms, (str, dict)):
+        raise TypeError(f"terms= is a {type(terms).__name__}. Give a list of losses.Term objects.")
+    return list(terms)
 
 
 class _FunctionTerm(Term):

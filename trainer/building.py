@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from losses.inputs import model_inputs
 from trainer.data import unpack
+from trainer.tensorflow_errors import explain
 
 
 def make_model(given, build, strategy) -> keras.Model:
@@ -78,8 +79,64 @@ def build_model(model: keras.Model, strategy, spec) -> None:
     tensors = tf.nest.map_structure(
         lambda s: keras.KerasTensor((None, *s.shape[1:]), dtype=s.dtype.name), x
     )
-    with strategy.scope():
-        model(tensors)
+    try:
+        with strategy.scope():
+            model(tensors)
+    except Exception as error:
+        raise ValueError(
+            f"The model {model.name!r} could not be built from the data's x, {describe(x)}: "
+            f"{type(error).__name__}: {explain(error)}. Give it data it can read, or build it "
+            "before."
+        ) from error
+
+
+def call_model(model: keras.Model, x, training: bool):
+    """The model's outputs; where Keras refuses the inputs, the error says which do not fit.
+
+    Raises:
+      ValueError: the data's x has another structure or shape than the model's inputs.
+    """
+    inputs = model_inputs(model, x)
+    wanted = getattr(model, "input", None)
+    if wanted is None and getattr(model, "inputs", None):  # of a Sequential model
+        wanted = model.inputs[0]
+    misfit = wanted is not None and _misfit(model, wanted, inputs)
+    if misfit and isinstance(inputs, (list, tuple)) and isinstance(wanted, keras.KerasTensor):
+        raise ValueError(misfit)  # Keras would take the first and drop the others
+    try:
+        return model(inputs, training=training)
+    except (ValueError, TypeError) as error:
+        if misfit:
+            raise ValueError(misfit) from error
+        raise
+
+
+def describe(nest) -> str:
+    """float32 (None, 4); by name or in brackets where there are several."""
+    if isinstance(nest, dict):
+        return "{" + ", ".join(f"{key!r}: {describe(one)}" for key, one in nest.items()) + "}"
+    if isinstance(nest, (list, tuple)):
+        return "[" + ", ".join(map(describe, nest)) + "]"
+    dtype = getattr(nest.dtype, "name", nest.dtype)
+    shape = nest.shape
+    return f"{dtype} {'of any shape' if getattr(shape, 'rank', 0) is None else tuple(shape)}"
+
+
+def _misfit(model, wanted, inputs) -> str | None:
+    """How inputs differ from what a model takes, in structure or in known axes."""
+    tensors, given = keras.tree.flatten(wanted), keras.tree.flatten(inputs)
+    fits = len(tensors) == len(given) and isinstance(inputs, dict) == isinstance(wanted, dict)
+    if fits and all(map(_fits, tensors, given)):
+        return None
+    return (
+        f"The data's x is {describe(inputs)}, but the model {model.name!r} takes "
+        f"{describe(wanted)}. Change the data, or the model's Input."
+    )
+
+
+def _fits(tensor, given) -> bool:
+    shape = tf.TensorShape(given.shape)
+    return shape.rank is None or tf.TensorShape(tensor.shape).is_compatible_with(shape)
 
 
 def output_names(model: keras.Model) -> list[str] | None:
@@ -109,6 +166,11 @@ def check_batched(model: keras.Model, x) -> None:
         return
     for tensor, spec in zip(wanted, received, strict=True):
         shape = getattr(spec, "shape", None)
+        if getattr(spec, "dtype", None) == tf.string and tensor.dtype != "string":
+            raise ValueError(
+                f"The data yields strings for the model's input {tensor.name!r}, which takes "
+                f"{tensor.dtype}. Make them numbers before, or with a layer such as StringLookup."
+            )
         if shape is None or shape.rank is None or tensor.shape is None:
             continue
         if shape.rank == len(tensor.shape) - 1 and tensor.shape[-1] != 1:

@@ -29,17 +29,26 @@ def open_callbacks(callbacks, trainer, params: dict):
     Raises:
       TypeError: something that is no Keras callback.
     """
-    for callback in callbacks or ():
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(
-                f"callbacks= holds {callback!r}. Accepted: keras.callbacks.Callback objects."
-            )
+    check_callbacks(callbacks)
     optimizer = trainer.optimizer
     if isinstance(optimizer, dict):
         optimizer = next(iter(optimizer.values()))
     seen = CallbackModel(trainer.model, optimizer)
     opened = keras.callbacks.CallbackList([trainer, *(callbacks or ())], model=seen, **params)
     return opened, seen
+
+
+def check_callbacks(callbacks) -> None:
+    """Raises TypeError where something is no Keras callback, or a single one is no list."""
+    if isinstance(callbacks, keras.callbacks.Callback):
+        raise TypeError(
+            f"callbacks= is a {type(callbacks).__name__}. Give a list: callbacks=[...]."
+        )
+    for callback in callbacks or ():
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                f"callbacks= holds {callback!r}. Accepted: keras.callbacks.Callback objects."
+            )
 
 
 def epoch_logs(train: dict | None, evaluation: dict | None) -> dict:

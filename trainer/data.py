@@ -134,6 +134,8 @@ def class_weights(y, sample_weight, class_weight):
             f"{'no labels' if y is None else type(y).__name__}. Give sample weights instead."
         )
     y = tf.convert_to_tensor(y)
+    if y.dtype == tf.string:
+        raise TypeError("class_weight= needs class ids, but the labels are strings. Number them.")
     if (y.shape.rank or 1) > 1:
         y = tf.squeeze(y, -1) if y.shape[-1] == 1 else tf.argmax(y, axis=-1)
     y = tf.cast(tf.round(tf.cast(y, tf.float32)), tf.int32)
@@ -179,6 +181,11 @@ class Stream:
         self.steps_per_epoch = cardinality if cardinality > 0 else None
         if cardinality == tf.data.INFINITE_CARDINALITY:
             self.steps_per_epoch = -1
+            if what == "validation_data":
+                raise ValueError(
+                    "validation_data is an infinite dataset, and one evaluation reads all of it. "
+                    "Give data that ends: .take(batches)."
+                )
 
     @property
     def batch_size(self):
@@ -200,6 +207,10 @@ class Stream:
     def next(self, position):
         """The next batch; the pipeline keeps its own place."""
         return next(self.iterator)
+
+    def reread(self, position: int, count: int):
+        """The batches from a position on, by a pass of its own: to look for what was wrong."""
+        return iter(self.dataset.repeat().skip(position).take(count))
 
     def batches(self):
         """The batches of one pass over the data, for evaluation.
@@ -248,8 +259,10 @@ class Resident:
             raise ValueError(f"{what} holds no examples. Give at least one.")
         if batch_size is None:
             raise ValueError(f"{what} is arrays, so batch_size= is needed: the global batch.")
-        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        if not is_whole(batch_size) or batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r}: give a whole number of at least 1.")
+        if not is_whole(seed):
+            raise ValueError(f"seed={seed!r}: give a whole number.")
         self.batch_size = min(int(batch_size), self.examples)
         self.shuffle = shuffle
         self.seed = seed
@@ -291,11 +304,22 @@ class Resident:
         return iter(dataset.with_options(options).prefetch(tf.data.AUTOTUNE))
 
 
+def is_whole(number) -> bool:
+    """Whether a value is a whole number; True and False are not."""
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+
+
 def _to_tensor(array, what):
     if callable(getattr(array, "__next__", None)) or callable(array):
         raise TypeError(
             f"{what} is a {type(array).__name__}. Accepted: {ACCEPTED}. Wrap a generator with "
             "tf.data.Dataset.from_generator."
+        )
+    if array is None or isinstance(array, (tf.data.Dataset, keras.utils.PyDataset, str, set)):
+        holds = "is" if array is None else "holds a"
+        raise TypeError(
+            f"{what} {holds} {'None' if array is None else type(array).__name__}, which is no "
+            f"array. Accepted: {ACCEPTED}."
         )
     try:
         array = array if tf.is_tensor(array) else np.asarray(array)

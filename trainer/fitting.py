@@ -205,6 +205,12 @@ class Fit:
             total = last["total"] if last else None
             check_finite(row, self.names, step - steps + 1, step, total, kept)
         row.update(self.replica.values())
+        diagnostics = self.trainer.loops.diagnostics
+        if diagnostics is not None:
+            measured = diagnostics.values(step - steps + 1, step)
+            row.update(measured)
+            if measured:
+                self.writers.image("gradient cosines", step, diagnostics.picture())
         row["steps_per_second"] = steps / self.seconds
         row["examples_per_second"] = float(window.examples) / self.seconds
         self.writers.write(stamped(row, step=step, split="train"), self.plan.steps)

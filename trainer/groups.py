@@ -26,10 +26,11 @@ def partition(groups: Mapping | None, variables: dict) -> dict[str, list[str]]:
     """
     if groups is None:
         return {WHOLE: list(variables)}
+    check_kind(groups)
     members: dict[str, list[str]] = {}
     owner: dict[str, str] = {}
     for group, given in groups.items():
-        paths = [path for path, v in variables.items() if _matches(given, path, v)]
+        paths = [path for path, v in variables.items() if matches(given, path, v)]
         if not paths:
             raise ValueError(
                 f"groups={{{group!r}: {given!r}}} holds no variable. The variables are "
@@ -46,7 +47,7 @@ def partition(groups: Mapping | None, variables: dict) -> dict[str, list[str]]:
     return members
 
 
-def _matches(given, path, variable) -> bool:
+def matches(given, path, variable) -> bool:
     if isinstance(given, str):
         # Keras puts the model's own name in front of a variable's path
         return fnmatch.fnmatchcase(path, given) or fnmatch.fnmatchcase(path, f"*/{given}")
@@ -55,11 +56,20 @@ def _matches(given, path, variable) -> bool:
     if isinstance(given, (keras.Variable, tf.Variable)):
         return variable is given
     if isinstance(given, (list, tuple)):
-        return any(_matches(one, path, variable) for one in given)
+        return any(matches(one, path, variable) for one in given)
     raise TypeError(
         f"groups= holds {given!r}. Accepted: a pattern of variable paths such as 'critic/*', a "
         "layer, a variable, or a list of these."
     )
+
+
+def check_kind(groups) -> None:
+    """Raises TypeError where `groups=` is no dict."""
+    if groups is not None and not isinstance(groups, Mapping):
+        raise TypeError(
+            f"groups={groups!r}. Give a dict of group name -> pattern of variable paths, such as "
+            "{'critic': 'critic/*'}."
+        )
 
 
 def check_names(given, groups, what: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from trainer.balanced import BalancedStep, dense, mirrored
+from trainer.diagnostics import Diagnostics
 from trainer.lookahead import Lookahead
 from trainer.parameters import tensor_variable
-from trainer.replica import Record
-from trainer.summing import sum_over_replicas
+from trainer.probe import probe
+from trainer.replica import Passed, Record
+from trainer.summing import sum_over_replicas, sum_rows
 
 
 class Window(NamedTuple):
@@ -63,7 +67,7 @@ class Loops:
     that other data, or another number of steps, costs no tracing of the user's code.
     """
 
-    def __init__(self, trainer, replica, *, jit_compile=False, skipping=False):
+    def __init__(self, trainer, replica, *, jit_compile=False, skipping=False, diagnostics=None):
         self.trainer = trainer
         self.replica = replica
         self.strategy = trainer.strategy
@@ -72,6 +76,8 @@ class Loops:
         # nothing compiled by XLA can wait for another replica: the sums need a pass of their own
         self.first_pass = jit_compile and self.strategy.num_replicas_in_sync > 1
         self.train_traces = 0
+        self.balanced: BalancedStep | None = None
+        self.diagnostics: Diagnostics | None = diagnostics
         self.prepared = False
         self._traced_variables: tuple = ()
         self._lookahead: Lookahead | None = None
@@ -81,7 +87,14 @@ class Loops:
     def forget_steps(self) -> None:
         """Drops the traces of the training step: what is constant in them has changed."""
         self._gradients = tf.function(self._replica_gradients, autograph=False)
+        self._rows = tf.function(self._replica_rows, autograph=False)
         self._sums = tf.function(self._replica_sums, autograph=False)
+        self._probes = {
+            kind: tf.function(
+                functools.partial(self._replica_probe, residuals=kind), autograph=False
+            )
+            for kind in (False, True)
+        }
         self._window: tf.Tensor | None = None  # of the step being traced
         self._train_steps: dict = {}
         self._train_loops: dict = {}
@@ -96,18 +109,88 @@ class Loops:
         replica = self.replica
         scales = replica.optimizers.scales()
         totals = self.sums(batch) if self.first_pass else None
-        passed = self._gradients(batch, scales, totals, self._window)
-        if replica.replicas > 1:
-            passed = sum_over_replicas(self.strategy, replica, passed)
-        layout, sums, raw, weights = replica.layout, passed.sums, passed.raw, passed.weights
-        if raw is None:
-            raw = layout.raw(sums[: layout.size], sums[layout.size : 2 * layout.size])
-            step = tf.convert_to_tensor(self.trainer.step)
-            weights = replica.objective.weights(layout.names, step)
+        passed = self._passed(batch, scales, totals)
+        raw, weights = passed.raw, passed.weights
+        if self.diagnostics is not None:
+            step, diagnostics = tf.convert_to_tensor(self.trainer.step), self.diagnostics
+            rows = functools.partial(self.probe, batch, totals)
+            self._when(diagnostics.due(step), lambda: diagnostics.measure(rows(), weights, step))
         norm = tf.linalg.global_norm([self._local(g) for g in passed.gradients.values()])
         if scales is not None:
             norm /= scales[0]
-        return passed.gradients, Record(raw, weights, weights * raw, sums[-2], norm)
+        return passed.gradients, Record(raw, weights, weights * raw, passed.sums[-2], norm)
+
+    def _passed(self, batch, scales, totals) -> Passed:
+        """The forward and backward pass, summed over the replicas, balanced where one balances."""
+        balanced, step = self.balanced, tf.convert_to_tensor(self.trainer.step)
+        if balanced is None:
+            return self._pass(self._gradients, batch, scales, totals)
+        balancing, variables = balanced.balancing, self.replica.trained.variables
+
+        def plain():
+            return self._pass(self._gradients, batch, scales, totals)
+
+        def rows():
+            passed = self._pass(self._rows, batch, scales, totals)
+            return balanced.finish(passed, variables, scales, step)
+
+        if balancing.by_traces:
+            passed = plain()
+            # of residuals before this step's update; they weigh the steps that follow
+            self._when(balancing.due(step), lambda: balanced.trace(self, batch, totals, step))
+            return passed
+        if balancing.by_values:
+            return balanced.finish(plain(), variables, scales, step)
+        if balancing.balancer.every == 1 or balanced.accumulation > 1:
+            return rows()
+
+        def one_form(passed):
+            gradients = dense(self.strategy, passed.gradients)
+            return passed._replace(gradients=gradients, rows={}, inner=None)
+
+        due = balancing.due(step)
+        passed = tf.cond(due, lambda: one_form(rows()), lambda: one_form(plain()))
+        return passed._replace(gradients=mirrored(self.strategy, variables, passed.gradients))
+
+    def _when(self, due, function) -> None:
+        def run():
+            function()
+            return tf.constant(True)
+
+        tf.cond(due, run, lambda: tf.constant(False))
+
+    def _pass(self, function, batch, scales, totals) -> Passed:
+        passed = function(batch, scales, totals, self._window)
+        replica, layout = self.replica, self.replica.layout
+        if replica.replicas > 1:
+            passed = sum_over_replicas(self.strategy, replica, passed, self.first_pass)
+        if self.first_pass:
+            sums, size = passed.sums, layout.size
+            passed = passed._replace(raw=layout.raw(sums[:size], sums[size : 2 * size]))
+        return passed
+
+    def probe(self, batch, totals, residuals=False) -> dict:
+        """The terms' gradients one by one, summed over the replicas; nothing is changed.
+
+        Args:
+          batch: the global batch.
+          totals: of `sums` where XLA compiles several replicas' passes, else None.
+          residuals: gradients of residuals under random signs, instead of the terms'.
+        Returns:
+          path -> rows [terms, ...], mirrored.
+        """
+        rows = self._probes[residuals](batch, totals)
+        if self.replica.replicas == 1:
+            return rows
+        return sum_rows(self.strategy, self.replica.trained.variables, rows)
+
+    def _replica_probe(self, batch, totals, residuals):
+        one = functools.partial(probe, self.replica, residuals=residuals)
+
+        def run(batch, totals):
+            return self._on_replica(one)(*self.replica.share(batch), totals)
+
+        return self._run(run, (batch, totals))
 
     def sums(self, batch):
         """`Replica.sums` over all replicas, float32 [2K + 2]; in cross-replica context."""
@@ -118,11 +201,19 @@ class Loops:
 
     def _replica_gradients(self, batch, scales, totals, window):
         self.train_traces += 1
+        return self._train(batch, scales, totals, window)
+
+    def _replica_rows(self, batch, scales, totals, window):
+        self.train_traces += 1
+        return self._train(batch, scales, totals, window, rows=True)
+
+    def _train(self, *given, rows=False):
+        train = functools.partial(self.replica.train, rows=rows)
 
         def run(batch, *given):
-            return self._on_replica(self.replica.train)(*self.replica.share(batch), *given)
+            return self._on_replica(train)(*self.replica.share(batch), *given)
 
-        return self._run(run, (batch, scales, totals, window))
+        return self._run(run, given)
 
     def _replica_sums(self, batch):
         def run(batch):
@@ -154,13 +245,29 @@ class Loops:
         try:
             totals = window = None
             accumulates = self.replica.optimizers.accumulation > 1
-            if self.first_pass or accumulates:
+            balancing = self.replica.balancing
+            if self.first_pass or accumulates or balancing or self.diagnostics:
                 sums = self._sums.get_concrete_function(source.element_spec).structured_outputs
                 shape = self._local(sums).shape
                 totals = tf.TensorSpec(shape, tf.float32) if self.first_pass else None
+                if self.diagnostics is not None:
+                    self.diagnostics.build(self.replica.layout)
+                if balancing is not None:
+                    balancing.build(self.replica.layout)
+                    accumulation = self.replica.optimizers.accumulation
+                    self.balanced = BalancedStep(balancing, self.strategy, accumulation)
+                    if balancing.balancer.trained:  # which adds terms of its own
+                        self._sums = tf.function(self._replica_sums, autograph=False)
+                        self._sums.get_concrete_function(source.element_spec)
                 window = self._window_spec if accumulates else None
             given = source.element_spec, scales, totals, window
-            self._traced_variables = self._gradients.get_concrete_function(*given).variables
+            # what balances may take only one of the two
+            one_pass = balancing is None or balancing.by_values or balancing.by_traces
+            wanted = self._gradients if one_pass else self._rows
+            traced = wanted.get_concrete_function(*given)
+            self._traced_variables = traced.variables
+            if self.balanced is not None:
+                self.balanced.hold(traced.structured_outputs.rows)
             self.prepared = True
         except ValueError as error:
             if "tf.function only supports singleton tf.Variables" not in str(error):
@@ -201,6 +308,14 @@ class Loops:
         else:
             self._lookahead, self._accumulated = None, None
             source.start(position)
+
+    @property
+    def balancer_variables(self) -> list:
+        """What a checkpoint holds of the balancer and the diagnostics."""
+        found = [] if self.diagnostics is None else self.diagnostics.variables
+        if self.balanced is None:
+            return found
+        return [*self.balanced.balancing.variables, *self.balanced.held.values(), *found]
 
     def others(self, known) -> list[tf.Variable]:
         """What the traced step reads or writes beside the known variables, by name.

@@ -46,6 +46,11 @@ class Metrics:
         self._by_output = {name if len(outputs) > 1 else "": m for name, m in found.items()}
         for name, metrics in found.items():
             for metric in metrics:
+                if isinstance(metric, list):
+                    raise ValueError(
+                        f"metrics= holds a list of lists, but the model has {len(outputs)} "
+                        f"output{'s' * (len(outputs) > 1)}. Give one list, or a dict by output."
+                    )
                 metric.update_state(labels[name], outputs[name])
 
     def results(self) -> dict[str, float]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
-from trainer.groups import WHOLE, check_names
+from losses.outputs import suggestion
+from trainer.data import is_whole
+from trainer.groups import WHOLE, check_kind, check_names
 from trainer.parameters import read, tensor_variable
 from trainer.strategies import is_default
 
@@ -51,6 +54,7 @@ class Optimizers:
         self.strategy = strategy
         self.updated: list[Updated] = []
         self.twins: dict[str, keras.Variable] = {}  # of variables made outside the scope
+        check_kind(groups)
         given: Mapping
         if isinstance(optimizer, Mapping) and "class_name" not in optimizer:
             if groups is None:
@@ -62,10 +66,15 @@ class Optimizers:
             given = optimizer
         else:
             given = {name: optimizer for name in groups or {WHOLE: None}}
+        if update_every is not None and not isinstance(update_every, Mapping):
+            raise TypeError(
+                f"update_every={update_every!r}. Give a dict of group -> steps between its "
+                "updates, such as {'generator': 5}."
+            )
         self.every = dict(update_every or {})
         check_names(self.every, groups or {}, "update_every=")
         for group, every in self.every.items():
-            if not isinstance(every, int) or every < 1:
+            if not is_whole(every) or every < 1:
                 raise ValueError(
                     f"update_every={{{group!r}: {every!r}}}: give a whole number of at least 1."
                 )
@@ -80,14 +89,26 @@ class Optimizers:
 
     def _make(self, given, alone):
         """A Keras optimizer that belongs to this run's strategy and to nobody else."""
+        if inspect.isclass(given) and issubclass(given, keras.optimizers.Optimizer):
+            raise TypeError(
+                f"optimizer={given.__name__} is a class. Give its name, or an object: "
+                f"{given.__name__}(...)."
+            )
         try:
             optimizer = keras.optimizers.get(given)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
+            hint = suggestion(given, _names()) if isinstance(given, str) else ""
             raise ValueError(
                 f"optimizer={given!r}: Keras knows no such optimizer. Give a name such as 'adam', "
-                "or a keras.optimizers object."
+                f"or a keras.optimizers object.{hint}"
             ) from error
         if optimizer is given:
+            if optimizer.built:
+                raise ValueError(
+                    f"optimizer= is a {type(given).__name__} that was built for other variables; "
+                    "its moments would be lost. Pass a new one: "
+                    f"{type(given).__name__}.from_config(optimizer.get_config())."
+                )
             if alone and not tf.distribute.has_strategy() and not optimizer.built:
                 return optimizer
             optimizer = type(given).from_config(given.get_config())
@@ -233,6 +254,16 @@ class Optimizers:
         finally:
             for variable, value in swapped:
                 variable.assign(value)
+
+
+def _names() -> list[str]:
+    """What `keras.optimizers.get` knows by name."""
+    found = vars(keras.optimizers).items()
+    return [
+        name.lower()
+        for name, kind in found
+        if inspect.isclass(kind) and issubclass(kind, keras.optimizers.Optimizer)
+    ]
 
 
 def _accumulated(optimizer) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainer.data import is_whole
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -21,6 +23,14 @@ class Plan:
         return min([self.steps, *(step - step % n + n for n in every if n)])
 
 
+def check_keep(keep_last, keep_best) -> None:
+    """Raises ValueError where these are no numbers of checkpoints to keep."""
+    if keep_last is not None and (not is_whole(keep_last) or keep_last < 1):
+        raise ValueError(f"keep_last={keep_last!r}: give a whole number from 1 on, or None.")
+    if not is_whole(keep_best) or keep_best < 0:
+        raise ValueError(f"keep_best={keep_best!r}: give a whole number from 0 on.")
+
+
 def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_every, steps_per_loop):
     """The `Plan` of a fit's arguments.
 
@@ -36,7 +46,7 @@ def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_eve
         "steps_per_loop": steps_per_loop,
     }
     for name, value in numbers.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (not is_whole(value) or value < 1):
             raise ValueError(f"{name}={value!r}: give a whole number of at least 1.")
     if (steps is None) == (epochs is None):
         raise ValueError(

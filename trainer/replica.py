@@ -8,15 +8,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from losses import Layout, Objective, Step
+from losses import Layout, Objective, Ratio, Step
 from losses.gather import own_examples
 from losses.hosts import host_index, local_replicas
+from trainer.balancing import Balancing
 from trainer.data import class_weights, examples_in, share, unpack
+from trainer.gradients import Gradients, Surrogate
 from trainer.metrics import Metrics
 from trainer.moving import moving_variables
 from trainer.optimizers import Optimizers
-from trainer.parameters import read, tensor_variable
+from trainer.parameters import read
 from trainer.randomness import Randomness
+from trainer.rows import find_layer, recorded
 from trainer.trained import Trained
 
 
@@ -39,15 +42,20 @@ class Passed(NamedTuple):
 
     gradients: path -> gradient of this replica's share of the total.
     moving: path -> value of a moving statistic, times `alive`.
-    sums: float32 [2K + 2], see `Replica.sums`; over all replicas where `raw` is given.
-    raw, weights: float32 [terms], of the global batch; None after a first pass.
+    sums: float32 [2K + 2], see `Replica.sums`; over all replicas, but after a first pass.
+    raw, weights: float32 [terms], of the global batch; raw is not, after a first pass.
+    rows: path -> [balanced terms, ...], the balanced terms' gradients one by one.
+    inner: what a balancer derived on the way: float32 [balanced terms] factors and the Gramian
+      they came of; None where it works on `rows`.
     """
 
     gradients: dict[str, Any]
     moving: dict[str, tf.Tensor]
     sums: tf.Tensor
-    raw: Any
-    weights: Any
+    raw: tf.Tensor
+    weights: tf.Tensor
+    rows: dict[str, tf.Tensor]
+    inner: Any
 
 
 class Replica:
@@ -66,12 +74,15 @@ class Replica:
         optimizers: Optimizers,
         metrics: tuple[Metrics, Metrics],
         groups=None,
+        balancing: Balancing | None = None,
     ):
         self.trainer = trainer
         self.objective = objective
         self.optimizers = optimizers
         self.train_metrics, self.eval_metrics = metrics
         self.trained = Trained(trainer, objective, optimizers, groups)
+        self.gradients = Gradients(self.trained, optimizers)
+        self.balancing = balancing
         self.randomness = Randomness(trainer.strategy)
         self.class_weight: dict = {}
         self.replicas = trainer.strategy.num_replicas_in_sync
@@ -91,6 +102,11 @@ class Replica:
             return share(batch, own, local, maybe_empty=self.per_host)
         return share(batch, index, self.replicas)
 
+    def forward(self, batch, alive) -> tuple[Step, dict[str, Ratio]]:
+        """A training step's forward pass and its terms by name."""
+        step = self._step(batch, training=True)
+        return step, self._terms(step, alive)
+
     def sums(self, batch, alive):
         """The sums that the gradients need, from a pass that changes nothing.
 
@@ -102,15 +118,14 @@ class Replica:
         regularized = [v for v in self.trainer.model.variables if getattr(v, "regularizer", None)]
         values = [(v, tf.convert_to_tensor(v.value)) for v in regularized]
         with keras.StatelessScope(values, collect_losses=True, initialize_variables=False):
-            step = self._step(batch, training=True)
-            terms = self._terms(step, alive)
+            step, terms = self.forward(batch, alive)
         layout = self.layout = Layout.of(terms)
         numerators, denominators = layout.pack(terms)
-        if layout.linear:
+        if layout.linear and self.balancing is None:
             numerators = tf.zeros_like(numerators)  # the compiler drops what they came of
         return self._sums(numerators, denominators, step, alive)
 
-    def train(self, batch, alive, scales, totals=None, window=None) -> Passed:
+    def train(self, batch, alive, scales, totals=None, window=None, rows=False) -> Passed:
         """Gradients of this replica's share of the total, and what the record is made of.
 
         Args:
@@ -119,39 +134,59 @@ class Replica:
           totals: `sums` over all replicas, where no replica may wait for another; None: they
             are added up here.
           window: float32 [terms], the mean denominators of the accumulated steps, or None.
+          rows: whether the balanced terms' gradients are wanted one by one.
         """
+        balancing = self.balancing
         with tf.GradientTape(persistent=True) as tape:
-            step = self._step(batch, training=True)
+            with recorded(self._layer if rows else None, tape) as outputs:
+                step = self._step(batch, training=True)
+                layer_outputs = list(outputs)
             terms = self._terms(step, alive)
             layout = Layout.of(terms)
             numerators, denominators = layout.pack(terms)
             weights = self.objective.weights(layout.names, step.step)
             with tape.stop_recording():
                 sums = self._sums(numerators, denominators, step, alive)
+                first_pass = totals is not None
                 if totals is None:
-                    sums = totals = self._sum(sums)
-                    first_pass = False
-                else:
-                    first_pass = True
+                    sums = totals = self.total(sums)
                 size = layout.size
-                raw, seeds = layout.raw_and_seeds(totals[:size], totals[size : 2 * size], weights)
+                tops, bottoms = totals[:size], totals[size : 2 * size]
+                raw = layout.raw(tops, bottoms)
+            inner = None
+            if balancing is not None and balancing.by_values:
+                inner = balancing.of_values(weights, raw, step.step), None
+                weights = balancing.weighted(weights, inner[0])
+            elif balancing is not None and not rows:
+                weights = balancing.weighted(weights, tf.convert_to_tensor(balancing.factors))
+            with tape.stop_recording():
+                raw, seeds = layout.raw_and_seeds(tops, bottoms, weights)
                 own_raw = raw / self.replicas
                 if first_pass and layout.linear:
-                    own_raw = layout.raw(numerators, totals[size : 2 * size])
-                factors = None
-                if window is not None:
-                    factors = layout.shares(totals[size : 2 * size], window)
+                    own_raw = layout.raw(numerators, bottoms)
+                counts = None if window is None else layout.shares(bottoms, window)
             # its gradient, summed over the replicas, is that of sum(weights * raw)
-            shares = seeds * numerators
-            own = weights * own_raw
+            shares, own = seeds * numerators, weights * own_raw
+            scale = None if scales is None else tf.stop_gradient(scales[0])
+            parts = layout.parts(terms, seeds) if rows else ()
+            surrogate = Surrogate(layout, shares, own, scale, counts, parts)
         self.trained.find(tape, step.model)
-        gradients = self._gradients(tape, layout, shares, own, scales, factors)
+        of_terms: dict = {}
+        if balancing is not None and layer_outputs:
+            values = balancing.values(weights, raw)
+            gradients, inner = self.gradients.through(
+                tape, surrogate, scales, balancing, layer_outputs, values, step.step, self.total
+            )
+            weights = balancing.weighted(weights, inner[0])
+        elif balancing is not None and rows:
+            gradients, of_terms = self.gradients.rows(tape, surrogate, scales, balancing)
+        else:
+            gradients = self.gradients.plain(tape, surrogate, scales)
+        self.gradients.settle(gradients, of_terms)
         self.layout = layout
         self._count(step, alive, self.train_metrics)
         moving = self._moving(step.model, alive)
-        if first_pass:
-            return Passed(gradients, moving, sums, None, None)
-        return Passed(gradients, moving, sums, raw, weights)
+        return Passed(gradients, moving, sums, raw, weights, of_terms, inner)
 
     def evaluate(self, batch, valid=None):
         """This batch's sums over all replicas: float32 [K] numerators and denominators.
@@ -165,9 +200,12 @@ class Replica:
         step = self._step(batch, training=False)
         terms = self._terms(step, alive)
         self.eval_layout = Layout.of(terms)
-        sums = self._sum(tf.stack(self.eval_layout.pack(terms)))
+        sums = self.total(tf.stack(self.eval_layout.pack(terms)))
         self._count(step, alive, self.eval_metrics)
-        return sums[0], sums[1], self.objective.weights(self.eval_layout.names, step.step)
+        weights = self.objective.weights(self.eval_layout.names, step.step)
+        if self.balancing is not None:
+            weights = self.balancing.weighted_alike(self.eval_layout, weights)
+        return sums[0], sums[1], weights
 
     def predict(self, batch):
         """This replica's outputs, and 0.0 where it has no examples (None: one replica).
@@ -176,6 +214,11 @@ class Replica:
         """
         batch, alive = self.share(batch, per_host=True)
         return self._step(batch, training=False).y_pred, alive
+
+    @property
+    def _layer(self):
+        """The layer through whose output the gradients are balanced, or None."""
+        return self.balancing and find_layer(self.trainer.model, self.balancing.balancer.at)
 
     def values(self) -> dict[str, float]:
         """A row's loss parameters (means of larger ones), metrics and learning rates."""
@@ -216,6 +259,9 @@ class Replica:
         with own_examples(alive):  # a lent example is no one's pair
             computed = self.trainer.compute_terms(step)
         terms = self.objective.complete(computed, model_terms, step)
+        if self.balancing is not None:
+            penalties = self.balancing.penalties()
+            terms.update({name: Ratio.once(value) for name, value in penalties.items()})
         if alive is not None:
             terms = {name: ratio.scaled(alive) for name, ratio in terms.items()}
         return terms
@@ -225,7 +271,8 @@ class Replica:
         alive = tf.ones([]) if alive is None else alive
         return tf.concat([numerators, denominators, [examples * alive, alive]], 0)
 
-    def _sum(self, value):
+    def total(self, value):
+        """The sum of a tensor over all replicas, in replica context."""
         if self.replicas == 1:
             return value
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
@@ -249,38 +296,3 @@ class Replica:
             path: tf.convert_to_tensor(variable.value) * tf.cast(alive, variable.dtype)
             for path, variable in moving_variables(model).items()
         }
-
-    def _gradients(self, tape, layout, shares, own, scales, factors):
-        """path -> gradient; one pass for every set of terms that train the same groups."""
-        order = list(self.optimizers.of_group)
-        found = {}
-        for (mask, accumulates), paths in self.trained.passes(layout).items():
-            on_terms = None if all(mask) else tf.constant(np.asarray(mask, np.float32))
-            if accumulates and factors is not None:
-                on_terms = factors if on_terms is None else on_terms * factors
-            with tape:
-                if on_terms is None:
-                    total = tf.reduce_sum(shares) + tf.reduce_sum(own)
-                else:
-                    on_sums = tf.gather(on_terms, layout.of_sum)
-                    total = tf.reduce_sum(shares * on_sums) + tf.reduce_sum(own * on_terms)
-                if scales is not None:
-                    total *= tf.stop_gradient(scales[0])
-            variables = [self.trained.variables[path] for path in paths]
-            gradients = tape.gradient(total, [tensor_variable(v) for v in variables])
-            for path, variable, gradient in zip(paths, variables, gradients, strict=True):
-                if gradient is None:
-                    continue
-                factor = -1.0 if getattr(variable, "maximize", False) else None
-                index = order.index(self.trained.owners[path])
-                if scales is not None and index:
-                    factor = (factor or 1.0) * scales[index] / scales[0]
-                found[path] = gradient if factor is None else _times(gradient, factor)
-        self.trained.settle(found)
-        return found
-
-
-def _times(gradient, factor):
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
-    return gradient * tf.cast(factor, gradient.dtype)

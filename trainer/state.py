@@ -110,6 +110,7 @@ class State:
             "optimizers": [v for optimizer in optimizers for v in optimizer.variables],
             "terms": terms,
             "random": replica.randomness.variables,
+            "balancer": trainer.loops.balancer_variables,
             "metrics": self._metrics,
             "window": self._window,
             "step": [self.step],

@@ -10,8 +10,10 @@ import keras
 import tensorflow as tf
 
 from losses import Objective, Step
+from losses.balancing.balancer import Balancer
 from losses.inputs import model_inputs
 from losses.objective import NOTHING
+from trainer.balancing import Balancing
 from trainer.building import (
     compiled_arguments,
     make_model,
@@ -20,6 +22,7 @@ from trainer.building import (
 )
 from trainer.data import default_batch, open_data
 from trainer.describe import describe_terms
+from trainer.diagnostics import Diagnostics
 from trainer.eval_loop import EvalLoops
 from trainer.evaluation import evaluate, open_for_reading, predict
 from trainer.export import export_model
@@ -53,6 +56,8 @@ class Trainer(keras.callbacks.Callback):
       loss_weights: as in `Model.compile`; may name any term, and hold functions of the step,
         variables and trainable weights.
       terms: `losses.Term` objects.
+      balancer: of `losses.balancing`; derives the terms' weights, or the direction, from their
+        values or gradients.
       metrics: as in `Model.compile`.
       strategy: "auto", "one_device", "mirrored", or a `tf.distribute.Strategy`.
       workdir: the folder of the run; None keeps nothing on disk.
@@ -61,6 +66,8 @@ class Trainer(keras.callbacks.Callback):
       update_every: group name -> steps between its updates.
       loss_parameter_optimizer: for the loss parameters; the model's own by default.
       add_loss_sums: patterns of layer paths whose `add_loss` is a sum over examples.
+      gradient_diagnostics_every: steps between measurements of each term's gradient: its norm,
+        its cosine with the others', its share of the update.
       on_nonfinite: "raise" stops with the term's name; "skip" leaves the step out.
       config: a mapping of plain values, kept as config.json and shown in TensorBoard.
       seed: int of the shuffling of arrays; `keras.utils.set_random_seed` seeds the weights.
@@ -81,6 +88,7 @@ class Trainer(keras.callbacks.Callback):
         loss: Any = None,
         loss_weights: Any = None,
         terms: Iterable = (),
+        balancer: Balancer | None = None,
         metrics: Any = None,
         strategy: str | tf.distribute.Strategy = "auto",
         workdir: str | Path | None = None,
@@ -89,6 +97,7 @@ class Trainer(keras.callbacks.Callback):
         update_every: Mapping[str, int] | None = None,
         loss_parameter_optimizer: Any = None,
         add_loss_sums: Iterable[str] = (),
+        gradient_diagnostics_every: int | None = None,
         on_nonfinite: str = "raise",
         config: Mapping | None = None,
         seed: int = 0,
@@ -134,10 +143,18 @@ class Trainer(keras.callbacks.Callback):
         )
         with self.strategy.scope():
             both = Metrics(metrics, names), Metrics(metrics, names)
-        replica = Replica(self, self.objective, optimizers, both, groups)
+        balancing = None if balancer is None else Balancing(balancer, self.strategy)
+        replica = Replica(self, self.objective, optimizers, both, groups, balancing)
         replica.randomness.same = replica_randomness == "same"
         skipping = on_nonfinite == "skip" or optimizers.scaled
-        self.loops = Loops(self, replica, jit_compile=jit_compile, skipping=skipping)
+        every = gradient_diagnostics_every
+        self.loops = Loops(
+            self,
+            replica,
+            jit_compile=jit_compile,
+            skipping=skipping,
+            diagnostics=None if every is None else Diagnostics(every, self.strategy),
+        )
         self.reading = EvalLoops(replica, self.strategy, jit_compile=jit_compile)
         self.state = State(self)
 

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +26,8 @@ class Workdir:
     """
 
     def __init__(self, path):
+        if not isinstance(path, (str, os.PathLike)) or not str(path):
+            raise TypeError(f"workdir={path!r}: give a folder, as a string or a path.")
         self.path = Path(path)
         existing = self.path
         while not existing.exists() and existing != existing.parent:
@@ -168,6 +171,25 @@ class Workdir:
 def write_json(file: Path, values) -> None:
     """Writes a whole JSON file by a temporary name."""
     replace_text(file, json.dumps(values, indent=2) + "\n")
+
+
+def checked_config(config) -> dict | None:
+    """`config=` as config.json will hold it: a copy, read back.
+
+    Raises:
+      TypeError: it is no mapping, or holds what JSON has no form for.
+    """
+    if config is None:
+        return None
+    try:
+        if not isinstance(config, Mapping):
+            raise TypeError(f"it is a {type(config).__name__}")
+        return json.loads(json.dumps(dict(config), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"config= cannot be kept as JSON: {error}. Give a dict of numbers, strings, booleans, "
+            "None, lists and dicts."
+        ) from error
 
 
 def _read_object(file: Path, advice: str) -> dict | None:

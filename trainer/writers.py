@@ -52,6 +52,11 @@ class Writers:
         else:
             self.console.evaluation(row)
 
+    def image(self, tag: str, step: int, rgb) -> None:
+        """Writes a picture, uint8 [height, width, 3], to TensorBoard."""
+        if self.events is not None:
+            self.events.image(tag, step, rgb)
+
     def flush(self) -> None:
         """Brings what is written to the disk, before a checkpoint counts on it."""
         if self.events is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -20,14 +21,31 @@ class Balancer:
       preference: None (1/m each where the paper has a preference), or m positive numbers.
       every: steps between two balancings; the weights stay in between.
       seed: int, of the draws; a draw is a function of (seed, step).
+      at: where a loop takes the gradients: None (all variables that at least two terms reach), a
+        pattern of variable paths, a list of patterns or variables, or a layer or its name (the
+        gradients with respect to its output, which cost one backward pass of what follows it).
+      terms: patterns of the terms that are balanced; None: all but the model's own. The others
+        keep their weights.
+    Every balancer takes `at` and `terms` besides its own arguments.
     Raises:
       ValueError: a preference that is not positive and finite, or `every` below 1.
     """
 
     needs: ClassVar[str] = ""  # "values", "gramian", "jacobian" or "traces"
     trained: ClassVar[bool] = False  # whether its state is trained, with the loss parameters
+    at: Any = None
+    terms: tuple[str, ...] | None = None
 
-    def __init__(self, *, preference=None, every: int = 1, seed: int = 0):
+    def __init_subclass__(cls, **arguments):
+        super().__init_subclass__(**arguments)
+        if "__init__" in vars(cls):
+            cls.__init__ = _with_place(cls.__init__)  # type: ignore[method-assign]
+
+    def __init__(self, *, preference=None, every: int = 1, seed: int = 0, at=None, terms=None):
+        if at is not None:
+            self.at = at
+        if terms is not None:
+            self.terms = (terms,) if isinstance(terms, str) else tuple(terms)
         if preference is not None:
             preference = tuple(float(p) for p in preference)
             if not preference or not all(np.isfinite(p) and p > 0 for p in preference):
@@ -71,6 +89,11 @@ class Balancer:
     def from_config(cls, config):
         return cls(**config)
 
+    def place_config(self) -> dict:
+        """`at` and `terms`, where they are given."""
+        given = {"at": self.at, "terms": self.terms}
+        return {key: value for key, value in given.items() if value is not None}
+
     def __repr__(self):
         defaults = inspect.signature(type(self)).parameters
         shown = {
@@ -78,7 +101,22 @@ class Balancer:
             for key, value in self.get_config().items()
             if key not in defaults or value != defaults[key].default
         }
+        shown.update(self.place_config())
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+
+def _with_place(init):
+    """A balancer's constructor that takes `at` and `terms` besides its own arguments."""
+
+    @functools.wraps(init)
+    def constructor(self, *args, at=None, terms=None, **arguments):
+        init(self, *args, **arguments)
+        if at is not None:
+            self.at = at
+        if terms is not None:
+            self.terms = (terms,) if isinstance(terms, str) else tuple(terms)
+
+    return constructor
 
 
 class ValuesBalancer(Balancer):

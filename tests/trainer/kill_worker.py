@@ -1,43 +1,42 @@
-"""A training program for tests that end it: runs one, or forks one for each line it is told.
+"""A training program for tests that end it: one run, or one forked for each job it is told.
 
-    python kill_worker.py '{"workdir": "runs/a", "data": "arrays"}'      # one run
-    python kill_worker.py                                                # a line of JSON for each
+    python kill_worker.py '{"workdir": "runs/a"}'       # one run; the keys are those of `train`
+    python kill_worker.py                               # a job in JSON for each line of stdin
 
-What has a state is in it: dropout, batch normalization, Adam's slots and averages, a loss
-parameter, a train metric, the order of the data, a log window that saves fall into. It writes
-what it does to stdout: `started 123`, `step 14`, `evaluating`, `evaluated`, `returned`, `ended -9`.
+All that has a state is in it: dropout, batch normalization, Adam's slots and averages, a loss
+parameter, a train metric, the order of the data, log windows into which checkpoints fall. It
+says on stdout what it does: `started 123` (the process), `step 14`, `evaluating`, `evaluated`,
+`returned`, `ended -9`; after `ended` it waits for an empty line.
 
-To spare each run the import of TensorFlow it is forked from a process that has imported it. That
-is safe while that process has one thread and has run nothing; `main` checks both.
+To spare each run the import of TensorFlow, runs are forked from a process that has imported it.
+That is safe while this process has one thread and TensorFlow has run nothing: `next_job` checks it.
 """
 
 import json
 import os
 import sys
 import time
-from pathlib import Path
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library starts threads when it is imported
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library would start threads when imported
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import losses
-import trainer.tensorboard  # a run that writes imports it
+import trainer.tensorboard  # imported by a run that writes
 from trainer import Trainer, resolve_strategy
 
-# Four cadences of which none divides all others.
-STEPS, LOG, SAVE, VALIDATE = 600, 7, 20, 30
-BATCH = 8
+# no cadence divides all others: windows go on over checkpoints, checkpoints come between rows
+SETTINGS = {"steps": 600, "log_every": 7, "checkpoint_every": 20, "validate_every": 30}
 
 
-def tell(line):
-    os.write(1, f"{line}\n".encode())  # whole, or not at all when the process is killed
+def say(line):
+    os.write(1, f"{line}\n".encode())  # whole, even when the process is killed
 
 
 class Masks(keras.layers.Layer):
-    """Dropout that keeps the mask it drew last: 0 where it dropped, else 2; replicas' mean."""
+    """Dropout that keeps the last mask: 0 where it dropped, else 2; of replicas the mean."""
 
     def __init__(self):
         super().__init__(name="masks")
@@ -52,57 +51,54 @@ class Masks(keras.layers.Layer):
 
 
 class Events(keras.callbacks.Callback):
-    """Tells what the run does; `pause` seconds after each call make it last."""
+    """Says what the run does; sleeps `pause` seconds after each call of the loop."""
 
     def __init__(self, pause):
         super().__init__()
         self.pause = pause
 
     def on_train_batch_end(self, batch, logs=None):
-        tell(f"step {batch + 1}")
+        say(f"step {batch + 1}")
         time.sleep(self.pause)
 
     def on_test_begin(self, logs=None):
-        tell("evaluating")
+        say("evaluating")
 
     def on_test_end(self, logs=None):
-        tell("evaluated")
+        say("evaluated")
 
 
 def build():
+    layers = keras.layers
     return keras.Sequential(
         [
             keras.Input((5,)),
-            keras.layers.Dense(4, activation="tanh"),
-            keras.layers.BatchNormalization(),
+            layers.Dense(4, activation="tanh"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.2),
             Masks(),
-            keras.layers.Dense(1),
+            layers.Dense(1),
         ],
         name="net",
     )
 
 
-def examples(kind):
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=(50, 5)).astype("float32")
-    arrays = x, (x[:, :1] - x[:, 1:2] ** 2).astype("float32")
-    if kind == "arrays":  # shuffled anew in each epoch
-        return arrays, arrays, {"batch_size": BATCH}
-    data = tf.data.Dataset.from_tensor_slices(arrays)
-    return data.shuffle(20, seed=4).batch(BATCH), arrays, {}
-
-
-def train(workdir, data="arrays", strategy="one_device", pause=0.0, slow_step=0.0, **fit):
+def train(workdir=None, data="arrays", devices=1, strategy="one_device", pause=0, wait=0, **fit):
     """Trains to the end from wherever the workdir stands.
 
     Args:
-      workdir: str, or None.
-      data: "arrays" or "pipeline".
+      workdir: a path, or None.
+      data: "arrays" or "pipeline", both shuffled.
+      devices: how many logical devices the CPU is made.
       strategy: a name.
-      pause: seconds that the host sleeps between two calls of the loop.
-      slow_step: seconds that each step waits for its batch, inside the call; for "pipeline".
-      fit: further arguments of `Trainer.fit`.
+      pause: seconds that the host sleeps after each call of the loop.
+      wait: seconds that each batch of a pipeline lets the loop wait for it.
+      fit: arguments of `Trainer.fit` beside `SETTINGS`.
     """
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * devices,
+    )
     strategy = resolve_strategy(strategy)
     keras.utils.set_random_seed(0)
     trained = Trainer(
@@ -114,55 +110,52 @@ def train(workdir, data="arrays", strategy="one_device", pause=0.0, slow_step=0.
         strategy=strategy,
         workdir=workdir,
     )
-    source, validation, own = examples(data)
-    if slow_step:
-        source = source.map(lambda *batch: tf.numpy_function(_wait, [slow_step, *batch], _TYPES))
-        source = source.map(lambda x, y: (tf.ensure_shape(x, [None, 5]), tf.ensure_shape(y, [None, 1])))
-    settings = dict(steps=STEPS, log_every=LOG, checkpoint_every=SAVE, validate_every=VALIDATE)
-    trained.fit(
-        source,
-        validation_data=validation,
-        callbacks=[Events(pause)],
-        keep_best=2,
-        verbose=False,
-        **{**settings, **own, **fit},
-    )
-    tell("returned")
-    return trained
+    x = np.random.default_rng(3).normal(size=(50, 5)).astype("float32")
+    arrays = x, x[:, :1] - x[:, 1:2] ** 2
+    given = {**SETTINGS, "validation_data": arrays, "keep_best": 2, "verbose": False}
+    source = arrays
+    if data == "arrays":
+        given["batch_size"] = 8
+    else:
+        source = tf.data.Dataset.from_tensor_slices(arrays).shuffle(20, seed=4).batch(8)
+        if wait:
+            source = source.map(lambda *batch: _late(wait, batch))
+    trained.fit(source, callbacks=[Events(pause)], **{**given, **fit})
+    say("returned")
 
 
-_TYPES = [tf.float32, tf.float32]
+def _late(seconds, batch):
+    def sleep():
+        time.sleep(seconds)
+        return np.float32(1)
 
-
-def _wait(seconds, *batch):
-    time.sleep(seconds)
-    return batch
-
-
-def devices(number):
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * number
-    )
+    one = tf.ensure_shape(tf.numpy_function(sleep, [], tf.float32), [])
+    return tuple(one * part for part in batch)
 
 
 def next_job():
-    """The job of a child; the parent stays here until stdin ends.
-
-    The parent tells how a child ended before it lets go of its process number, so that whoever
-    reads sends no signal to a stranger.
-    """
+    """The job that a new child is to do; None in the parent, when it has been told the last."""
     for line in sys.stdin:
-        assert len(os.listdir("/proc/self/task")) == 1, "a process with threads must not be forked"
+        assert len(os.listdir("/proc/self/task")) == 1, "a process with threads is not to be forked"
         child = os.fork()
         if not child:
             return json.loads(line)
-        tell(f"started {child}")
-        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        say(f"started {child}")
+        # the child is not let go before the test knows: no signal may go to a stranger
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        say(f"ended {code}")
         sys.stdin.readline()
-        tell(f"ended {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
+        os.waitpid(child, 0)
     return None
 
 
-def main():
-    pass
+job = json.loads(sys.argv[1]) if len(sys.argv) > 1 else next_job()
+if job is not None:
+    if "stderr" in job:
+        os.dup2(os.open(job.pop("stderr"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    try:
+        train(**job)
+    except SystemExit as stopped:  # preempted, or another host is gone
+        print(stopped, file=sys.stderr, flush=True)
+        raise

@@ -1,0 +1,167 @@
+"""Training runs in processes of their own, which tests may end, and what such runs leave."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = Path(__file__).with_name("kill_worker.py")
+
+# what two equal runs may differ in: the time, and how often one process has saved
+OWN = ("time", "steps_per_second", "examples_per_second")
+BOOKKEEPING = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
+
+
+@pytest.fixture
+def left_by():
+    """A function of a workdir: what the run leaves, comparable by ==, in parts by name.
+
+    The bytes of every variable of every checkpoint (weights, optimizer slots, averages, loss
+    parameters, random state, log window), the rows, the record of the best, the configuration.
+    """
+
+    def left_by(workdir):
+        folder, checkpoints = workdir / "checkpoints", {}
+        for file in sorted(folder.glob("*.index")):
+            reader = tf.train.load_checkpoint(str(file.with_suffix("")))
+            names = [name for name in reader.get_variable_to_shape_map() if name not in BOOKKEEPING]
+            checkpoints[file.stem] = {name: reader.get_tensor(name).tobytes() for name in names}
+        lines = (workdir / "metrics.jsonl").read_text().splitlines()
+        return {
+            "rows": [{k: v for k, v in json.loads(line).items() if k not in OWN} for line in lines],
+            "checkpoints": checkpoints,
+            "best": (folder / "best.json").read_text(),
+            "config": (workdir / "config.json").read_text(),
+            "files": sorted(path.name for path in workdir.iterdir()),
+        }
+
+    return left_by
+
+
+class ForkedRuns:
+    """The process that imports TensorFlow once and forks the runs, one at a time."""
+
+    def __init__(self, folder):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+        self.errors = folder / "stderr"
+        with open(self.errors, "w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, str(WORKER)],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                bufsize=1,
+            )
+        self.lines: queue.SimpleQueue = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.run: ForkedRun | None = None
+
+    def start(self, **job):
+        """A run of `kill_worker.train`; what it writes to stderr goes to `stderr` of the job."""
+        assert self.run is None or self.run.code is not None, "the run before is still running"
+        self.tell(json.dumps(job, default=str))
+        self.run = ForkedRun(self)
+        return self.run
+
+    def finish(self, **job):
+        """A run to its end. It is killed when fit has returned: Python's own end takes a second."""
+        run = self.start(**job)
+        assert run.when("returned"), self.errors.read_text()[-4000:]
+        run.kill()
+
+    def tell(self, line):
+        self.process.stdin.write(f"{line}\n")
+
+    def close(self):
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout=30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self._reader.join(timeout=10)
+            self.process.stdout.close()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip())
+        self.lines.put(None)
+
+
+class ForkedRun:
+    """One run.
+
+    Attributes:
+      process: int, its number.
+      said: list of str, what it has said so far.
+      code: int, its exit code; minus the number of the signal that killed it; None before.
+    """
+
+    def __init__(self, runs):
+        self._runs = runs
+        self.said: list[str] = []
+        self.code: int | None = None
+        self.process = int(self._read(60).split()[1])
+
+    def when(self, word, times=1, seconds=60):
+        """Reads until a line begins with `word` for the given time; False if the run ends first."""
+        end = time.monotonic() + seconds
+        while times and self.code is None:
+            line = self._read(end - time.monotonic())
+            times -= line.startswith(word)
+        return not times
+
+    def send(self, number):
+        if self.code is None:  # an ended one keeps its number until `ended` is read
+            os.kill(self.process, number)
+        return self
+
+    def kill(self):
+        return self.send(signal.SIGKILL).end()
+
+    def end(self, seconds=60):
+        """The exit code, once it has ended."""
+        self.when("ended", seconds=seconds)
+        return self.code
+
+    def _read(self, seconds):
+        try:
+            line = self._runs.lines.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            raise AssertionError(f"nothing in time after {self.said[-3:]}") from None
+        assert line is not None, self._runs.errors.read_text()[-4000:]
+        self.said.append(line)
+        if line.startswith("ended"):
+            self.code = int(line.split()[1])
+            self._runs.tell("")
+        return line
+
+
+@pytest.fixture(scope="session")
+def _forked_runs(tmp_path_factory):
+    runs = ForkedRuns(tmp_path_factory.mktemp("forked"))
+    yield runs
+    runs.close()
+
+
+@pytest.fixture
+def forked_runs(_forked_runs):
+    """Starts runs of kill_worker.py, one after another; one that still runs at the end is killed."""
+    yield _forked_runs
+    run = _forked_runs.run
+    if run is not None and run.code is None:
+        run.kill()

@@ -1,0 +1,178 @@
+"""SIGTERM and SIGINT: the run saves, says so by its exit code, and goes on as if nothing had been."""
+
+import os
+import signal
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from trainer import Preempted, Trainer
+
+RUNS = {
+    "arrays": {"data": "arrays"},
+    "a pipeline": {"data": "pipeline"},
+}
+
+
+class Signal(keras.callbacks.Callback):
+    """Sends this process a signal after a step, and notes how signals are handled in between."""
+
+    def __init__(self, number=None, step=None):
+        super().__init__()
+        self.number, self.step = number, step
+        self.handlers = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.handlers = handlers()
+        if self.number is not None and batch + 1 == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def handlers():
+    return signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+
+
+def fit(workdir, *callbacks, **settings):
+    """Trains a line to step 45."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    one = Trainer(model, optimizer="adam", loss="mse", workdir=workdir)
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype("float32")
+    given = {"steps": 45, "log_every": 10, "batch_size": 4, "steps_per_loop": 5, "verbose": False}
+    one.fit((x, x[:, :1]), callbacks=callbacks, **{**given, **settings})
+    return one.model.get_weights()
+
+
+# In one process.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_says_what_stopped_it_where_and_what_is_kept(number, workdir):
+    kind = Preempted if number == signal.SIGTERM else KeyboardInterrupt
+    with pytest.raises(kind) as stopped:
+        fit(workdir, Signal(number, 15))
+    kept = workdir / "checkpoints" / "ckpt-15"
+    assert str(stopped.value) == (
+        f"stopped by {number.name} at step 15 | kept: {kept} | the same command continues"
+    )
+    assert kept.with_suffix(".json").exists()
+    if kind is Preempted:
+        assert stopped.value.code == 42
+
+
+def test_what_continues_after_a_stop_ends_with_the_same_weights(workdir):
+    expected = fit(None)
+    with pytest.raises(Preempted):
+        fit(workdir, Signal(signal.SIGTERM, 25))
+    for mine, theirs in zip(fit(workdir), expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("end", ["done", "stopped", "failed"])
+def test_a_fit_puts_the_handlers_back(end, workdir):
+    before, during = handlers(), Signal()
+    if end == "done":
+        fit(workdir, during)
+    elif end == "stopped":
+        during = Signal(signal.SIGTERM, 15)
+        with pytest.raises(Preempted):
+            fit(workdir, during)
+    else:
+
+        class Fails(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                raise RuntimeError("a bug")
+
+        with pytest.raises(RuntimeError, match="a bug"):
+            fit(workdir, during, Fails())
+    assert handlers() == before
+    assert during.handlers is not None and during.handlers[0] != before[0]
+
+
+def test_a_run_that_keeps_nothing_leaves_the_handlers_alone():
+    before, during = handlers(), Signal()
+    fit(None, during)
+    assert during.handlers == before
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        fit(None, Signal(signal.SIGINT, 15))
+    assert not interrupted.value.args  # Python's own
+
+
+def test_a_checkpoint_made_by_a_stop_is_not_among_the_best(workdir, tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype("float32")
+    settings = {
+        "validation_data": (x, x[:, :1]),
+        "validate_every": 30,
+        "checkpoint_every": 20,
+        "keep_best": 2,
+    }
+    fit(tmp_path / "whole", **settings)
+    with pytest.raises(Preempted):
+        fit(workdir, Signal(signal.SIGTERM, 30), **settings)  # evaluated, but no checkpoint is due
+    fit(workdir, **settings)
+    record = "checkpoints/best.json"
+    assert (workdir / record).read_text() == (tmp_path / "whole" / record).read_text()
+
+
+# In a process of its own.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_run_stopped_by_both_signals_ends_as_the_undisturbed_one(
+    kind, forked_runs, left_by, tmp_path
+):
+    job = {**RUNS[kind], "steps": 120}
+    forked_runs.finish(**job, workdir=tmp_path / "whole" / "run")
+    workdir, said = tmp_path / "stopped" / "run", tmp_path / "said"
+    run = forked_runs.start(**job, workdir=workdir, pause=0.02, stderr=said)
+    run.when("step 3")  # 30 or more
+    assert run.send(signal.SIGTERM).end() == 42
+    assert "stopped by SIGTERM at step " in said.read_text()
+    assert "Traceback" not in said.read_text()
+    run = forked_runs.start(**job, workdir=workdir, pause=0.02, stderr=said)
+    run.when("step", 3)
+    assert run.send(signal.SIGINT).end() == -signal.SIGINT  # 130 for a shell
+    assert "stopped by SIGINT at step " in said.read_text()
+    forked_runs.finish(**job, workdir=workdir)
+
+    expected, found = left_by(tmp_path / "whole" / "run"), left_by(workdir)
+    assert found["checkpoints"]["ckpt-120"] == expected["checkpoints"]["ckpt-120"]
+    for part in ("rows", "best", "config", "files"):
+        assert found[part] == expected[part], part
+
+
+def test_a_second_sigint_stops_at_once_and_leaves_the_last_checkpoint(forked_runs, tmp_path):
+    job = {"workdir": tmp_path / "run", "data": "pipeline", "validation_data": None}
+    slow = {**job, "wait": 0.05, "steps_per_loop": 100, "log_every": 100, "checkpoint_every": 20}
+    run = forked_runs.start(**slow)
+    run.when("step 20")
+    time.sleep(0.1)  # within the call
+    run.send(signal.SIGINT)
+    time.sleep(0.1)
+    began = time.monotonic()
+    assert run.send(signal.SIGINT).end() == -signal.SIGINT
+    assert time.monotonic() - began < 10
+    markers = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("ckpt-*.json"))
+    assert markers == ["ckpt-20.json"]
+    forked_runs.finish(**job, steps=40)
+
+
+def test_sigterm_ends_a_slow_run_within_seconds(forked_runs, tmp_path):
+    job = {"data": "pipeline", "validation_data": None, "checkpoint_every": None, "log_every": 500}
+    run = forked_runs.start(**job, workdir=tmp_path / "run", wait=0.05)
+    run.when("step", 3)  # the calls have found their length
+    began = time.monotonic()
+    assert run.send(signal.SIGTERM).end() == 42
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_keeps_nothing_ends_as_any_program(number, forked_runs, tmp_path):
+    job = {"data": "pipeline", "validation_data": None, "keep_best": 0}
+    run = forked_runs.start(**job, wait=0.02, stderr=tmp_path / "said")
+    run.when("step", 2)
+    assert run.send(number).end() == -number
+    assert "stopped by" not in (tmp_path / "said").read_text()
