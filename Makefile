@@ -4,6 +4,9 @@
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+ORBIT := .venv/orbit
+# Names and options for `make bench`, such as BENCH="mlp cnn --quick".
+BENCH ?=
 PACKAGES := losses trainer experiments
 
 .PHONY: help run test check bench tensorboard clean
@@ -39,10 +42,15 @@ check: $(INSTALLED)
 	$(BIN)/python -m pytest tests/test_imports.py tests/test_private_names.py \
 		tests/test_documents.py
 
+# Orbit comes in tf-models-official, whose own requirements are large and old: it is installed without
+# them, in a folder of its own, and where it cannot be had the benchmarks go on without it.
 bench: $(INSTALLED)
-	@test -f benchmarks/__main__.py || { echo "make bench: there is no" \
-		"benchmarks/__main__.py yet, so nothing to time." >&2; exit 2; }
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -e ".[bench]"
+	@test -d $(ORBIT)/orbit || $(BIN)/python -m pip install -qq --no-input \
+		--disable-pip-version-check --no-deps --target $(ORBIT) \
+		"tf-models-official>=2.20,<2.21" "tf-keras>=2.21,<2.22" \
+		|| { rm -rf $(ORBIT); echo "make bench: Orbit cannot be installed; going on without it."; }
+	@PYTHONPATH=$(ORBIT) $(BIN)/python -m benchmarks $(BENCH)
 
 tensorboard: $(INSTALLED)
 	@$(BIN)/tensorboard --logdir runs

@@ -55,6 +55,12 @@ DEV = [
     "mypy>=2.4,<2.5",
 ]
 
+BENCH = [
+    # Only for the plot of `make bench`.
+    # >=3.9: the first built for NumPy 2. <3.12: checked on 3.11.2.
+    "matplotlib>=3.9,<3.12",
+]
+
 setup(
     name="termwise",
     version="0.1.0",
@@ -72,5 +78,6 @@ setup(
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
         "experiments": EXPERIMENTS,
         "dev": DEV + EXPERIMENTS,
+        "bench": BENCH,
     },
 )

@@ -16,7 +16,14 @@ Run = Callable[[int], float]  # steps -> seconds they took
 
 
 def measure(
-    runs: dict[str, Run], *, rounds: int, seconds: float, unit: int = 100, agree=max, seed: int = 0
+    runs: dict[str, Run],
+    *,
+    rounds: int,
+    seconds: float,
+    unit: int = 100,
+    agree=max,
+    seed: int = 0,
+    failures: dict[str, Exception] | None = None,
 ) -> dict[str, dict[str, list[float]]]:
     """Rates of contestants over interleaved rounds.
 
@@ -27,11 +34,21 @@ def measure(
       unit: a round has a multiple of this many steps.
       agree: of the seconds that the warm-up took; several hosts make it the same for all.
       seed: of the order; the same on all hosts.
+      failures: takes the errors of those that fail while they warm up, which are then left out;
+        None raises them.
     Returns:
       label -> {"rates": steps per second of each round, "cpu": this process's seconds of
       processor time per step, of each round}.
     """
-    steps = {label: _enough(run, seconds, unit, agree) for label, run in runs.items()}
+    steps: dict[str, int] = {}
+    for label, run in runs.items():
+        try:
+            steps[label] = _enough(run, seconds, unit, agree)
+        except Exception as error:
+            if failures is None:
+                raise
+            failures[label] = error
+    runs = {label: runs[label] for label in steps}
     found: dict[str, dict[str, list[float]]] = {one: {"rates": [], "cpu": []} for one in runs}
     draw = random.Random(seed)
     for _ in range(rounds):

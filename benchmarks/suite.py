@@ -101,7 +101,7 @@ def _against_one(strategy) -> dict[str, Callable]:
     from benchmarks.workloads import mlp
 
     workload = mlp()
-    found = {}
+    found: dict[str, Callable] = {}
     for count in TERMS:
         for as_one, label in ((False, _separate(count)), (True, _as_one(count))):
             maker = termwise(make_terms=_terms(count, as_one, workload))

@@ -18,13 +18,25 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 def run(benchmark: Benchmark, rounds: int, seconds: float) -> dict:
     """The result of a benchmark measured here, as `ratios.ratios` reads it."""
     strategy, agree = _strategy(benchmark)
-    runs, missing = {}, []
+    runs: dict = {}
+    missing: list[str] = []
     for label, make in benchmark.contestants(strategy).items():
         try:
             runs[label] = make()
         except ImportError as error:
             missing.append(f"{label} is left out: {error}")
-    found = measure(runs, rounds=rounds, seconds=seconds, unit=benchmark.step, agree=agree)
+    failures: dict[str, Exception] | None = {} if benchmark.hosts == 1 else None
+    found = measure(
+        runs,
+        rounds=rounds,
+        seconds=seconds,
+        unit=benchmark.step,
+        agree=agree,
+        failures=failures,
+    )
+    for label, failure in (failures or {}).items():
+        first = str(failure).strip().splitlines()[0]
+        missing.append(f"{label} is left out, it failed: {first[:200]}")
     return {
         "title": benchmark.title,
         "unit": benchmark.unit,

@@ -20,6 +20,9 @@ from ml_collections.config_dict import RequiredValueError
 
 from experiments.literal import parse, type_name
 
+# what ConfigDict raises of a field name, or of values nested too deeply
+UNACCEPTED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
 
 class ConfigurationError(ValueError):
     """Something is wrong with what the user gave; the message is one or two lines."""
@@ -71,7 +74,13 @@ def load(path: str) -> ConfigDict:
             "Define one that returns an ml_collections.ConfigDict."
         )
     if isinstance(config, (dict, FrozenConfigDict)):
-        config = ConfigDict(config)
+        try:
+            config = ConfigDict(config)
+        except UNACCEPTED as error:
+            raise ConfigurationError(
+                f"--config={path}: get_config() returned what no ConfigDict can hold: "
+                f"{one_line(error)}"
+            ) from error
     if not isinstance(config, ConfigDict):
         raise ConfigurationError(
             f"--config={path}: get_config() returned {type(config).__name__}. "
@@ -122,7 +131,12 @@ def plain(config: ConfigDict) -> dict:
       >>> plain(ConfigDict({"units": (64, 32), "optimizer": {"learning_rate": 1e-3}}))
       {'optimizer': {'learning_rate': 0.001}, 'units': [64, 32]}
     """
-    return _plain_section(config, "")
+    try:
+        return _plain_section(config, "")
+    except RecursionError:
+        raise ConfigurationError(
+            "The configuration holds itself, or is nested too deeply. Make its values plain."
+        ) from None
 
 
 def from_plain(values: dict) -> ConfigDict:
@@ -133,8 +147,8 @@ def from_plain(values: dict) -> ConfigDict:
     """
     try:
         return ConfigDict(values).lock()
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigurationError(one_line(error)) from None
+    except UNACCEPTED as error:
+        raise ConfigurationError(f"The configuration is refused: {one_line(error)}") from None
 
 
 def field_names(config: ConfigDict, section: str = "") -> list[str]:
@@ -153,15 +167,18 @@ def field_names(config: ConfigDict, section: str = "") -> list[str]:
 
 def one_line(error: BaseException | str) -> str:
     """A message, or an exception's, on one line of at most 300 characters."""
-    message = " ".join(str(error).split())
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # an exception of the user's that cannot say what it is
+        message = "which has no message"
     message = message if message.isprintable() else repr(message)
     return message if len(message) <= 300 else message[:297] + "..."
 
 
-def printable(text: str) -> str:
-    """`text` itself where it stays on its line, otherwise its repr; cut at 100 characters."""
+def printable(text: str, longest: int = 100) -> str:
+    """`text` itself where it stays on its line, otherwise its repr; cut at `longest` characters."""
     text = text if text.isprintable() else repr(text)
-    return text if len(text) <= 100 else text[:97] + "..."
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def _fields(section) -> dict:
@@ -193,19 +210,20 @@ def _plain_section(section: ConfigDict, prefix: str) -> dict:
         name = f"{prefix}{key}"
         if not isinstance(key, str):
             raise ConfigurationError(
-                f"Configuration field {name}: its name is a {type(key).__name__}. Use a string."
+                f"Configuration field {printable(name)}: its name is a {type(key).__name__}. "
+                "Use a string."
             )
         try:
             value = section[key]
         except RequiredValueError:
-            kind = type_name(_fields(section)[key].get_type())
+            kind, shown = type_name(_fields(section)[key].get_type()), printable(name)
             raise ConfigurationError(
-                f"--config.{name}: required and not given. Add --config.{name}=<{kind}>."
+                f"--config.{shown}: required and not given. Add --config.{shown}=<{kind}>."
             ) from None
         except Exception as error:
             raise ConfigurationError(
-                f"Configuration field {name} cannot be computed from the fields it refers to: "
-                f"{type(error).__name__}: {one_line(error)}"
+                f"Configuration field {printable(name)} cannot be computed from the fields it "
+                f"refers to: {type(error).__name__}: {one_line(error)}"
             ) from error
         values[key] = _plain_value(value, name)
     return values
@@ -222,7 +240,7 @@ def _plain_value(value, name: str):
         if math.isfinite(value):
             return float(value)
         raise ConfigurationError(
-            f"Configuration field {name} is {float(value)}, which JSON has no form for. "
+            f"Configuration field {printable(name)} is {float(value)}, which JSON has no form for. "
             "Use a finite number, or None."
         )
     if isinstance(value, (list, tuple)):
@@ -230,8 +248,9 @@ def _plain_value(value, name: str):
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _plain_value(item, f"{name}.{key}") for key, item in value.items()}
     raise ConfigurationError(
-        f"Configuration field {name} is a {type(value).__name__}, which config.json cannot hold. "
-        "Use numbers, strings, booleans, None, lists and sections; build objects in the experiment."
+        f"Configuration field {printable(name)} is a {type(value).__name__}, which config.json "
+        "cannot hold. Use numbers, strings, booleans, None, lists and sections; build objects in "
+        "the experiment."
     )
 
 

@@ -22,24 +22,25 @@ def read(workdir: str) -> dict | None:
       ConfigurationError: `config.json` cannot be read, or is no configuration.
     """
     path = Path(workdir) / "config.json"
+    shown = printable(str(path), 300)
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise ConfigurationError(f"{path}: {reason}.") from None
+        raise ConfigurationError(f"{shown}: {reason}. Give another --workdir.") from None
     try:
         values = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         reason = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise ConfigurationError(
-            f"{path}: is not JSON ({reason}). Termwise writes it once and it is not to be edited; "
+            f"{shown}: is not JSON ({reason}). Termwise writes it once and it is not to be edited; "
             "restore it, or use a new --workdir."
         ) from None
     if not isinstance(values, dict):
         raise ConfigurationError(
-            f"{path}: holds a {type(values).__name__}, not a configuration. "
+            f"{shown}: holds a {type(values).__name__}, not a configuration. "
             "Restore it, or use a new --workdir."
         )
     return values
@@ -83,7 +84,7 @@ def check_same(workdir: str, before: dict, after: dict, overridden: list[str]) -
     parts = [
         f"{f'without {name}' if old is ABSENT else f'with {name}={_show(old)}'}, "
         f"now {'without it' if new is ABSENT else _show(new)}"
-        for name, old, new in named[:4]
+        for name, old, new in ((printable(name), old, new) for name, old, new in named[:4])
     ]
     more = f"; and {len(named) - 4} more" if len(named) > 4 else ""
     if any(name == "experiment" for name, _, _ in named):

@@ -85,11 +85,13 @@ CASES = {
     "images for vectors": (
         {}, dict(data=(X[:, :, None, None], Y), **ARRAYS), ValueError, "float32 (None, 4, 1, 1)"),
     "a dict for one input": (
-        {}, dict(data=({"a": X}, Y), **ARRAYS), ValueError, "{'a': float32 (None, 4)}, but the mod"),
+        {}, dict(data=({"a": X}, Y), **ARRAYS), ValueError,
+        "{'a': float32 (None, 4)}, but the mod"),
     "two inputs for one": (
         {}, dict(data=((X, X), Y), **ARRAYS), ValueError, "[float32 (None, 4), float32 (None, 4)]"),
     "strings as inputs": (
-        {}, dict(data=(np.array(["a"] * 16), Y), **ARRAYS), ValueError, "yields strings for the mod"),
+        {}, dict(data=(np.array(["a"] * 16), Y), **ARRAYS), ValueError,
+        "yields strings for the mod"),
     "strings as labels": (
         {}, dict(data=(X, np.array(["a"] * 16)), **ARRAYS), TypeError,
         "labels of term 'mean_squared_error' are strings. Accepted: numbers"),
@@ -105,8 +107,10 @@ CASES = {
         dict(model=classifier, loss="categorical_crossentropy"),
         dict(data=(X, np.zeros((16, 2, 2, 3), "float32")), **ARRAYS), ValueError,
         "cannot compare labels of shape (None, 2, 2, 3) with outputs of shape (None, 3)"),
-    "a batch of True": ({}, dict(data=(X, Y), batch_size=True), ValueError, "batch_size=True: give"),
-    "half a batch": ({}, dict(data=(X, Y), batch_size=8.5), ValueError, "batch_size=8.5: give a wh"),
+    "a batch of True": ({}, dict(data=(X, Y), batch_size=True), ValueError,
+        "batch_size=True: give"),
+    "half a batch": ({}, dict(data=(X, Y), batch_size=8.5), ValueError,
+        "batch_size=8.5: give a wh"),
     "NaN in an array": (
         {}, dict(data=(with_value(X, (5, 2), np.nan), Y), **ARRAYS), ValueError,
         "data: x of example 5 is nan at [2], and with it term 'mean_squared_error' is not finite"),
@@ -126,10 +130,13 @@ CASES = {
     "no validation": (
         {}, dict(validation_data=dataset(X, Y).take(0)), ValueError, "validation_data is an empty"),
     "validation of another shape": (
-        {}, dict(validation_data=(X[:, :2], Y)), ValueError, "x is float32 (None, 2), but the model"),
+        {}, dict(validation_data=(X[:, :2], Y)), ValueError,
+        "x is float32 (None, 2), but the model"),
     "validation without labels": (
-        {}, dict(validation_data=(X,)), ValueError, "reads its label, but the data yields no labels"),
-    "validation with a path": ({}, dict(validation_data="held"), TypeError, "validation_data holds"),
+        {}, dict(validation_data=(X,)), ValueError,
+        "reads its label, but the data yields no labels"),
+    "validation with a path": ({}, dict(validation_data="held"), TypeError,
+        "validation_data holds"),
     # how far
     "epochs of data without an end": (
         {}, dict(data=dataset(X, Y).repeat(), epochs=2, steps=None), ValueError, "data that ends"),
@@ -143,16 +150,22 @@ CASES = {
     "fewer than none kept": ({}, dict(keep_best=-1), ValueError, "keep_best=-1: give a whole"),
     "a callback that is none": ({}, dict(callbacks=["es"]), TypeError, "callbacks= holds 'es'"),
     "a callback without a list": (
-        {}, dict(callbacks=keras.callbacks.TerminateOnNaN()), TypeError, "callbacks= is a Terminate"),
+        {}, dict(callbacks=keras.callbacks.TerminateOnNaN()), TypeError,
+        "callbacks= is a Terminate"),
     "an unknown argument of fit": ({}, dict(step=3), TypeError, "argument 'step'"),
-    "class weights in a list": ({}, dict(class_weight=[1, 2]), TypeError, "class_weight=[1, 2]. Gi"),
-    "class weights by name": ({}, dict(class_weight={"a": 1.0}), ValueError, "holds 'a': 1.0. Give"),
-    "class weights in words": ({}, dict(class_weight={0: "x"}), ValueError, "holds 0: 'x'. Give cl"),
+    "class weights in a list": ({}, dict(class_weight=[1, 2]), TypeError,
+        "class_weight=[1, 2]. Gi"),
+    "class weights by name": ({}, dict(class_weight={"a": 1.0}), ValueError,
+        "holds 'a': 1.0. Give"),
+    "class weights in words": ({}, dict(class_weight={0: "x"}), ValueError,
+        "holds 0: 'x'. Give cl"),
     "a class weight of NaN": (
         {}, dict(class_weight={0: float("nan")}), ValueError, "holds 0: nan. Give class ids"),
     # what is minimised
-    "one term without a list": (dict(terms=term(output)), {}, TypeError, "terms= is a _FunctionTerm"),
-    "terms by name": (dict(terms={"a": term(output)}), {}, TypeError, "terms= is a dict. Give a lis"),
+    "one term without a list": (dict(terms=term(output)), {}, TypeError,
+        "terms= is a _FunctionTerm"),
+    "terms by name": (dict(terms={"a": term(output)}), {}, TypeError,
+        "terms= is a dict. Give a lis"),
     "a term that trains no group": (
         dict(terms=[term(output, trains="critic")]), {}, ValueError, "trains 'critic'; the groups"),
     "a term that reads what is not there": (
@@ -161,7 +174,8 @@ CASES = {
         dict(loss_weights=lambda step: tf.ones([2])), {}, ValueError, "has shape (2,) at a step"),
     "a weight in words": (dict(loss_weights="big"), {}, TypeError, "is 'big'. Accepted: a number"),
     "metrics in lists of lists": (
-        dict(metrics=[["mae"], ["mse"]]), {}, ValueError, "list of lists, but the model has 1 output"),
+        dict(metrics=[["mae"], ["mse"]]), {}, ValueError,
+        "list of lists, but the model has 1 output"),
     "a number as a metric": (dict(metrics=3), {}, TypeError, "metrics= holds 3. Accepted"),
     # the model
     "a model that cannot be built": (
@@ -170,10 +184,12 @@ CASES = {
     "a class as the model": (
         dict(model=lambda: lambda: keras.Sequential), {}, TypeError, "model= gave type"),
     # the optimizer and its groups
-    "a mistyped optimizer": (dict(optimizer="adm"), {}, ValueError, "optimizer. Did you mean 'adam'?"),
+    "a mistyped optimizer": (dict(optimizer="adm"), {}, ValueError, "object. Did you mean 'adam'?"),
     "an optimizer's class": (
-        dict(optimizer=keras.optimizers.Adam), {}, TypeError, "optimizer=Adam is a class. Give its"),
-    "a number as optimizer": (dict(optimizer=3), {}, ValueError, "optimizer=3: Keras knows no such"),
+        dict(optimizer=keras.optimizers.Adam), {}, TypeError,
+        "optimizer=Adam is a class. Give its"),
+    "a number as optimizer": (dict(optimizer=3), {}, ValueError,
+        "optimizer=3: Keras knows no such"),
     "an unknown optimizer's configuration": (
         dict(optimizer={"class_name": "Adm"}), {}, ValueError, "Keras knows no such optimizer"),
     "an optimizer built for other variables": (
@@ -190,18 +206,25 @@ CASES = {
         dict(groups={"gen": "*"}, optimizer={"gen": "sgd"}, update_every={"gen": False}), {},
         ValueError, "update_every={'gen': False}: give a whole number"),
     # the run
-    "a strategy of another machine": (dict(strategy="tpu"), {}, ValueError, "TPUStrategy cannot be"),
+    "a strategy of another machine": (dict(strategy="tpu"), {}, ValueError,
+        "TPUStrategy cannot be"),
     "a mistyped strategy": (dict(strategy="miror"), {}, ValueError, "Did you mean 'mirrored'?"),
     "a number as strategy": (dict(strategy=2), {}, ValueError, "strategy=2: accepted are 'auto'"),
-    "a mistyped reaction": (dict(on_nonfinite="rais"), {}, ValueError, "on_nonfinite='rais': accep"),
-    "other draws": (dict(replica_randomness="sam"), {}, ValueError, "replica_randomness='sam': acc"),
+    "a mistyped reaction": (dict(on_nonfinite="rais"), {}, ValueError,
+        "on_nonfinite='rais': accep"),
+    "other draws": (dict(replica_randomness="sam"), {}, ValueError,
+        "replica_randomness='sam': acc"),
     "a seed in words": (
-        dict(seed="one"), dict(data=(X, Y), **ARRAYS), ValueError, "seed='one': give a whole number"),
-    "a configuration in a list": (dict(config=["a"]), {}, TypeError, "config= cannot be kept as JSON"),
+        dict(seed="one"), dict(data=(X, Y), **ARRAYS), ValueError,
+        "seed='one': give a whole number"),
+    "a configuration in a list": (dict(config=["a"]), {}, TypeError,
+        "config= cannot be kept as JSON"),
     "an object in the configuration": (
-        dict(config={"loss": print}), {}, TypeError, "config= cannot be kept as JSON: Object of type"),
+        dict(config={"loss": print}), {}, TypeError,
+        "config= cannot be kept as JSON: Object of type"),
     "NaN in the configuration": (
-        dict(config={"rate": float("nan")}), {}, TypeError, "config= cannot be kept as JSON: Out of"),
+        dict(config={"rate": float("nan")}), {}, TypeError,
+        "config= cannot be kept as JSON: Out of"),
     "a number as workdir": (dict(workdir=3), {}, TypeError, "workdir=3: give a folder"),
     "an unknown argument": (dict(los="mse"), {}, TypeError, "argument 'los'"),
 }  # fmt: skip
@@ -221,6 +244,7 @@ def assert_clear(message):
         assert noise not in message
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'reader':UserWarning")  # Keras, before it fails
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_refused_before_anything_is_written(case, workdir):
     arguments, fit, kind, words = CASES[case]
@@ -275,7 +299,8 @@ def missing_file():
 RUNNING = {
     "a class id too high": (
         dict(model=classifier, loss=SPARSE), dict(data=(X, with_value(IDS, 5, 12)), **ARRAYS),
-        ValueError, "data: the label of example 5 is 12, but term 'sparse_categorical_crossentropy' "
+        ValueError,
+        "data: the label of example 5 is 12, but term 'sparse_categorical_crossentropy' "
         "takes class ids from 0 to 2; found were 0 to 12. TensorFlow says: Received a label value"),
     "a negative class id": (
         dict(model=classifier, loss={"out": losses.SparseFocal()}),
@@ -300,14 +325,17 @@ RUNNING = {
         {}, dict(data=dataset(X, Y).map(undecodable)), ValueError,
         "data cannot be read: RuntimeError: cannot decode image 12"),
     "rows of other lengths": (
-        {}, dict(data=ragged()), ValueError, "Between steps 1 and 2: Cannot batch tensors with diff"),
+        {}, dict(data=ragged()), ValueError,
+        "Between steps 1 and 2: Cannot batch tensors with diff"),
     "a file that is not there": (
-        {}, dict(data=missing_file()), ValueError, "Between steps 1 and 2: no_such_file.csv; No such"),
+        {}, dict(data=missing_file()), ValueError,
+        "Between steps 1 and 2: no_such_file.csv; No such"),
     "a generator that is used up": (
         {}, dict(data=used_up(), steps=5), ValueError,
-        "data ended between steps 1 and 5 and could not be started again: its generator is used up"),
+        "data ended between steps 1 and 5 and could not be started again: its generator is used"),
     "a loss of other shapes": (
-        dict(loss=lambda t, p: t @ p), {}, ValueError, "1 and 2: Matrix size-incompatible: In[0]: [8"),
+        dict(loss=lambda t, p: t @ p), {}, ValueError,
+        "1 and 2: Matrix size-incompatible: In[0]: [8"),
     "validation that raises": (
         {}, dict(validation_data=generated(fails_at_17)), ValueError,
         "validation_data cannot be read: KeyError: 'row 17 has no label'"),
@@ -364,11 +392,8 @@ def test_nan_in_an_array_may_be_skipped(workdir):
 def test_a_model_of_another_strategy_is_refused(two_replicas):
     with two_replicas.scope():
         mirrored = model()
-    with pytest.raises((ValueError, RuntimeError)) as caught:
-        Trainer(mirrored, optimizer="sgd", loss="mse", strategy="one_device").fit(
-            dataset(X, Y), steps=2, verbose=False
-        )
-    assert_clear(str(caught.value))
+    with pytest.raises(ValueError, match="'net' was built under a strategy of several replicas"):
+        Trainer(mirrored, optimizer="sgd", loss="mse", strategy="one_device")
 
 
 def test_a_dataset_shorter_than_the_steps_is_repeated():
@@ -393,7 +418,8 @@ def uncompilable(x):
 @pytest.mark.parametrize(
     ("function", "cause"),
     [
-        (lambda: list(generated(fails_at_17)), "KeyError: 'row 17 has no label' (test_bad_input.py"),
+        (lambda: list(generated(fails_at_17)),
+        "KeyError: 'row 17 has no label' (test_bad_input.py"),
         (lambda: uncompilable(tf.zeros(3)), "XLA cannot compile the operation AsString. Pass jit_"),
         (lambda: tf.function(lambda x: tf.gather(x, [7]))(tf.ones(3)), "indices[0] = 7 is not in "),
         (lambda: model()(tf.ones([2, 3])), "Input 0 with name 'None' of layer 'out' is incompatib"),

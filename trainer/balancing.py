@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from losses import Layout, Parameter
+from losses import Described, Layout, Parameter
 from losses.balancing.balancer import Balancer
 
 # the model's own terms and the weights' keep their weights unless they are named
@@ -38,12 +38,7 @@ class Balancing:
                 f"balancer={balancer!r}: give an object of losses.balancing, such as "
                 "losses.balancing.PCGrad()."
             )
-        if balancer.needs == "jacobian" and isinstance(balancer.at, keras.Layer):
-            raise ValueError(
-                f"{balancer!r} needs gradients by variables: at= takes a pattern of variable "
-                "paths or a list of variables, not a layer."
-            )
-        self.balancer = balancer
+        self.balancer: Any = balancer
         self.names: tuple[str, ...] = ()
         self.state: dict = {}
         self.factors: Any = None  # made by build
@@ -140,6 +135,21 @@ class Balancing:
 
     def due(self, step):
         return tf.equal(step % self.balancer.every, 0)
+
+    def described(self, described: list[Described]) -> list[Described]:
+        """The table of terms with what the balancer does to it."""
+        kind = type(self.balancer).__name__
+        if not hasattr(self.balancer, "weights"):
+            kind += " (effective)"  # it makes a direction; these weights come nearest to it
+        lines = []
+        for line in described:
+            if line.name in self.names:
+                given = "" if line.weight == "1" else f"{line.weight} * "
+                line = dataclasses.replace(line, weight=given + kind)
+            lines.append(line)
+        known = {line.name for line in described}
+        own = [name for name in self.penalties() if name not in known]
+        return lines + [Described(name, "balancer", "1") for name in own]
 
     def penalties(self) -> dict:
         """`uncertainty/<term>` -> float32 [], what trained weights add of their own."""

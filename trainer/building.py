@@ -39,6 +39,11 @@ def make_model(given, build, strategy) -> keras.Model:
                 "The model was built outside the strategy's scope, so its variables are not on "
                 "every replica. Pass a function that builds it: Trainer(lambda: make_model())."
             )
+    elif any(isinstance(v.value, tf.distribute.DistributedValues) for v in model.variables):
+        raise ValueError(
+            f"The model {model.name!r} was built under a strategy of several replicas, but "
+            "strategy= has one. Pass that strategy, or a function that builds the model."
+        )
     return model
 
 

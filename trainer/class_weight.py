@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping
-
-import numpy as np
 
 from trainer.data import is_whole
 
@@ -25,7 +24,7 @@ def checked_class_weight(class_weight) -> dict[int, float]:
             "{0: 1.0, 1: 5.0}."
         )
     for index, weight in class_weight.items():
-        number = isinstance(weight, numbers.Real) and np.isfinite(weight)
+        number = isinstance(weight, numbers.Real) and math.isfinite(weight)
         if not is_whole(index) or index < 0 or not number:
             raise ValueError(
                 f"class_weight= holds {index!r}: {weight!r}. Give class ids from 0 on and finite "

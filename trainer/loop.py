@@ -89,12 +89,6 @@ class Loops:
         self._gradients = tf.function(self._replica_gradients, autograph=False)
         self._rows = tf.function(self._replica_rows, autograph=False)
         self._sums = tf.function(self._replica_sums, autograph=False)
-        self._probes = {
-            kind: tf.function(
-                functools.partial(self._replica_probe, residuals=kind), autograph=False
-            )
-            for kind in (False, True)
-        }
         self._window: tf.Tensor | None = None  # of the step being traced
         self._train_steps: dict = {}
         self._train_loops: dict = {}
@@ -127,11 +121,11 @@ class Loops:
             return self._pass(self._gradients, batch, scales, totals)
         balancing, variables = balanced.balancing, self.replica.trained.variables
 
-        def plain():
-            return self._pass(self._gradients, batch, scales, totals)
+        def plain(function=self._gradients):
+            return self._pass(function, batch, scales, totals)
 
-        def rows():
-            passed = self._pass(self._rows, batch, scales, totals)
+        def rows(function=self._rows):
+            passed = self._pass(function, batch, scales, totals)
             return balanced.finish(passed, variables, scales, step)
 
         if balancing.by_traces:
@@ -148,8 +142,12 @@ class Loops:
             gradients = dense(self.strategy, passed.gradients)
             return passed._replace(gradients=gradients, rows={}, inner=None)
 
-        due = balancing.due(step)
-        passed = tf.cond(due, lambda: one_form(rows()), lambda: one_form(plain()))
+        # traced in place: a function that holds collectives cannot be called in a branch
+        passed = tf.cond(
+            balancing.due(step),
+            lambda: one_form(rows(self._replica_rows)),
+            lambda: one_form(plain(self._replica_gradients)),
+        )
         return passed._replace(gradients=mirrored(self.strategy, variables, passed.gradients))
 
     def _when(self, due, function) -> None:
@@ -179,7 +177,7 @@ class Loops:
         Returns:
           path -> rows [terms, ...], mirrored.
         """
-        rows = self._probes[residuals](batch, totals)
+        rows = self._replica_probe(batch, totals, residuals)
         if self.replica.replicas == 1:
             return rows
         return sum_rows(self.strategy, self.replica.trained.variables, rows)

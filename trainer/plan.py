@@ -48,6 +48,8 @@ def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_eve
     for name, value in numbers.items():
         if value is not None and (not is_whole(value) or value < 1):
             raise ValueError(f"{name}={value!r}: give a whole number of at least 1.")
+    if steps is not None and steps >= 2**63:
+        raise ValueError(f"steps={steps}: give a whole number below 2**63.")
     if (steps is None) == (epochs is None):
         raise ValueError(
             f"fit() needs steps= or epochs=, one of them; received steps={steps}, "

@@ -218,7 +218,15 @@ class Replica:
     @property
     def _layer(self):
         """The layer through whose output the gradients are balanced, or None."""
-        return self.balancing and find_layer(self.trainer.model, self.balancing.balancer.at)
+        if self.balancing is None:
+            return None
+        layer = find_layer(self.trainer.model, self.balancing.balancer.at)
+        if layer is not None and self.balancing.balancer.needs == "jacobian":
+            raise ValueError(
+                f"{self.balancing.balancer!r} needs gradients by variables: at= takes a pattern of "
+                "variable paths or a list of variables, not a layer."
+            )
+        return layer
 
     def values(self) -> dict[str, float]:
         """A row's loss parameters (means of larger ones), metrics and learning rates."""

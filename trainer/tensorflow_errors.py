@@ -25,7 +25,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TAGS = re.compile(r"\{\{\w*node [^}]*\}\}|\s*\[Op:[^\]]*\](\s*name:\s*\S*)?")
 # an exception of Python, as tf.py_function and from_generator report it
 _PYTHON = re.compile(
-    r"^(?:[^\n]*?: )??(?P<kind>[A-Za-z_][\w.]*): (?P<text>[^\n]*(?:\n(?!Traceback )[^\n]*)*)\n"
+    r"^\s*(?:[^\n]*?: )??(?P<kind>[A-Za-z_][\w.]*): (?P<text>[^\n]*(?:\n(?!Traceback )[^\n]*)*)\n"
     r"Traceback \(most recent call last\):\n",
     re.MULTILINE,
 )
@@ -58,7 +58,7 @@ def explain(error: BaseException) -> str:
       ...     explain(error)
       'indices[0] = 7 is not in [0, 3)'
     """
-    text = _COLOURS.sub("", str(error))
+    text = _plain(error)
     found = _PYTHON.search(text)
     if found:
         cause = f"{found['kind']}: {found['text']}" + _user_place(text[found.end() :])
@@ -78,11 +78,15 @@ def reading_failure(source, error: Exception) -> Exception:
 
 def raised_by_user_code(error: BaseException) -> bool:
     """Whether an exception of Python, in a generator or a tf.py_function, is the cause."""
-    return _PYTHON.search(_COLOURS.sub("", str(error))) is not None
+    return _PYTHON.search(_plain(error)) is not None
+
+
+def _plain(error: BaseException) -> str:
+    return _TAGS.sub("", _COLOURS.sub("", str(error)))
 
 
 def _first_line(text: str) -> str:
-    lines = [_TAGS.sub("", line).strip() for line in text.splitlines() if not _NOISE.match(line)]
+    lines = [line.strip() for line in text.splitlines() if not _NOISE.match(line)]
     lines = [line for line in lines if line][:2]
     # "... Error encountered:" and what it was
     return " ".join(lines) if lines and lines[0].endswith(":") else "".join(lines[:1])
@@ -95,5 +99,5 @@ def _user_place(trace: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    text = " ".join(_TAGS.sub("", text).split()).rstrip(".")
+    text = " ".join(text.split()).rstrip(".")
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

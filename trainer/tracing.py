@@ -24,6 +24,9 @@ def trace(trainer, source, class_weight=None) -> None:
         loops.forget_steps()
     if not loops.prepared:
         loops.prepare(source)
+        if replica.balancing is not None:
+            objective = trainer.objective
+            objective.described = replica.balancing.described(objective.described)
         found = replica.trained
         replica.optimizers.build(found.owners, found.variables, found.parameters)
         if replica.optimizers.twins and loops.first_pass:

@@ -160,7 +160,7 @@ def _forked_runs(tmp_path_factory):
 
 @pytest.fixture
 def forked_runs(_forked_runs):
-    """Starts runs of kill_worker.py, one after another; one that still runs at the end is killed."""
+    """Starts runs of kill_worker.py, one after another; one that runs on is killed."""
     yield _forked_runs
     run = _forked_runs.run
     if run is not None and run.code is None:

@@ -5,8 +5,8 @@
 
 All that has a state is in it: dropout, batch normalization, Adam's slots and averages, a loss
 parameter, a train metric, the order of the data, log windows into which checkpoints fall. It
-says on stdout what it does: `started 123` (the process), `step 14`, `evaluating`, `evaluated`,
-`returned`, `ended -9`; after `ended` it waits for an empty line.
+says on stdout what it does: `started 123` (the process), `call from 7`, `step 14`, `evaluating`,
+`evaluated`, `returned`, `ended -9`; after `ended` it waits for an empty line.
 
 To spare each run the import of TensorFlow, runs are forked from a process that has imported it.
 That is safe while this process has one thread and TensorFlow has run nothing: `next_job` checks it.
@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 import losses
-import trainer.tensorboard  # imported by a run that writes
+import trainer.tensorboard  # noqa: F401  imported by a run that writes
 from trainer import Trainer, resolve_strategy
 
 # no cadence divides all others: windows go on over checkpoints, checkpoints come between rows
@@ -57,6 +57,9 @@ class Events(keras.callbacks.Callback):
         super().__init__()
         self.pause = pause
 
+    def on_train_batch_begin(self, batch, logs=None):
+        say(f"call from {batch}")
+
     def on_train_batch_end(self, batch, logs=None):
         say(f"step {batch + 1}")
         time.sleep(self.pause)
@@ -83,7 +86,7 @@ def build():
     )
 
 
-def train(workdir=None, data="arrays", devices=1, strategy="one_device", pause=0, wait=0, **fit):
+def train(workdir=None, data="arrays", devices=1, strategy="one_device", pause=0, **fit):
     """Trains to the end from wherever the workdir stands.
 
     Args:
@@ -92,7 +95,6 @@ def train(workdir=None, data="arrays", devices=1, strategy="one_device", pause=0
       devices: how many logical devices the CPU is made.
       strategy: a name.
       pause: seconds that the host sleeps after each call of the loop.
-      wait: seconds that each batch of a pipeline lets the loop wait for it.
       fit: arguments of `Trainer.fit` beside `SETTINGS`.
     """
     tf.config.set_logical_device_configuration(
@@ -118,19 +120,8 @@ def train(workdir=None, data="arrays", devices=1, strategy="one_device", pause=0
         given["batch_size"] = 8
     else:
         source = tf.data.Dataset.from_tensor_slices(arrays).shuffle(20, seed=4).batch(8)
-        if wait:
-            source = source.map(lambda *batch: _late(wait, batch))
     trained.fit(source, callbacks=[Events(pause)], **{**given, **fit})
     say("returned")
-
-
-def _late(seconds, batch):
-    def sleep():
-        time.sleep(seconds)
-        return np.float32(1)
-
-    one = tf.ensure_shape(tf.numpy_function(sleep, [], tf.float32), [])
-    return tuple(one * part for part in batch)
 
 
 def next_job():
