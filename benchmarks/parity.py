@@ -118,7 +118,8 @@ Each case is trained for {STEPS} steps on one logical CPU device and on two, fro
 the same global batches: of 1, 63 and 33 examples over and over, where at first one of two devices
 has no example, and for `Model.fit` also of 64, 32 and 1. The numbers are the largest difference of
 the weights between the two runs, |a - b| / max(|a|, 1): float32 rounding stays below {ROUNDING:g},
-more is **bold**. Words are the error that training on two devices raised.
+more is **bold**. Words are the error that training on two devices raised. Where `Model.fit` is in
+bold, a second run may give another number: on two devices it does not always repeat itself.
 
 {table(rows)}
 """
@@ -127,9 +128,9 @@ more is **bold**. Words are the error that training on two devices raised.
 def _first_line(error) -> str:
     """`RuntimeError: ...`, the first line that says something, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Keras says first in which layer; TensorFlow in which node of the graph
+    # Keras says first in which layer, in bold; TensorFlow in which node of the graph
     lines = [line for line in lines if not line.startswith("Exception encountered")] or [""]
-    text = re.sub(r"\{\{.*?\}\} ", "", lines[0])
+    text = re.sub(r"\x1b\[\d*m|\{\{.*?\}\} ", "", lines[0])
     if len(text) > 100:
         text = text[:100].rsplit(" ", 1)[0] + " ..."
     return f"{type(error).__name__}: {text}"

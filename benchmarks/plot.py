@@ -16,7 +16,10 @@ COLUMNS = 3
 
 
 def draw(results: dict[str, dict], file: Path) -> None:
-    """One panel for each benchmark: the best ratio, with the spread over the rounds."""
+    """One panel for each benchmark: the median ratio, with the spread over the rounds.
+
+    A dot is the ratio of the best rounds, a diamond or a dashed line that of processor time.
+    """
     results = {name: one for name, one in results.items() if one["references"]}
     rows = -(-len(results) // COLUMNS)
     figure, grid = pyplot.subplots(
@@ -34,6 +37,10 @@ def draw(results: dict[str, dict], file: Path) -> None:
         if result.get("axis"):
             points = [result["points"][one.label] for one in found]
             panel.errorbar(points, medians, spread, marker="o", color="tab:blue", capsize=3)
+            cpu = [(point, one.cpu) for point, one in zip(points, found, strict=True) if one.cpu]
+            if cpu:
+                panel.plot(*zip(*cpu, strict=True), "k--", label="processor time")
+                panel.legend(fontsize=8)
             panel.set_xscale("log", base=2)
             panel.set_xticks(points, [f"{point:g}" for point in points])
             panel.set_xlabel(result["axis"])
@@ -43,7 +50,8 @@ def draw(results: dict[str, dict], file: Path) -> None:
             colours = ["tab:blue" if "Termwise" in one.label else "silver" for one in found]
             places = range(len(found))
             panel.barh(places, medians, xerr=spread, color=colours, ecolor="gray", capsize=3)
-            panel.plot([one.best for one in found], places, "k.", label="best of rounds")
+            panel.plot([one.best for one in found], places, "k.")
+            panel.plot([one.cpu or float("nan") for one in found], places, "kd", fillstyle="none")
             panel.set_yticks(places, [one.label for one in found])
             panel.invert_yaxis()
             panel.axvline(1, color="gray", linewidth=1)

@@ -12,7 +12,7 @@ from absl import flags
 
 from experiments.configuration import ConfigurationError, printable
 
-MODES = ("train", "evaluate", "describe")
+MODES = ("train", "evaluate", "describe", "replay")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 USAGE = """\
@@ -27,6 +27,9 @@ Trains, evaluates or describes an experiment.
   --mode=MODE               train (default): up to the configured steps, or what is left of them
                             evaluate: the newest checkpoint, on the validation and the test data
                             describe: the table of terms; nothing is run and nothing is written
+                            replay: a look at the terms of --step, from the checkpoint before it
+  --step=K                  the step of --mode=replay
+  --follow                  with --mode=evaluate: every new checkpoint, until the run is done
   --strategy=STRATEGY       auto (default): all visible GPUs, else one device
                             one_device, mirrored, multi_worker
   --virtual_devices=N       use N logical CPU devices, to try --strategy=mirrored on any machine
@@ -48,6 +51,8 @@ class Command:
       mode: one of `MODES`.
       strategy: one of `STRATEGIES`.
       virtual_devices: int, at least 1, or None.
+      step: int, of the mode replay, or None.
+      follow: bool, evaluate every new checkpoint.
       traceback: bool, show tracebacks of user errors too.
       help: bool.
     """
@@ -58,6 +63,8 @@ class Command:
     mode: str = "train"
     strategy: str = "auto"
     virtual_devices: int | None = None
+    step: int | None = None
+    follow: bool = False
     traceback: bool = False
     help: bool = False
 
@@ -99,6 +106,8 @@ def parse(argv: list[str]) -> Command:
         mode=values.mode,
         strategy=values.strategy,
         virtual_devices=values.virtual_devices,
+        step=values.step,
+        follow=values.follow,
         traceback=values.traceback,
         help=values.help or values.h,
     )
@@ -143,13 +152,16 @@ class _Choice(flags.ArgumentParser):
 
 
 class _Count(flags.ArgumentParser):
+    def __init__(self, most: int, what: str):
+        self.most, self.what = most, what
+
     def parse(self, argument):
         try:
             count = int(argument)
         except ValueError:
             count = 0
-        if not 1 <= count <= 64:
-            raise ValueError("accepted is a number of devices, 1 to 64.")
+        if not 1 <= count <= self.most:
+            raise ValueError(f"accepted is {self.what}, 1 to {self.most}.")
         return count
 
 
@@ -165,8 +177,9 @@ def _flags() -> flags.FlagValues:
     define(_Path(), "workdir", None)
     define(_Choice(MODES), "mode", "train")
     define(_Choice(STRATEGIES), "strategy", "auto")
-    define(_Count(), "virtual_devices", None)
-    for name in ("traceback", "help", "h"):
+    define(_Count(64, "a number of devices"), "virtual_devices", None)
+    define(_Count(10**15, "a step"), "step", None)
+    for name in ("traceback", "follow", "help", "h"):
         flags.DEFINE_boolean(name, False, help="", flag_values=values)
     return values
 

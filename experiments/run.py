@@ -79,8 +79,12 @@ def _configuration(command: Command) -> dict:
             overridden = [name for name, _ in command.overrides]
             saved.check_same(command.workdir, started, resolved, overridden)
         saved.check_workdir(command.workdir)
-    if command.mode == "evaluate":
-        saved.check_evaluable(command.workdir)
+    if command.follow and command.mode != "evaluate":
+        raise ConfigurationError("--follow: goes with --mode=evaluate.")
+    if (command.step is not None) != (command.mode == "replay"):
+        raise ConfigurationError("--mode=replay and --step=K: go together. Give both, or neither.")
+    if command.mode in ("evaluate", "replay"):
+        saved.check_evaluable(command.workdir, command.mode)
     check_name(resolved.get("experiment"), command.workdir)
     return resolved
 
@@ -92,11 +96,22 @@ def _run(command: Command, resolved: dict) -> int:
     if command.mode == "describe":
         print(experiment.trainer.describe())
         return DONE
+    if command.mode == "replay":
+        with user_errors():
+            print(
+                experiment.trainer.replay(experiment.train_data, command.step, **experiment.batch)
+            )
+        return DONE
     if command.mode == "train":
         with user_errors():
             experiment.trainer.fit(
                 experiment.train_data, validation_data=experiment.validation_data, **experiment.fit
             )
+    elif command.follow:
+        from trainer.evaluation import follow
+
+        for step in follow(experiment.trainer):
+            _evaluate(experiment, f"step {step} validation", experiment.validation_data)
     else:
         _evaluate(experiment, "validation", experiment.validation_data)
     _evaluate(experiment, "test", experiment.test_data)

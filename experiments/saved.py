@@ -121,17 +121,18 @@ def check_workdir(workdir: str) -> None:
         )
 
 
-def check_evaluable(workdir: str | None) -> None:
-    """Raises unless `workdir` holds a checkpoint.
+def check_evaluable(workdir: str | None, mode: str = "evaluate") -> None:
+    """Raises unless `workdir` holds what a mode reads: to evaluate, a checkpoint.
 
     Raises:
       ConfigurationError: no workdir was given, no run was started there, or none was saved yet.
     """
     if workdir is None:
         raise ConfigurationError(
-            "--mode=evaluate: needs --workdir=DIRECTORY, of a run that was started."
+            f"--mode={mode}: needs --workdir=DIRECTORY, of a run that was started."
         )
-    if not any(Path(workdir).glob("checkpoints/*.index")):
+    found = [*Path(workdir).glob("checkpoints/ckpt-*.json")]
+    if mode == "evaluate" and not found and not any(Path(workdir).glob("checkpoints/*.index")):
         raise ConfigurationError(
             f"--mode=evaluate: {workdir} holds no checkpoint. Train it first, or wait for one."
         )

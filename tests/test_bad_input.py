@@ -244,7 +244,7 @@ def assert_clear(message):
         assert noise not in message
 
 
-@pytest.mark.filterwarnings("ignore:Layer 'reader':UserWarning")  # Keras, before it fails
+@pytest.mark.filterwarnings("ignore::UserWarning")  # what Keras says before it fails
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_refused_before_anything_is_written(case, workdir):
     arguments, fit, kind, words = CASES[case]

@@ -32,6 +32,11 @@ class Diagnostics:
         self._inner: Any = None  # made by build
         self._at: Any = None
 
+    @classmethod
+    def make(cls, every: int | None, strategy) -> Diagnostics | None:
+        """None for None."""
+        return None if every is None else cls(every, strategy)
+
     def build(self, layout) -> None:
         """Makes the variables that hold the last measurement."""
         self._names = layout.names

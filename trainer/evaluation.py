@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import tensorflow as tf
 
@@ -24,6 +26,29 @@ def open_for_reading(trainer, data, batch_size=None, steps=None):
         trace(trainer, source)
         trainer.state.restore(trainer.state.open_checkpoints(None, writes=False))
     return source
+
+
+def follow(trainer, poll_seconds: float = 5.0):
+    """Restores each new checkpoint of a run that another process trains, until it is done.
+
+    The trainer is built. Checkpoints that come and go between two looks are passed over.
+
+    Yields:
+      int, the step of the checkpoint that is restored.
+    """
+    checkpoints = trainer.state.open_checkpoints(None, writes=False)
+    seen = None
+    while True:
+        done = trainer.workdir.seconds() is not None  # before the look: its last one counts
+        newest = checkpoints.look_again()
+        if newest is not None and newest != seen:
+            trainer.state.restore_newest(checkpoints)
+            seen = newest
+            yield trainer.state.step_now
+        elif done:
+            return
+        else:
+            time.sleep(poll_seconds)
 
 
 def evaluate(trainer, source, steps: int | None = None) -> dict[str, float]:

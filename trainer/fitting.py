@@ -12,9 +12,10 @@ from trainer.console import Console, duration
 from trainer.describe import describe_run
 from trainer.evaluation import evaluate
 from trainer.hosts import LOST, PeerLost, peer_lost
-from trainer.ledger import History, check_finite, ledger_table, stamped, window_row
+from trainer.ledger import History, ledger_table, stamped, window_row
 from trainer.lock import WorkdirLock
 from trainer.loop import Window
+from trainer.nonfinite import RESTORES, blamed, describe_nonfinite
 from trainer.plan import Plan
 from trainer.preemption import Signals, stop
 from trainer.strategies import describe_devices
@@ -129,6 +130,7 @@ class Fit:
         self.window = trainer.state.window()
         self.seconds = 0.0
         self.saved_at: int | None = None
+        self.restores = 0  # since the last checkpoint
         self.limit = plan.steps_per_loop or FIRST_CALL
 
     def run(self, step: int, data_start: int, callbacks) -> None:
@@ -140,6 +142,8 @@ class Fit:
         self.saved_at = step
         events.on_train_begin()
         logs: dict = {}
+        if self.trainer.on_nonfinite == "restore" and not self.checkpoints.latest:
+            self._save(step, always=True)  # the first there is to restore
         while step < plan.steps and not seen.stop_training and not self.stopped:
             epoch = step // plan.interval
             end = min((epoch + 1) * plan.interval, plan.steps)
@@ -147,16 +151,18 @@ class Fit:
             while step < end and not seen.stop_training and not self.stopped:
                 count = min(plan.next_stop(step) - step, self.limit)
                 events.on_train_batch_begin(step)
-                self._advance(step - data_start, count)
-                step += count
+                step += self._advance(step - data_start, count)
+                if not self.trainer.loops.skipping and not bool(self.window.finite()):
+                    step, data_start = self._not_finite(step, data_start)
+                    break
                 if step % plan.log_every == 0 or step == plan.steps:
                     self._log(step)
                 if plan.checkpoint_every and step % plan.checkpoint_every == 0 and step < end:
                     self._save(step)
                 events.on_train_batch_end(step - 1)
                 seen.stop_training = self._agree(seen.stop_training)
-            if self.stopped and step < end:
-                break
+            if step < end and not seen.stop_training:
+                continue  # stopped, or restored to an earlier step
             evaluation = self._validate(step, events)
             logs = epoch_logs(self.history.last(), evaluation)
             events.on_epoch_end(epoch, logs)
@@ -173,7 +179,38 @@ class Fit:
         if self.checkpoints is not None:
             self.checkpoints.wait()
 
-    def _advance(self, position: int, count: int) -> None:
+    def _not_finite(self, step: int, data_start: int) -> tuple[int, int]:
+        """What follows a step that is not finite: an error, or the last checkpoint.
+
+        Returns:
+          the restored step, and where the data now began: behind that step's batch.
+        """
+        trainer, checkpoints = self.trainer, self.checkpoints
+        last = self.history.last()
+        if checkpoints is not None:
+            checkpoints.wait()
+        kept = checkpoints.latest if checkpoints else None
+        first = step - int(self.window.steps) + 1
+        total = last["total"] if last else None
+        error = describe_nonfinite(self.names, self.window, first, step, total, kept)
+        if trainer.on_nonfinite == "restore" and kept and self.restores < RESTORES:
+            self.restores += 1
+            trainer.state.restore_newest(checkpoints)
+            self.window = trainer.state.window()
+            began = trainer.state.leave_out(self.source, step - data_start)
+            restored = self.saved_at = trainer.state.step_now
+            if self.hosts.chief:
+                self.writers.cut(restored)
+                self.writers.console.warning(
+                    f"{error} Restored to step {restored}; the data goes on behind that step's."
+                )
+            else:
+                self.history.cut(restored)
+            return restored, began
+        raise blamed(error, trainer, self.source, step, data_start, checkpoints)
+
+    def _advance(self, position: int, count: int) -> int:
+        before = int(self.window.steps) + int(self.window.skipped)
         began = time.perf_counter()
         try:
             self.window = self.trainer.loops.train(self.source, self.window, position, count)
@@ -187,6 +224,7 @@ class Fit:
         self.seconds += seconds
         if self.plan.steps_per_loop is None:
             self.limit = max(1, min(int(count / seconds * CALL_SECONDS), 16 * self.limit))
+        return int(self.window.steps) + int(self.window.skipped) - before
 
     def _agree(self, stopping: bool) -> bool:
         """What the hosts must do alike: stop, and take equally many steps in the next call."""
@@ -199,11 +237,6 @@ class Fit:
     def _log(self, step: int) -> None:
         window, steps = self.window, int(self.window.steps) + int(self.window.skipped)
         row = window_row(self.names, window)
-        last = self.history.last()
-        kept = self.checkpoints.latest if self.checkpoints else None
-        if not self.trainer.loops.skipping:
-            total = last["total"] if last else None
-            check_finite(row, self.names, step - steps + 1, step, total, kept)
         row.update(self.replica.values())
         diagnostics = self.trainer.loops.diagnostics
         if diagnostics is not None:
@@ -228,13 +261,9 @@ class Fit:
         events.on_test_end(values)
         return row
 
-    def _save(self, step: int) -> None:
-        if self.checkpoints is None or self.saved_at == step:
+    def _save(self, step: int, always: bool = False) -> None:
+        if self.checkpoints is None or (self.saved_at == step and not always):
             return
-        if int(self.window.steps) and not self.trainer.loops.skipping:
-            row = window_row(self.names, self.window)
-            first = step - int(self.window.steps) + 1
-            check_finite(row, self.names, first, step, None, self.checkpoints.latest)
         self.trainer.state.keep_window(self.window)
         self.writers.flush()
         # ranked by what was evaluated at this step; without validation by the window that ends here
@@ -243,6 +272,7 @@ class Fit:
         if self.hosts.chief:
             self.checkpoints.save(step, now, wait=False)
         self.saved_at = step
+        self.restores = 0
 
     def summary(self) -> str:
         return ledger_table(self.history)

@@ -52,23 +52,6 @@ def window_row(names, window) -> dict[str, float]:
     return row
 
 
-def check_finite(row: dict, names, first: int, last: int, last_total, kept) -> None:
-    """Raises `Nonfinite` where a term or the gradient of a window was not finite."""
-    bad = [name for name in names if not math.isfinite(row[f"terms/{name}"])]
-    norm = row["grad_norm/total"]
-    if not bad and math.isfinite(norm):
-        return
-    what = f"term {bad[0]!r}" if bad else "the gradient"
-    value = row[f"terms/{bad[0]}"] if bad else norm
-    others = f" (also {', '.join(bad[1:])})" if bad[1:] else ""
-    before = "" if last_total is None else f" (last finite total {last_total:.4g})"
-    raise Nonfinite(
-        f"{what} became {'NaN' if math.isnan(value) else 'infinite'}{others} between steps "
-        f"{first} and {last}{before}. Kept: {kept or 'nothing, no checkpoint was written'}.",
-        bad,
-    )
-
-
 class History:
     """What `fit` returns: `rows`, one dict per log window, the lines of metrics.jsonl."""
 
@@ -80,6 +63,10 @@ class History:
 
     def last(self, split="train") -> dict | None:
         return next((row for row in reversed(self.rows) if row["split"] == split), None)
+
+    def cut(self, step: int) -> None:
+        """Drops the rows after a step."""
+        self.rows[:] = [row for row in self.rows if row["step"] <= step]
 
     def first(self, split="train") -> dict | None:
         return next((row for row in self.rows if row["split"] == split), None)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.balanced import BalancedStep, dense, mirrored
-from trainer.diagnostics import Diagnostics
 from trainer.lookahead import Lookahead
-from trainer.parameters import tensor_variable
-from trainer.probe import probe
-from trainer.replica import Passed, Record
-from trainer.summing import sum_over_replicas, sum_rows
+from trainer.passes import Passes
+from trainer.replica import Record
 
 
 class Window(NamedTuple):
@@ -36,6 +31,11 @@ class Window(NamedTuple):
         sums, zero, none = tf.zeros([terms], tf.float64), tf.zeros([], tf.float64), tf.zeros([])
         count = tf.cast(none, tf.int64)
         return cls(sums, sums, tf.zeros([terms]), zero, zero, count, count)
+
+    def finite(self) -> tf.Tensor:
+        """bool [], whether every value so far is."""
+        values = tf.concat([self.weighted, [self.grad_norm]], 0)
+        return tf.reduce_all(tf.math.is_finite(values))
 
     def add(self, record: Record, skipping: bool) -> Window:
         """The window with one more step; a skipped step leaves only its count."""
@@ -60,36 +60,21 @@ class Window(NamedTuple):
         )
 
 
-class Loops:
+class Loops(Passes):
     """The compiled functions of a run: one trace of the step, whatever the cadences.
 
     The step is traced alone, once per structure of the data; the loops call that trace, so
     that other data, or another number of steps, costs no tracing of the user's code.
     """
 
-    def __init__(self, trainer, replica, *, jit_compile=False, skipping=False, diagnostics=None):
-        self.trainer = trainer
-        self.replica = replica
-        self.strategy = trainer.strategy
-        self.jit_compile = jit_compile
-        self.skipping = skipping
-        # nothing compiled by XLA can wait for another replica: the sums need a pass of their own
-        self.first_pass = jit_compile and self.strategy.num_replicas_in_sync > 1
-        self.train_traces = 0
-        self.balanced: BalancedStep | None = None
-        self.diagnostics: Diagnostics | None = diagnostics
-        self.prepared = False
-        self._traced_variables: tuple = ()
+    def __init__(self, trainer, replica, **arguments):
         self._lookahead: Lookahead | None = None
-        self._accumulated: tf.Tensor | None = None  # the lookahead's, between calls
-        self.forget_steps()
+        self._accumulated = tf.zeros([0])  # the lookahead's, between calls
+        self.last_batch: Any = ()
+        super().__init__(trainer, replica, **arguments)
 
     def forget_steps(self) -> None:
-        """Drops the traces of the training step: what is constant in them has changed."""
-        self._gradients = tf.function(self._replica_gradients, autograph=False)
-        self._rows = tf.function(self._replica_rows, autograph=False)
-        self._sums = tf.function(self._replica_sums, autograph=False)
-        self._window: tf.Tensor | None = None  # of the step being traced
+        super().forget_steps()
         self._train_steps: dict = {}
         self._train_loops: dict = {}
 
@@ -97,184 +82,6 @@ class Loops:
         # as in Keras, users' code is traced as it stands: no AutoGraph
         compiled = self.jit_compile and not self.first_pass
         return tf.function(function, jit_compile=compiled or None, autograph=False)
-
-    def compute_gradients(self, batch):
-        """path -> gradient summed over the replicas, and the Record; in cross-replica context."""
-        replica = self.replica
-        scales = replica.optimizers.scales()
-        totals = self.sums(batch) if self.first_pass else None
-        passed = self._passed(batch, scales, totals)
-        raw, weights = passed.raw, passed.weights
-        if self.diagnostics is not None:
-            step, diagnostics = tf.convert_to_tensor(self.trainer.step), self.diagnostics
-            rows = functools.partial(self.probe, batch, totals)
-            self._when(diagnostics.due(step), lambda: diagnostics.measure(rows(), weights, step))
-        norm = tf.linalg.global_norm([self._local(g) for g in passed.gradients.values()])
-        if scales is not None:
-            norm /= scales[0]
-        return passed.gradients, Record(raw, weights, weights * raw, passed.sums[-2], norm)
-
-    def _passed(self, batch, scales, totals) -> Passed:
-        """The forward and backward pass, summed over the replicas, balanced where one balances."""
-        balanced, step = self.balanced, tf.convert_to_tensor(self.trainer.step)
-        if balanced is None:
-            return self._pass(self._gradients, batch, scales, totals)
-        balancing, variables = balanced.balancing, self.replica.trained.variables
-
-        def plain(function=self._gradients):
-            return self._pass(function, batch, scales, totals)
-
-        def rows(function=self._rows):
-            passed = self._pass(function, batch, scales, totals)
-            return balanced.finish(passed, variables, scales, step)
-
-        if balancing.by_traces:
-            passed = plain()
-            # of residuals before this step's update; they weigh the steps that follow
-            self._when(balancing.due(step), lambda: balanced.trace(self, batch, totals, step))
-            return passed
-        if balancing.by_values:
-            return balanced.finish(plain(), variables, scales, step)
-        if balancing.balancer.every == 1 or balanced.accumulation > 1:
-            return rows()
-
-        def one_form(passed):
-            gradients = dense(self.strategy, passed.gradients)
-            return passed._replace(gradients=gradients, rows={}, inner=None)
-
-        # traced in place: a function that holds collectives cannot be called in a branch
-        passed = tf.cond(
-            balancing.due(step),
-            lambda: one_form(rows(self._replica_rows)),
-            lambda: one_form(plain(self._replica_gradients)),
-        )
-        return passed._replace(gradients=mirrored(self.strategy, variables, passed.gradients))
-
-    def _when(self, due, function) -> None:
-        def run():
-            function()
-            return tf.constant(True)
-
-        tf.cond(due, run, lambda: tf.constant(False))
-
-    def _pass(self, function, batch, scales, totals) -> Passed:
-        passed = function(batch, scales, totals, self._window)
-        replica, layout = self.replica, self.replica.layout
-        if replica.replicas > 1:
-            passed = sum_over_replicas(self.strategy, replica, passed, self.first_pass)
-        if self.first_pass:
-            sums, size = passed.sums, layout.size
-            passed = passed._replace(raw=layout.raw(sums[:size], sums[size : 2 * size]))
-        return passed
-
-    def probe(self, batch, totals, residuals=False) -> dict:
-        """The terms' gradients one by one, summed over the replicas; nothing is changed.
-
-        Args:
-          batch: the global batch.
-          totals: of `sums` where XLA compiles several replicas' passes, else None.
-          residuals: gradients of residuals under random signs, instead of the terms'.
-        Returns:
-          path -> rows [terms, ...], mirrored.
-        """
-        rows = self._replica_probe(batch, totals, residuals)
-        if self.replica.replicas == 1:
-            return rows
-        return sum_rows(self.strategy, self.replica.trained.variables, rows)
-
-    def _replica_probe(self, batch, totals, residuals):
-        one = functools.partial(probe, self.replica, residuals=residuals)
-
-        def run(batch, totals):
-            return self._on_replica(one)(*self.replica.share(batch), totals)
-
-        return self._run(run, (batch, totals))
-
-    def sums(self, batch):
-        """`Replica.sums` over all replicas, float32 [2K + 2]; in cross-replica context."""
-        sums = self._sums(batch)
-        if self.replica.replicas > 1:
-            sums = self.strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
-        return sums
-
-    def _replica_gradients(self, batch, scales, totals, window):
-        self.train_traces += 1
-        return self._train(batch, scales, totals, window)
-
-    def _replica_rows(self, batch, scales, totals, window):
-        self.train_traces += 1
-        return self._train(batch, scales, totals, window, rows=True)
-
-    def _train(self, *given, rows=False):
-        train = functools.partial(self.replica.train, rows=rows)
-
-        def run(batch, *given):
-            return self._on_replica(train)(*self.replica.share(batch), *given)
-
-        return self._run(run, given)
-
-    def _replica_sums(self, batch):
-        def run(batch):
-            return self._on_replica(self.replica.sums)(*self.replica.share(batch))
-
-        return self._run(run, (batch,))
-
-    def _on_replica(self, function):
-        if not self.first_pass:
-            return function
-        return tf.function(function, jit_compile=True, autograph=False)
-
-    def _run(self, function, arguments):
-        return self.strategy.run(function, args=arguments)
-
-    @property
-    def _window_spec(self):
-        return tf.TensorSpec([len(self.replica.layout.names)], tf.float32)
-
-    def _local(self, gradient):
-        return self.strategy.experimental_local_results(gradient)[0]
-
-    def prepare(self, source) -> None:
-        """Traces the forward and backward pass: finds the terms and the loss parameters."""
-        self.replica.per_host = source.per_host
-        self.replica.randomness.prepare()
-        scales = self.replica.optimizers.scales()
-        scales = None if scales is None else tf.TensorSpec(scales.shape, scales.dtype)
-        try:
-            totals = window = None
-            accumulates = self.replica.optimizers.accumulation > 1
-            balancing = self.replica.balancing
-            if self.first_pass or accumulates or balancing or self.diagnostics:
-                sums = self._sums.get_concrete_function(source.element_spec).structured_outputs
-                shape = self._local(sums).shape
-                totals = tf.TensorSpec(shape, tf.float32) if self.first_pass else None
-                if self.diagnostics is not None:
-                    self.diagnostics.build(self.replica.layout)
-                if balancing is not None:
-                    balancing.build(self.replica.layout)
-                    accumulation = self.replica.optimizers.accumulation
-                    self.balanced = BalancedStep(balancing, self.strategy, accumulation)
-                    if balancing.balancer.trained:  # which adds terms of its own
-                        self._sums = tf.function(self._replica_sums, autograph=False)
-                        self._sums.get_concrete_function(source.element_spec)
-                window = self._window_spec if accumulates else None
-            given = source.element_spec, scales, totals, window
-            # what balances may take only one of the two
-            one_pass = balancing is None or balancing.by_values or balancing.by_traces
-            wanted = self._gradients if one_pass else self._rows
-            traced = wanted.get_concrete_function(*given)
-            self._traced_variables = traced.variables
-            if self.balanced is not None:
-                self.balanced.hold(traced.structured_outputs.rows)
-            self.prepared = True
-        except ValueError as error:
-            if "tf.function only supports singleton tf.Variables" not in str(error):
-                raise
-            where = " ".join(getattr(error, "__notes__", ()))
-            raise ValueError(
-                "A variable is made anew at each call of a loss or term, so it could never be "
-                f"trained or saved {where}. Make it once: outside the function, or in __init__."
-            ) from error
 
     def train_step(self, source):
         """The traced step of one structure of data: batch, with `lookahead` also the mean
@@ -297,6 +104,9 @@ class Loops:
             self._train_steps[key] = function.get_concrete_function(*given)
         return self._train_steps[key]
 
+    def _step_variables(self) -> list:
+        return [v for step in self._train_steps.values() for v in step.variables]
+
     def open(self, source, position: int, step: int) -> None:
         """Starts the data of a fit at batch `position`, global step `step`."""
         self.replica.per_host = source.per_host
@@ -304,67 +114,77 @@ class Loops:
             self._lookahead = Lookahead(self, source)
             self._accumulated = self._lookahead.open(position, step)
         else:
-            self._lookahead, self._accumulated = None, None
+            self._lookahead, self._accumulated = None, tf.zeros([0])
             source.start(position)
 
-    @property
-    def balancer_variables(self) -> list:
-        """What a checkpoint holds of the balancer and the diagnostics."""
-        found = [] if self.diagnostics is None else self.diagnostics.variables
-        if self.balanced is None:
-            return found
-        return [*self.balanced.balancing.variables, *self.balanced.held.values(), *found]
-
-    def others(self, known) -> list[tf.Variable]:
-        """What the traced step reads or writes beside the known variables, by name.
-
-        A counter or a table that a subclass or a term keeps in no attribute of its own.
-        """
-        results = self.strategy.experimental_local_results
-        held = {id(part) for v in known for part in results(tensor_variable(v))}
-        held |= {id(tensor_variable(v)) for v in known}
-        traced = {id(v): v for step in self._train_steps.values() for v in step.variables}
-        traced |= {id(v): v for v in self._traced_variables}
-        return sorted((v for i, v in traced.items() if i not in held), key=lambda v: v.name)
+    def following(self, source, position):
+        """The batch at a position, the next one of a pipeline; in a graph."""
+        if self._lookahead is None:
+            return source.next(position)
+        self._lookahead.denominators(position, self._accumulated)
+        return self._lookahead.next(position)
 
     def train(self, source, window: Window, position, steps) -> Window:
-        """`steps` training steps from `position` of the data; the window that they fill."""
+        """`steps` training steps from `position` of the data; the window that they fill.
+
+        Stops after a step whose values or gradient are not finite, unless such steps are
+        skipped; `last_batch` is then its batch.
+        """
         if source not in self._train_loops:
             self._train_loops.clear()  # one source trains at a time
             self._train_loops[source] = self._make_train_loop(source, self._lookahead)
         loop = self._train_loops[source]
         position, steps = tf.constant(position, tf.int64), tf.constant(steps, tf.int64)
-        if self._lookahead is None:
-            return loop(window, position, steps)
-        window, self._accumulated = loop(window, self._accumulated, position, steps)
+        window, self._accumulated, self.last_batch = loop(
+            window, self._accumulated, position, steps
+        )
         return window
 
     def _make_train_loop(self, source, lookahead):
         step = self.train_step(source)
         counter = self.trainer.step
+        spec = source.element_spec
+        kept = not self.skipping and all(
+            isinstance(one, tf.TensorSpec) for one in tf.nest.flatten(spec)
+        )
 
-        def take(window, batch, *accumulated):
-            record = step(*tf.nest.flatten(batch, expand_composites=True), *accumulated)
+        def none_yet():
+            shapes = [[d or 0 for d in one.shape] for one in tf.nest.flatten(spec)]
+            dtypes = [one.dtype for one in tf.nest.flatten(spec)]
+            zeros = [tf.zeros(shape, d) for shape, d in zip(shapes, dtypes, strict=True)]
+            return tf.nest.pack_sequence_as(spec, zeros)
+
+        def body(position, window, accumulated, _):
+            if lookahead is None:
+                batch = source.next(position)
+                record = step(*tf.nest.flatten(batch, expand_composites=True))
+            else:
+                accumulated = lookahead.denominators(position, accumulated)
+                batch = lookahead.next(position)
+                flat = tf.nest.flatten(batch, expand_composites=True)
+                record = step(*flat, accumulated)
             counter.assign_add(1)
-            return window.add(record, self.skipping)
-
-        def plain(position, window):
-            return position + 1, take(window, source.next(position))
-
-        def accumulating(position, window, accumulated):
-            accumulated = lookahead.denominators(position, accumulated)
-            window = take(window, lookahead.next(position), accumulated)
-            return position + 1, window, accumulated
+            window = window.add(record, self.skipping)
+            return position + 1, window, accumulated, batch if kept else ()
 
         @tf.function(autograph=False)
-        def loop(*given):
-            *carried, position, steps = given
+        def loop(window, accumulated, position, steps):
             end = position + steps
-            body = plain if lookahead is None else accumulating
-            _, *carried = tf.while_loop(
-                lambda at, *_: at < end, body, (position, *carried), parallel_iterations=1
+
+            def going(position, window, *_):
+                more = position < end
+                return more if self.skipping else more & window.finite()
+
+            batch = none_yet() if kept else ()
+            carried = position, window, accumulated, batch
+            shapes = tf.nest.map_structure(lambda tensor: tensor.shape, carried)
+            if kept:
+                loose = tf.nest.map_structure(lambda one: one.shape, spec)
+                shapes = (*shapes[:3], loose)
+            _, *rest = tf.while_loop(
+                going, body, carried, shape_invariants=shapes, parallel_iterations=1
             )
-            return carried[0] if lookahead is None else carried
+            return rest
 
         return loop
 

@@ -26,13 +26,17 @@ class Randomness:
 
     Args:
       strategy: the run's strategy.
-      same: keep the same draws on every replica.
+      kind: "different" or "same" draws on the replicas.
+    Raises:
+      ValueError: another kind.
     """
 
-    def __init__(self, strategy, same: bool = False):
+    def __init__(self, strategy, kind: str = "different"):
+        if kind not in ("different", "same"):
+            raise ValueError(f"replica_randomness={kind!r}: accepted are 'different' and 'same'.")
         self._strategy = strategy
         self._several = strategy.num_replicas_in_sync > 1
-        self.same = same
+        self._same = kind == "same"
         self._unseeded: _Unseeded | None = None
 
     def prepare(self) -> None:
@@ -54,7 +58,7 @@ class Randomness:
     def spread(self, variables) -> None:
         """Moves each replica's seeds apart from those of the first, whose state stays."""
         seeds = [v for v in variables if is_seed(v)]
-        if not self._several or self.same or not seeds:
+        if not self._several or self._same or not seeds:
             return
 
         def replica():

@@ -75,6 +75,7 @@ class Replica:
         metrics: tuple[Metrics, Metrics],
         groups=None,
         balancing: Balancing | None = None,
+        randomness: str = "different",
     ):
         self.trainer = trainer
         self.objective = objective
@@ -83,7 +84,7 @@ class Replica:
         self.trained = Trained(trainer, objective, optimizers, groups)
         self.gradients = Gradients(self.trained, optimizers)
         self.balancing = balancing
-        self.randomness = Randomness(trainer.strategy)
+        self.randomness = Randomness(trainer.strategy, randomness)
         self.class_weight: dict = {}
         self.replicas = trainer.strategy.num_replicas_in_sync
         self.per_host = False

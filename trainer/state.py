@@ -127,6 +127,10 @@ class State:
         if checkpoints is None or self._restored:
             return False
         self._restored = True
+        return self.restore_newest(checkpoints)
+
+    def restore_newest(self, checkpoints: Checkpoints) -> bool:
+        """Restores the newest checkpoint, on every host; whether there was one."""
         hosts = self.trainer.hosts
         # the chief is the only one that needs to see the files
         if not hosts.from_chief(lambda: checkpoints.restore_latest() is not None):
@@ -173,6 +177,13 @@ class State:
             self._data_start.assign(self.step_now)
         began = int(self._data_start)
         self.trainer.loops.open(source, self.step_now - began, self.step_now)
+        return began
+
+    def leave_out(self, source, position: int) -> int:
+        """Goes on, from the restored step, with the data that begins at a batch; as `open_data`."""
+        began = self.step_now - position
+        self._data_start.assign(began)
+        self.trainer.loops.open(source, position, self.step_now)
         return began
 
     @property

@@ -31,6 +31,7 @@ from trainer.hosts import Hosts
 from trainer.ledger import History
 from trainer.loop import Loops
 from trainer.metrics import Metrics
+from trainer.nonfinite import check_mode, replay
 from trainer.optimizers import Optimizers
 from trainer.plan import plan_fit
 from trainer.replica import Replica
@@ -68,7 +69,8 @@ class Trainer(keras.callbacks.Callback):
       add_loss_sums: patterns of layer paths whose `add_loss` is a sum over examples.
       gradient_diagnostics_every: steps between measurements of each term's gradient: its norm,
         its cosine with the others', its share of the update.
-      on_nonfinite: "raise" stops with the term's name; "skip" leaves the step out.
+      on_nonfinite: "raise" stops with the term's name and the step; "skip" leaves the step out;
+        "restore" goes back to the last checkpoint, and on past the data.
       config: a mapping of plain values, kept as config.json and shown in TensorBoard.
       seed: int of the shuffling of arrays; `keras.utils.set_random_seed` seeds the weights.
       replica_randomness: "different" or "same" draws (dropout masks) on the replicas.
@@ -107,12 +109,7 @@ class Trainer(keras.callbacks.Callback):
         name: str | None = None,
     ):
         super().__init__()
-        if on_nonfinite not in ("raise", "skip"):
-            raise ValueError(f"on_nonfinite={on_nonfinite!r}: accepted are 'raise' and 'skip'.")
-        if replica_randomness not in ("different", "same"):
-            raise ValueError(
-                f"replica_randomness={replica_randomness!r}: accepted are 'different' and 'same'."
-            )
+        self.on_nonfinite = check_mode(on_nonfinite, workdir)
         self.strategy = resolve_strategy(strategy)
         self.hosts = Hosts(self.strategy)
         self.workdir = None if workdir is None else Workdir(workdir)
@@ -124,37 +121,24 @@ class Trainer(keras.callbacks.Callback):
             self._model = make_model(model, self.build_model, self.strategy)
             self.terms = [*self.build_terms(), *terms]
         names = output_names(self._model)
-        self.objective = Objective(
-            loss=loss,
-            loss_weights=loss_weights,
-            terms=self.terms,
-            add_loss_sums=add_loss_sums,
-            output_names=names,
-        )
+        given: dict = dict(loss=loss, loss_weights=loss_weights, add_loss_sums=add_loss_sums)
+        self.objective = Objective(**given, terms=self.terms, output_names=names)
         computes = type(self).compute_terms is not Trainer.compute_terms
         if self.objective.empty and not computes and not may_add_losses(self._model):
             raise ValueError(NOTHING)
-        optimizers = Optimizers(
-            self.strategy,
-            optimizer,
-            groups=groups,
-            update_every=update_every,
-            loss_parameter_optimizer=loss_parameter_optimizer,
-        )
+        parts: dict = dict(groups=groups, update_every=update_every)
+        parts["loss_parameter_optimizer"] = loss_parameter_optimizer
+        optimizers = Optimizers(self.strategy, optimizer, **parts)
         with self.strategy.scope():
             both = Metrics(metrics, names), Metrics(metrics, names)
         balancing = None if balancer is None else Balancing(balancer, self.strategy)
-        replica = Replica(self, self.objective, optimizers, both, groups, balancing)
-        replica.randomness.same = replica_randomness == "same"
-        skipping = on_nonfinite == "skip" or optimizers.scaled
-        every = gradient_diagnostics_every
-        self.loops = Loops(
-            self,
-            replica,
-            jit_compile=jit_compile,
-            skipping=skipping,
-            diagnostics=None if every is None else Diagnostics(every, self.strategy),
+        replica = Replica(
+            self, self.objective, optimizers, both, groups, balancing, replica_randomness
         )
+        skipping = on_nonfinite == "skip" or optimizers.scaled
+        diagnostics = Diagnostics.make(gradient_diagnostics_every, self.strategy)
+        settings: dict = dict(jit_compile=jit_compile, skipping=skipping, diagnostics=diagnostics)
+        self.loops = Loops(self, replica, **settings)
         self.reading = EvalLoops(replica, self.strategy, jit_compile=jit_compile)
         self.state = State(self)
 
@@ -336,6 +320,17 @@ class Trainer(keras.callbacks.Callback):
           numpy arrays [examples, ...] in the outputs' structure.
         """
         return predict(self, open_for_reading(self, data, batch_size))
+
+    def replay(self, data, step: int, *, batch_size: int | None = None) -> str:
+        """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
+
+        Trains from the newest checkpoint of the workdir up to that step and does not take it.
+        `data` as `fit` was given it.
+        """
+        source = self.open(data, batch_size, shuffle=True, static=self.loops.jit_compile)
+        trace(self, source)
+        self.state.restore(self.state.open_checkpoints(None, writes=False))
+        return replay(self, source, step)
 
     def export(self, path, *, outputs=None) -> Path:
         """Writes the inference model alone: no labels, no loss parameters.

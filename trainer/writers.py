@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trainer.console import Console
 from trainer.ledger import History
 from trainer.workdir import Workdir
@@ -29,7 +31,7 @@ class Writers:
         self.history = history
         self.console = console
         self.workdir = workdir
-        self.events = None
+        self.events: Any = None
         if workdir is not None:
             from trainer.tensorboard import EventFiles  # only runs that write pay its import
 
@@ -56,6 +58,15 @@ class Writers:
         """Writes a picture, uint8 [height, width, 3], to TensorBoard."""
         if self.events is not None:
             self.events.image(tag, step, rgb)
+
+    def cut(self, step: int) -> None:
+        """Takes back what was written after a step to which the run was restored."""
+        self.history.cut(step)
+        if self.workdir is not None:
+            self.workdir.close()
+            self.workdir.cut_metrics(step)
+            self.events.close()
+            self.events = type(self.events)(self.workdir.events, restart_step=step)
 
     def flush(self) -> None:
         """Brings what is written to the disk, before a checkpoint counts on it."""
