@@ -96,7 +96,7 @@ def _run(command: Command, resolved: dict) -> int:
     if command.mode == "describe":
         print(experiment.trainer.describe())
         return DONE
-    if command.mode == "replay":
+    if command.mode == "replay" and command.step is not None:
         with user_errors():
             print(
                 experiment.trainer.replay(experiment.train_data, command.step, **experiment.batch)

@@ -25,12 +25,12 @@ def check_arrays(trainer, source) -> None:
     a model may know how to read it. Arrays above `LARGEST` elements are not looked through.
 
     Args:
-      trainer: traced; one that skips steps which are not finite takes the data as it is.
+      trainer: traced; one that leaves out what is not finite takes the data as it is.
       source: of `open_data`; pipelines pass.
     Raises:
       ValueError: names the array, the example and the terms.
     """
-    if not source.indexed or trainer.loops.skipping:
+    if not source.indexed or trainer.loops.skipping or trainer.on_nonfinite == "restore":
         return
     found = _nonfinite(source.arrays, LARGEST)
     if found is None:
@@ -49,6 +49,12 @@ def check_arrays(trainer, source) -> None:
             f"{source.what}: {place}, and with it {_plural('term', terms)} not finite. Clean the "
             "data, or pass on_nonfinite='skip' to leave such steps out."
         )
+
+
+def describe_nonfinite_value(batch) -> str | None:
+    """`x of example 5 is nan at [2]`, of the first value of a batch that is not finite."""
+    found = _nonfinite(batch)
+    return found[0] if found else None
 
 
 def find_bad_value(trainer, source, position: int, count: int) -> str | None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from trainer.building import build_model
 from trainer.data import default_batch
 from trainer.ledger import term_entries
+from trainer.tensorflow_errors import OF_INPUT, reading_failure
 from trainer.tracing import trace
 
 
@@ -66,7 +67,10 @@ def evaluate(trainer, source, steps: int | None = None) -> dict[str, float]:
     build_model(trainer.model, trainer.strategy, source.element_spec)
     replica.eval_metrics.reset()
     with replica.optimizers.averages(replica.trained.variables):
-        top, bottom, weights, batches = trainer.reading.evaluate(source, steps)
+        try:
+            top, bottom, weights, batches = trainer.reading.evaluate(source, steps)
+        except OF_INPUT as error:
+            raise reading_failure(source, error) from error
     if not int(batches):
         raise ValueError(f"{source.what} is an empty dataset. Give at least one batch.")
     layout = replica.eval_layout
@@ -83,7 +87,10 @@ def predict(trainer, source):
     replica = trainer.loops.replica
     build_model(trainer.model, trainer.strategy, source.element_spec)
     with replica.optimizers.averages(replica.trained.variables):
-        parts = [trainer.reading.predict(batch, source) for batch in source.batches()]
+        try:
+            parts = [trainer.reading.predict(batch, source) for batch in source.batches()]
+        except OF_INPUT as error:
+            raise reading_failure(source, error) from error
     if not parts:
         raise ValueError(f"{source.what} is an empty dataset. Give at least one batch.")
     return tf.nest.map_structure(lambda *p: np.concatenate([np.asarray(v) for v in p]), *parts)

@@ -7,7 +7,8 @@ import time
 
 import tensorflow as tf
 
-from trainer.callbacks import epoch_logs, open_callbacks
+from trainer.bad_values import check_arrays, step_failure
+from trainer.callbacks import check_callbacks, epoch_logs, open_callbacks
 from trainer.console import Console, duration
 from trainer.describe import describe_run
 from trainer.evaluation import evaluate
@@ -16,9 +17,10 @@ from trainer.ledger import History, ledger_table, stamped, window_row
 from trainer.lock import WorkdirLock
 from trainer.loop import Window
 from trainer.nonfinite import RESTORES, blamed, describe_nonfinite
-from trainer.plan import Plan
+from trainer.plan import Plan, check_keep
 from trainer.preemption import Signals, stop
 from trainer.strategies import describe_devices
+from trainer.tensorflow_errors import OF_INPUT
 from trainer.writers import Writers
 
 CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
@@ -27,6 +29,11 @@ FIRST_CALL = 16  # steps of the first call, which measures
 
 def run_fit(trainer, source, validation, plan: Plan, *, keep: dict, callbacks, verbose) -> History:
     """Restores what there is, trains what is left, and leaves the run finished or resumable."""
+    check_callbacks(callbacks)
+    check_keep(keep["keep_last"], keep["keep_best"])
+    if validation is not None:
+        trainer.reading.step(validation)  # what cannot be read is found before a file is written
+    check_arrays(trainer, source)
     workdir = trainer.workdir if trainer.hosts.chief else None  # the only host that writes
     with contextlib.ExitStack() as stack:
         trainer.hosts.from_chief(
@@ -151,7 +158,7 @@ class Fit:
             while step < end and not seen.stop_training and not self.stopped:
                 count = min(plan.next_stop(step) - step, self.limit)
                 events.on_train_batch_begin(step)
-                step += self._advance(step - data_start, count)
+                step += self._advance(step - data_start, count, data_start)
                 if not self.trainer.loops.skipping and not bool(self.window.finite()):
                     step, data_start = self._not_finite(step, data_start)
                     break
@@ -209,17 +216,18 @@ class Fit:
             return restored, began
         raise blamed(error, trainer, self.source, step, data_start, checkpoints)
 
-    def _advance(self, position: int, count: int) -> int:
+    def _advance(self, position: int, count: int, data_start: int) -> int:
         before = int(self.window.steps) + int(self.window.skipped)
         began = time.perf_counter()
         try:
             self.window = self.trainer.loops.train(self.source, self.window, position, count)
             tf.identity(self.window.steps).numpy()  # the call has ended, on any device
-        except tf.errors.OutOfRangeError as error:
-            raise ValueError(
-                f"{self.source.what} ended before its first batch: the dataset is empty. "
-                "Give at least one batch."
-            ) from error
+        except OF_INPUT as error:
+            if self.hosts.count > 1 and peer_lost(error):
+                raise
+            start = position + data_start
+            steps = range(start, start + count)
+            raise step_failure(self.trainer, self.source, position, steps, error) from error
         seconds = time.perf_counter() - began
         self.seconds += seconds
         if self.plan.steps_per_loop is None:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.outputs import flatten
+from trainer.bad_values import describe_nonfinite_value
 from trainer.ledger import Nonfinite, format_table, window_row
 from trainer.parameters import read
 
@@ -120,8 +121,11 @@ def blamed(error: Nonfinite, trainer, source, step: int, data_start: int, checkp
     is indexed is trained once more from the last checkpoint up to that step; a pipeline cannot
     be opened twice in one process, and is left to `replay`.
     """
-    batch = trainer.loops.last_batch
+    batch, workdir = trainer.loops.last_batch, trainer.workdir
     notes, terms = [], list(error.terms)
+    if workdir is None and batch != ():
+        value = describe_nonfinite_value(batch)
+        notes += [f"In its batch {value}."] if value else []
     if not terms:
         lost = variables_lost(trainer)
         if lost:
@@ -134,11 +138,11 @@ def blamed(error: Nonfinite, trainer, source, step: int, data_start: int, checkp
             terms = first_bad_gradient(trainer, batch)
             if terms:
                 notes.insert(0, f"It is that of term {', '.join(map(repr, terms))}.")
-    workdir = trainer.workdir
     if workdir is not None and trainer.hosts.chief and batch != ():
         path = save_batch(workdir.path, step, batch)
         if path is not None:
-            notes.append(f"Its batch: {path}.")
+            value = describe_nonfinite_value(batch)
+            notes.append(f"Its batch: {path}{f', where {value}' if value else ''}.")
     if workdir is not None:
         command = f"python -m experiments.run --workdir={workdir.path} --mode=replay --step={step}"
         notes.append(f"See the step again: {command}, or trainer.replay(data, {step}).")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from trainer.building import build_model
+from trainer.class_weight import checked_class_weight
 from trainer.strategies import resolve_strategy
 
 
@@ -19,8 +20,9 @@ def trace(trainer, source, class_weight=None) -> None:
         resolve_strategy(trainer.strategy)  # says why not
     loops, replica = trainer.loops, trainer.loops.replica
     build_model(trainer.model, trainer.strategy, source.element_spec)
-    if dict(class_weight or {}) != replica.class_weight:
-        replica.class_weight = dict(class_weight or {})
+    class_weight = checked_class_weight(class_weight)
+    if class_weight != replica.class_weight:
+        replica.class_weight = class_weight
         loops.forget_steps()
     if not loops.prepared:
         loops.prepare(source)

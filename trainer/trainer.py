@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from losses import Objective, Step
 from losses.balancing.balancer import Balancer
-from losses.inputs import model_inputs
 from losses.objective import NOTHING
+from losses.term import listed_terms
 from trainer.balancing import Balancing
 from trainer.building import (
+    call_model,
     compiled_arguments,
     make_model,
     may_add_losses,
@@ -38,7 +39,7 @@ from trainer.replica import Replica
 from trainer.state import State
 from trainer.strategies import resolve_strategy
 from trainer.tracing import trace
-from trainer.workdir import Workdir
+from trainer.workdir import Workdir, checked_config
 
 
 class Trainer(keras.callbacks.Callback):
@@ -114,12 +115,12 @@ class Trainer(keras.callbacks.Callback):
         self.hosts = Hosts(self.strategy)
         self.workdir = None if workdir is None else Workdir(workdir)
         self.name = name or (self.workdir.path.name if self.workdir else "model")
-        self.config = None if config is None else dict(config)
+        self.config = checked_config(config)
         self.seed = seed
         self.init_from, self.init_loss_parameters = init_from, init_loss_parameters
         with self.strategy.scope():
             self._model = make_model(model, self.build_model, self.strategy)
-            self.terms = [*self.build_terms(), *terms]
+            self.terms = [*self.build_terms(), *listed_terms(terms)]
         names = output_names(self._model)
         given: dict = dict(loss=loss, loss_weights=loss_weights, add_loss_sums=add_loss_sums)
         self.objective = Objective(**given, terms=self.terms, output_names=names)
@@ -164,7 +165,7 @@ class Trainer(keras.callbacks.Callback):
 
     def forward(self, step: Step):
         """The model's outputs of a step's inputs, in replica context."""
-        return self._model(model_inputs(self._model, step.x), training=step.training)
+        return call_model(self._model, step.x, step.training)
 
     def compute_terms(self, step: Step) -> dict[str, Any]:
         """The terms of a step by name, in replica context.
@@ -324,8 +325,7 @@ class Trainer(keras.callbacks.Callback):
     def replay(self, data, step: int, *, batch_size: int | None = None) -> str:
         """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
 
-        Trains from the newest checkpoint of the workdir up to that step and does not take it.
-        `data` as `fit` was given it.
+        Trains from the workdir's newest checkpoint up to it; `data` as `fit` was given it.
         """
         source = self.open(data, batch_size, shuffle=True, static=self.loops.jit_compile)
         trace(self, source)

@@ -222,7 +222,9 @@ def test_a_term_that_becomes_nan_stops_the_run_by_name(arrays):
     )
     with pytest.raises(FloatingPointError) as error:
         trainer.fit(arrays, steps=30, batch_size=8, log_every=10, verbose=False)
-    assert "term 'mean_squared_error' became NaN between steps 11 and 13, at step 13" in str(error.value)
+    assert "term 'mean_squared_error' became NaN between steps 11 and 13, at step 13" in str(
+        error.value
+    )
 
 
 def test_class_weights_and_sample_weights_multiply(arrays):

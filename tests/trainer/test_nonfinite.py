@@ -43,7 +43,9 @@ def broken_gradient(at):
     return term_that(call, "root")
 
 
-def fit(workdir=None, data=(X, Y), steps=30, terms=(), strategy="one_device", shuffle=True, **arguments):
+def fit(
+    workdir=None, data=(X, Y), steps=30, terms=(), strategy="one_device", shuffle=True, **arguments
+):
     settings = dict(shuffle=shuffle, batch_size=8, log_every=10, checkpoint_every=5, verbose=False)
     if isinstance(data, tf.data.Dataset):
         settings.pop("batch_size")
