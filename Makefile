@@ -32,7 +32,7 @@ run: $(INSTALLED)
 		--config=experiments/configs/digits.py --workdir=runs/digits
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not very_slow" --durations=10 --durations-min=5
+	@$(BIN)/python -m pytest -n 2 --dist=worksteal -m "not very_slow" --durations=10 --durations-min=5
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -41,6 +41,9 @@ DEV = [
     # >=9: the first that reads `[tool.pytest]` and `strict` of pyproject.toml.
     # <10: checked on 9.2.0; a major release turns deprecations into errors.
     "pytest>=9.0,<10",
+    # >=3.6: the first for pytest 9. Two processes halve the time of tests that mostly trace.
+    # <4: checked on 3.8.0; a major release may change how tests are shared out.
+    "pytest-xdist>=3.6,<4",
     # >=6.130: the oldest that was tried (lowest set).
     # <7: checked on 6.170; a major release may drop settings.
     "hypothesis>=6.130,<7",

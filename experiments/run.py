@@ -48,9 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         print(interruption.args[0] if interruption.args else "interrupted", file=sys.stderr)
         return INTERRUPTED
     except SystemExit as stopped:  # preempted, or another host is gone
-        if not isinstance(stopped.code, int) or not str(stopped):
+        if not isinstance(stopped.code, int):
             raise
-        print(stopped, file=sys.stderr, flush=True)
         return stopped.code
 
 

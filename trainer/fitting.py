@@ -24,7 +24,7 @@ from trainer.tensorflow_errors import OF_INPUT
 from trainer.writers import Writers
 
 CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
-FIRST_CALL = 16  # steps of the first call, which measures
+FIRST_CALL = 1  # steps of the first call, which measures; a slow step must not make it long
 
 
 def run_fit(trainer, source, validation, plan: Plan, *, keep: dict, callbacks, verbose) -> History:
@@ -65,6 +65,8 @@ def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbos
         console.line(f"step {start} is already reached: nothing to do")
         if checkpoints is not None:
             checkpoints.wait()
+        if workdir is not None and workdir.seconds() is None:  # killed after its last checkpoint
+            workdir.done(_final(history, began))
     else:
         config = trainer.config or describe_run(trainer)
         if workdir is not None:
@@ -88,12 +90,16 @@ def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbos
             finally:
                 writers.close(finished)
         if workdir is not None:
-            values = {**(history.last() or {}), "eval": history.last("eval")}
-            workdir.done({**values, "seconds": time.time() - began})
+            workdir.done(_final(history, began))
         hosts.any(False)  # no host leaves while another still needs it
     seconds = workdir.seconds() if workdir is not None else time.time() - began
     _summarize(console, history, checkpoints, workdir, seconds or time.time() - began)
     return history
+
+
+def _final(history, began) -> dict:
+    values = {**(history.last() or {}), "eval": history.last("eval")}
+    return {**values, "seconds": time.time() - began}
 
 
 def _lost(error, kept) -> str:
@@ -176,7 +182,7 @@ class Fit:
             if plan.checkpoint_every and step % plan.checkpoint_every == 0:
                 self._save(step)
         if self.stopped and step < plan.steps:  # what continues is the same run: no events now
-            self._save(step)
+            self._save(step, ranked=False)  # the undisturbed run has no checkpoint here
             self.checkpoints.wait()
             stop(self.stopped, step, self.checkpoints.latest)
         if int(self.window.steps):  # a callback stopped inside a window
@@ -269,14 +275,14 @@ class Fit:
         events.on_test_end(values)
         return row
 
-    def _save(self, step: int, always: bool = False) -> None:
+    def _save(self, step: int, always: bool = False, ranked: bool = True) -> None:
         if self.checkpoints is None or (self.saved_at == step and not always):
             return
         self.trainer.state.keep_window(self.window)
         self.writers.flush()
         # ranked by what was evaluated at this step; without validation by the window that ends here
         last = self.history.last("train" if self.validation is None else "eval")
-        now = last if last and last["step"] == step else None
+        now = last if ranked and last and last["step"] == step else None
         if self.hosts.chief:
             self.checkpoints.save(step, now, wait=False)
         self.saved_at = step

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
 
 import numpy as np
 import tensorflow as tf
@@ -32,6 +30,7 @@ class PeerLost(SystemExit):
 
     def __init__(self, message: str):
         super().__init__(PEER_LOST)
+        print(f"error: {message}", file=sys.stderr, flush=True)  # a SystemExit says nothing
         self.message = message
 
     def __str__(self):
@@ -133,38 +132,3 @@ def peer_lost(error: Exception) -> bool:
         words = ("incarnation", "peer", "Collective", "collective", "coordination", "Connection")
         return any(word in str(error) for word in words)
     return isinstance(error, LOST)
-
-
-class StartupWatchdog:
-    """Ends this process when the other hosts have not come in time.
-
-    TensorFlow waits for them without end, and deaf to signals: only another thread can end it.
-
-    Args:
-      hosts: int, how many are expected.
-      seconds: float; by default TERMWISE_STARTUP_S of the environment, else 600.
-    """
-
-    def __init__(self, hosts: int, seconds: float | None = None):
-        given = os.environ.get("TERMWISE_STARTUP_S")
-        self._seconds = seconds or (float(given) if given else STARTUP_SECONDS)
-        self._hosts = hosts
-        self._timer = threading.Timer(self._seconds, self._end)
-        self._timer.daemon = True
-
-    def _end(self):
-        print(
-            f"error: not all of the {self._hosts} hosts came within {self._seconds:g} s. Start all "
-            "of them at the same time, and check the addresses in TF_CONFIG. "
-            "TERMWISE_STARTUP_S sets how long to wait.",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(PEER_LOST)  # the main thread is inside TensorFlow and answers nothing
-
-    def __enter__(self):
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_):
-        self._timer.cancel()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 
 import tensorflow as tf
 
 from losses.hosts import host_count
-from trainer.hosts import StartupWatchdog
+from trainer.hosts import STARTUP_SECONDS, PeerLost
+from trainer.rendezvous import meet
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker")
 _REFUSED = {
@@ -91,9 +93,9 @@ def _multi_worker() -> tf.distribute.Strategy:
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=kind.NCCL if gpus else kind.RING
     )
+    _meet(cluster)
     try:
-        with StartupWatchdog(cluster.workers):
-            return tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver, options)
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver, options)
     except RuntimeError as error:
         if "program startup" not in str(error):
             raise
@@ -102,6 +104,21 @@ def _multi_worker() -> tf.distribute.Strategy:
             'strategy = trainer.resolve_strategy("multi_worker") at the top of the program, '
             "and pass that object."
         ) from error
+
+
+def _meet(cluster) -> None:
+    spec = cluster.resolver.cluster_spec()
+    addresses = [a for job in ("chief", "worker") if job in spec.jobs for a in spec.job_tasks(job)]
+    own = spec.task_address(cluster.task_type, cluster.task_id)
+    seconds = float(os.environ.get("TERMWISE_STARTUP_S") or STARTUP_SECONDS)
+    try:
+        meet(addresses, addresses.index(own), seconds)
+    except TimeoutError as error:
+        raise PeerLost(
+            f"not all of the {len(addresses)} hosts came within {seconds:g} s; missing: {error}. "
+            "Start all of them at the same time, and check the addresses in TF_CONFIG. "
+            "TERMWISE_STARTUP_S sets how long to wait."
+        ) from None
 
 
 def describe_devices(strategy) -> str:
