@@ -59,7 +59,7 @@ DEV = [
 ]
 
 BENCH = [
-    # Only for the plot of `make bench`.
+    # Only for the plots of `make bench` and docs/make_balancing_page.py.
     # >=3.9: the first built for NumPy 2. <3.12: checked on 3.11.2.
     "matplotlib>=3.9,<3.12",
 ]

@@ -6,6 +6,8 @@ one direction is the configuration's `balancer`; `experiments.two_digits_table` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
@@ -18,7 +20,7 @@ SIDE = 12  # pixels of the canvas
 PLACES = {"left": (0, 1), "right": (3, 4)}  # of a digit's first row, and of its first column
 PAIRS = {"train": 12_000, "validation": 2_000, "test": 4_000}
 
-BALANCERS = {
+BALANCERS: dict[str, Callable[[], balancing.Balancer | None]] = {
     "equal": lambda: None,  # both weights are 1
     "uncertainty": lambda: balancing.Uncertainty(kind="classification"),
     "pcgrad": balancing.PCGrad,

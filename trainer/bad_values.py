@@ -51,10 +51,12 @@ def check_arrays(trainer, source) -> None:
         )
 
 
-def describe_nonfinite_value(batch) -> str | None:
-    """`x of example 5 is nan at [2]`, of the first value of a batch that is not finite."""
-    found = _nonfinite(batch)
-    return found[0] if found else None
+def find_in_batch(trainer, source, batch) -> str | None:
+    """What is wrong with a batch that was kept, as `find_bad_value` says it."""
+    try:
+        return _of_batch(trainer, source, batch, batch)
+    except Exception:  # the failure itself is told; this only adds to it
+        return None
 
 
 def find_bad_value(trainer, source, position: int, count: int) -> str | None:
@@ -100,6 +102,8 @@ def step_failure(trainer, source, position: int, steps: range, error: Exception)
     if found:
         return ValueError(f"{found}. TensorFlow says: {cause}.")
     where = f"Between steps {steps[0] + 1} and {steps[-1] + 1}"
+    if len(steps) == 1:
+        where = f"At step {steps[0] + 1}"
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return MemoryError(f"{where}: {cause}. Give a smaller global batch, or a smaller model.")
     return ValueError(f"{where}: {cause}.")

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.outputs import flatten
-from trainer.bad_values import describe_nonfinite_value
+from trainer.bad_values import find_bad_value, find_in_batch
 from trainer.ledger import Nonfinite, format_table, window_row
 from trainer.parameters import read
 
@@ -123,9 +123,12 @@ def blamed(error: Nonfinite, trainer, source, step: int, data_start: int, checkp
     """
     batch, workdir = trainer.loops.last_batch, trainer.workdir
     notes, terms = [], list(error.terms)
-    if workdir is None and batch != ():
-        value = describe_nonfinite_value(batch)
-        notes += [f"In its batch {value}."] if value else []
+    found = None
+    if source.indexed:
+        found = find_bad_value(trainer, source, step - 1 - data_start, 1)
+    elif batch != ():
+        found = find_in_batch(trainer, source, batch)
+        found = found and f"{found} (batch {step - 1 - data_start} of the data, counted from 0)"
     if not terms:
         lost = variables_lost(trainer)
         if lost:
@@ -141,12 +144,12 @@ def blamed(error: Nonfinite, trainer, source, step: int, data_start: int, checkp
     if workdir is not None and trainer.hosts.chief and batch != ():
         path = save_batch(workdir.path, step, batch)
         if path is not None:
-            value = describe_nonfinite_value(batch)
-            notes.append(f"Its batch: {path}{f', where {value}' if value else ''}.")
+            notes.append(f"Its batch: {path}.")
     if workdir is not None:
         command = f"python -m experiments.run --workdir={workdir.path} --mode=replay --step={step}"
         notes.append(f"See the step again: {command}, or trainer.replay(data, {step}).")
-    return Nonfinite(" ".join([str(error), *notes]), terms)
+    told = [f"{error}\n{found}." if found else str(error), *notes]
+    return Nonfinite(" ".join(told), terms)
 
 
 def replay(trainer, source, step: int) -> str:

@@ -6,6 +6,10 @@ and with another balancer:
 
     python -m experiments.run --config=experiments/configs/two_digits.py \
         --workdir=runs/two_digits_pcgrad --config.balancer=pcgrad
+
+Takes 10 to 20 seconds on two CPU cores, the start of TensorFlow included. Test accuracy to expect
+of left and right: 90.5 % and 92.2 %, 90.4 % and 91.9 %, 90.4 % and 92.6 % with seeds 0, 1 and 2;
+with PCGrad and seed 0 89.9 % and 92.2 %. `python -m experiments.two_digits_table` compares all.
 """
 
 from ml_collections import ConfigDict

@@ -84,3 +84,24 @@ def test_an_export_from_two_replicas_is_the_model_alone(two_replicas, tmp_path):
     path = trainer.export(tmp_path / "export")
     saved = tf.saved_model.load(str(path))
     np.testing.assert_allclose(saved.serve(x), trainer.predict(x), rtol=1e-5, atol=1e-6)
+
+
+# a mean, one with a mask, one after the division, one that skips, one with a lookahead
+COMPILED = ["mean", "a mask", "a batch-level root", "an inf on one replica", "accumulation"]
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_two_compiled_replicas_give_the_weights_of_one(name, two_replicas):
+    one = train(CASES[name], "one_device")
+    two = train(CASES[name], two_replicas, jit_compile=True)
+    ledger, weights = differences(one, two)
+    assert ledger <= 1e-6
+    assert weights <= 5e-6
+
+
+def test_compiled_replicas_cannot_read_a_parameter_made_elsewhere(two_replicas):
+    weight = losses.UncertaintyWeight()
+    arguments = dict(loss="mse", loss_weights=weight, jit_compile=True)
+    trainer = Trainer(regularized, optimizer="sgd", strategy=two_replicas, **arguments)
+    with pytest.raises(ValueError, match="Make them in build_terms"):
+        trainer.build(vectors())
