@@ -38,18 +38,21 @@ class Surrogate:
     def times(self, factors) -> Surrogate:
         """Each term's part times a factor [T]."""
         on_sums = tf.gather(factors, self.layout.of_sum)
-        return Surrogate(
-            self.layout, self.shares * on_sums, self.own * factors, self.scale, self.counts
-        )
+        parts = [factors[i] * part for i, part in enumerate(self.parts)]
+        shares, own = self.shares * on_sums, self.own * factors
+        return Surrogate(self.layout, shares, own, self.scale, self.counts, parts)
 
     def total(self, mask=None) -> tf.Tensor:
-        """The part of the total of some terms; all by default."""
-        part = (
-            self
-            if mask is None or all(mask)
-            else self.times(tf.constant(np.asarray(mask, np.float32)))
-        )
-        total = tf.reduce_sum(part.shares) + tf.reduce_sum(part.own)
+        """The part of the total of some terms, of one at least; all by default."""
+        if mask is None or all(mask):
+            total = tf.reduce_sum(self.shares) + tf.reduce_sum(self.own)
+        elif self.parts:  # by themselves: nothing is differentiated for the others
+            chosen = tf.constant(np.flatnonzero(mask))
+            total = tf.add_n([part for part, on in zip(self.parts, mask, strict=True) if on])
+            total += tf.reduce_sum(tf.gather(self.own, chosen))
+        else:
+            part = self.times(tf.constant(np.asarray(mask, np.float32)))
+            total = tf.reduce_sum(part.shares) + tf.reduce_sum(part.own)
         return total if self.scale is None else total * self.scale
 
 
@@ -80,6 +83,8 @@ class Gradients:
                 continue
             if terms is not None:
                 mask = tuple(np.logical_and(mask, terms))
+            if not any(mask):
+                continue
             with tape:
                 total = (surrogate.counted() if accumulates else surrogate).total(mask)
             variables = [tensor_variable(self._trained.variables[path]) for path in paths]
