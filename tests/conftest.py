@@ -3,23 +3,33 @@
 Loaded before any test module, because devices can be set only before TensorFlow initialises.
 """
 
-import keras
-import pytest
-import tensorflow as tf
+import gc
 
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
+import pytest
+
+
+def pytest_configure(config):
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # shares out the tests and runs none
+    from experiments.startup import start_tensorflow
+
+    start_tensorflow(virtual_devices=2)  # quietly: its lines would follow pytest's summary
+    gc.freeze()  # what TensorFlow and Keras hold is not looked through again
 
 
 @pytest.fixture(scope="session")
 def two_replicas():
     """The one strategy of the process: a second one would collide on collective keys."""
+    import tensorflow as tf
+
     return tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
 
 
 @pytest.fixture(autouse=True)
 def seeds():
+    import keras
+    import tensorflow as tf
+
     keras.utils.set_random_seed(0)
     yield
     assert not tf.distribute.has_strategy(), "The test left a strategy's scope open."

@@ -116,6 +116,13 @@ def undisturbed(tmp_path_factory):
     return workdir
 
 
+def reach(run, worker, step):
+    """Returns once a worker has said that it is at a step, or beyond."""
+    while line := run.when(f"[worker {worker}] step "):
+        if int(line.rpartition("step ")[2].split()[0]) >= step:
+            return
+
+
 def check_same(left_by, workdir, undisturbed):
     expected, found = left_by(undisturbed), left_by(workdir)
     last = f"ckpt-{STEPS}"
@@ -138,7 +145,7 @@ def test_hosts_draw_different_masks(undisturbed):
 def test_a_killed_worker_changes_nothing(worker, launch, undisturbed, left_by, tmp_path):
     run = launch(tmp_path / "run", "--grace_s=1")
     process = run.workers()[worker]
-    run.when(f"[worker {worker}] step 6")  # 60 or more: checkpoints have been written
+    reach(run, worker, 60)  # checkpoints have been written
     os.kill(process, signal.SIGKILL)
     assert run.end() == 0, "".join(run.said[-40:])
     said = "".join(run.said)
@@ -154,7 +161,7 @@ def test_sigterm_to_one_worker_saves_on_all_and_the_run_goes_on(
 ):
     run = launch(tmp_path / "run", "--max_restarts=0")
     process = run.workers()[worker]
-    run.when(f"[worker {worker}] step 3")
+    reach(run, worker, 30)
     os.kill(process, signal.SIGTERM)
     assert run.when("[launch]", "exited with 42: it saved and left; all start again")
     assert run.end() == 0, "".join(run.said[-40:])
