@@ -88,10 +88,7 @@ class Layout:
 
     def raw(self, numerators, denominators) -> tf.Tensor:
         """The terms' values, [T], of sums [K] over the global batch; 0 where nothing counts."""
-        if any(self.undivided):
-            whole = tf.constant(np.repeat(self.undivided, self.sizes))
-            denominators = tf.where(whole, tf.ones_like(denominators), denominators)
-        ratios = tf.math.divide_no_nan(numerators, denominators)
+        ratios = tf.math.divide_no_nan(numerators, self._divisors(denominators))
         if self.linear:
             return ratios
         values = []
@@ -100,6 +97,13 @@ class Layout:
             part = tf.reshape(ratios[end - size : end], shape)
             values.append(part if after is None else tf.cast(after(part), tf.float32))
         return tf.stack(values)
+
+    def _divisors(self, denominators):
+        """The denominators, 1 for a sum."""
+        if not any(self.undivided):
+            return denominators
+        whole = tf.constant(np.repeat(self.undivided, self.sizes))
+        return tf.where(whole, tf.ones_like(denominators), denominators)
 
     def raw_and_seeds(self, numerators, denominators, weights):
         """The terms' values, and the total's derivative by each numerator.
@@ -110,6 +114,10 @@ class Layout:
         Returns:
           float32 [T] raw values; float32 [K], d sum(weights * raw) / d numerators.
         """
+        if self.linear:  # d (weight * numerator / denominator)
+            raw = tf.stop_gradient(self.raw(numerators, denominators))
+            divisors = self._divisors(denominators)
+            return raw, tf.math.divide_no_nan(tf.stop_gradient(weights), divisors)
         with tf.GradientTape() as tape:
             tape.watch(numerators)
             raw = self.raw(numerators, denominators)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 
 SHOWN_TERMS = 6
+LINES_PER_SECOND, LINES_AT_ONCE = 10.0, 20.0  # of progress: nobody reads more
 
 
 class Console:
@@ -13,6 +15,7 @@ class Console:
 
     def __init__(self, quiet=False):
         self.quiet = quiet
+        self._allowed, self._asked = LINES_AT_ONCE, time.monotonic()
 
     def line(self, text="") -> None:
         if not self.quiet:
@@ -23,7 +26,18 @@ class Console:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def progress(self, row: dict, total_steps: int) -> None:
-        """`step  100/1000  total 1.284 = a 1.071 + b 0.213 | 4100 steps/s | eta 0s`."""
+        """`step  100/1000  total 1.284 = a 1.071 + b 0.213 | 4100 steps/s | eta 0s`.
+
+        Rows that come faster than `LINES_PER_SECOND` are left out, but for the last.
+        """
+        if self.quiet:
+            return
+        now = time.monotonic()
+        earned = (now - self._asked) * LINES_PER_SECOND
+        self._allowed, self._asked = min(self._allowed + earned, LINES_AT_ONCE), now
+        if self._allowed < 1 and row["step"] < total_steps:
+            return
+        self._allowed -= 1
         rate = row.get("steps_per_second") or 0.0
         left = total_steps - row["step"]
         eta = duration(left / rate) if rate else "?"

@@ -204,9 +204,19 @@ class Stream:
             dataset = dataset.skip(position)
         self.iterator = iter(dataset.prefetch(tf.data.AUTOTUNE))
 
-    def next(self, position):
+    @property
+    def feed(self):
+        """What a traced loop is given: the iterator."""
+        return self.iterator
+
+    @property
+    def key(self):
+        """What a traced loop depends on beside the structure: nothing."""
+        return None
+
+    def next(self, position, feed=None):
         """The next batch; the pipeline keeps its own place."""
-        return next(self.iterator)
+        return next(self.iterator if feed is None else feed)
 
     def reread(self, position: int, count: int):
         """The batches from a position on, by a pass of its own: to look for what was wrong."""
@@ -268,6 +278,7 @@ class Resident:
         self.seed = seed
         self.steps_per_epoch = -(-self.examples // self.batch_size)
         whole = static and self.examples % self.batch_size == 0
+        self.feed = self.arrays  # what a traced loop is given
         rows = self.batch_size if whole else None
         self.element_spec = tf.nest.map_structure(
             lambda a: tf.TensorSpec([rows, *a.shape[1:]], a.dtype), self.arrays
@@ -276,20 +287,49 @@ class Resident:
     def start(self, position: int) -> None:
         """Nothing to open: a batch is a function of its position."""
 
-    def next(self, position):
+    @property
+    def key(self):
+        """What a traced loop depends on beside the structure: how batches are drawn."""
+        return self.examples, self.batch_size, self.shuffle, self.seed
+
+    def next(self, position, feed=None):
         """The batch at `position`, int64 []."""
+        feed = self.arrays if feed is None else feed
         epoch, batch = position // self.steps_per_epoch, position % self.steps_per_epoch
         start = batch * self.batch_size
         end = tf.minimum(start + self.batch_size, self.examples)
         if not self.shuffle:
-            return self._shaped(tf.nest.map_structure(lambda a: a[start:end], self.arrays))
+            return self._shaped(tf.nest.map_structure(lambda a: a[start:end], feed))
+        index = self._shuffled(tf.range(start, end), epoch)
+        return self._shaped(tf.nest.map_structure(lambda a: tf.gather(a, index), feed))
+
+    def order(self, epoch):
+        """int32 [examples], the order of the examples in an epoch, int64 []."""
+        return tf.cast(self._shuffled(tf.range(self.examples, dtype=tf.int64), epoch), tf.int32)
+
+    def drawn(self, feed, order, position, batch, whole=False):
+        """Batch `batch`, int32 [], of the epoch in that order: that at `position`.
+
+        Args:
+          whole: whether it is known not to be a short one at an epoch's end.
+        """
+        start, count = batch * self.batch_size, self.batch_size
+        if not whole and self.examples % self.batch_size:
+            count = tf.minimum(count, self.examples - start)
+        if self.shuffle:
+            index = tf.slice(order, [start], [count])
+            drawn = tf.nest.map_structure(lambda a: tf.gather(a, index), feed)
+        else:
+            drawn = tf.nest.map_structure(
+                lambda a: tf.slice(a, [start, *[0] * (a.shape.rank - 1)], [count, *a.shape[1:]]),
+                feed,
+            )
+        return drawn if whole else self._shaped(drawn)
+
+    def _shuffled(self, index, epoch):
         seed = tf.cast(tf.stack([self.seed, epoch // 2**31, epoch % 2**31]), tf.uint32)
-        index = tf.raw_ops.RandomIndexShuffle(
-            index=tf.range(start, end),
-            seed=seed,
-            max_index=tf.constant(self.examples - 1, tf.int64),
-        )
-        return self._shaped(tf.nest.map_structure(lambda a: tf.gather(a, index), self.arrays))
+        last = tf.constant(self.examples - 1, tf.int64)
+        return tf.raw_ops.RandomIndexShuffle(index=index, seed=seed, max_index=last)
 
     def _shaped(self, batch):
         return tf.nest.map_structure(

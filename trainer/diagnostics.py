@@ -66,11 +66,23 @@ class Diagnostics:
         self._inner.assign(inner * weights[:, None] * weights[None, :])
         self._at.assign(step + 1)
 
-    def values(self, first: int, last: int) -> dict[str, float]:
+    @property
+    def size(self) -> int:
+        """The length of what `packed` makes."""
+        return 1 + len(self._names) ** 2
+
+    def packed(self) -> tf.Tensor:
+        """float64 [size], the last measurement: its step, and the Gramian; in a graph."""
+        return tf.concat([[tf.cast(self._at, tf.float64)], tf.reshape(self._inner, [-1])], 0)
+
+    def _gramian(self, packed) -> np.ndarray:
+        return np.reshape(packed[1:], [len(self._names)] * 2)
+
+    def values(self, packed: np.ndarray, first: int, last: int) -> dict[str, float]:
         """`grad_norm/*`, `grad_cosine/*`, `update_share/*`, if measured from step first to last."""
-        if self._inner is None or not first <= int(self._at) <= last:
+        if not first <= packed[0] <= last:
             return {}
-        inner = np.asarray(self._inner)
+        inner = self._gramian(packed)
         norms = np.sqrt(np.maximum(np.diag(inner), 0.0))
         found = {f"grad_norm/{n}": float(v) for n, v in zip(self._names, norms, strict=True)}
         cosines = self._cosines(inner, norms)
@@ -94,9 +106,9 @@ class Diagnostics:
             cosines = inner / np.outer(norms, norms)
         return np.clip(np.nan_to_num(cosines, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
 
-    def picture(self) -> np.ndarray:
-        """The cosines as a heat map, uint8 [size, size, 3]: blue agrees, red conflicts."""
-        inner = np.asarray(self._inner)
+    def picture(self, packed: np.ndarray) -> np.ndarray:
+        """The cosines as a heat map, uint8 [height, width, 3]: blue agrees, red conflicts."""
+        inner = self._gramian(packed)
         pairs = [i for i, name in enumerate(self._names) if not name.startswith(PLAIN)]
         norms = np.sqrt(np.maximum(np.diag(inner), 0.0))
         cosines = self._cosines(inner, norms)[np.ix_(pairs, pairs)]

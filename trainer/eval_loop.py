@@ -17,11 +17,15 @@ class EvalLoops:
     def __init__(self, replica, strategy, *, jit_compile=False):
         self.replica = replica
         self.strategy = strategy
-        self.jit_compile = jit_compile and strategy.num_replicas_in_sync == 1
         self.traces = 0
+        self.switch(jit_compile)
+
+    def switch(self, jit_compile: bool) -> None:
+        """Goes on compiled by XLA, or not."""
+        self.jit_compile = jit_compile and self.strategy.num_replicas_in_sync == 1
         self._steps: dict = {}
         self._predict_steps: dict = {}
-        self._loop: tuple | None = None
+        self._loops: dict = {}
 
     def _function(self, function):
         return tf.function(function, jit_compile=self.jit_compile or None, autograph=False)
@@ -55,11 +59,12 @@ class EvalLoops:
         Returns:
           float64 [K] numerators and denominators, float32 [T] weights, int64 [] batches.
         """
-        step = self.step(source)
-        if self._loop is None or self._loop[0] is not step:
-            self._loop = step, self._make_loop(step)
+        step, batches = self.step(source), source.batches()
         limit = tf.constant(-1 if steps is None else steps, tf.int64)
-        return self._loop[1](source.batches(), limit)
+        if step not in self._loops:
+            # each is traced once, here: no retracing that TensorFlow could warn of
+            self._loops[step] = self._make_loop(step).get_concrete_function(batches, limit)
+        return self._loops[step](batches, limit)
 
     def _make_loop(self, step):
         numerators, _, weights = step.structured_outputs

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 
-import tensorflow as tf
+import numpy as np
 
 from trainer.bad_values import check_arrays, step_failure
 from trainer.callbacks import check_callbacks, epoch_logs, open_callbacks
+from trainer.compiling import decide
 from trainer.console import Console, duration
 from trainer.describe import describe_run
 from trainer.evaluation import evaluate
 from trainer.hosts import LOST, PeerLost, peer_lost
-from trainer.ledger import History, ledger_table, stamped, window_row
+from trainer.ledger import History, ledger_table, stamped
 from trainer.lock import WorkdirLock
-from trainer.loop import Window
 from trainer.nonfinite import RESTORES, blamed, describe_nonfinite
 from trainer.plan import Plan, check_keep
 from trainer.preemption import Signals, stop
+from trainer.recording import Recorder
 from trainer.strategies import describe_devices
 from trainer.tensorflow_errors import OF_INPUT
+from trainer.window import Window
 from trainer.writers import Writers
 
 CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
@@ -34,15 +37,16 @@ def run_fit(trainer, source, validation, plan: Plan, *, keep: dict, callbacks, v
     if validation is not None:
         trainer.reading.step(validation)  # what cannot be read is found before a file is written
     check_arrays(trainer, source)
+    notes = decide(trainer, source)
     workdir = trainer.workdir if trainer.hosts.chief else None  # the only host that writes
     with contextlib.ExitStack() as stack:
         trainer.hosts.from_chief(
             lambda: stack.enter_context(WorkdirLock(workdir.path)) and None if workdir else None
         )
-        return _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbose)
+        return _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbose, notes)
 
 
-def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbose):
+def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbose, notes):
     began = time.time()
     state, hosts = trainer.state, trainer.hosts
     console = Console(quiet=not (verbose and hosts.chief))
@@ -70,13 +74,14 @@ def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbos
     else:
         config = trainer.config or describe_run(trainer)
         if workdir is not None:
-            workdir.start(config, start if resumed else None)
+            workdir.start(config, start if resumed else None, notes)
         writers = Writers(history, console, workdir, config, start if resumed else None)
         finished = False
         try:
             with Signals(noted=trainer.workdir is not None) as signals:
                 fit = Fit(trainer, source, validation, plan, writers, checkpoints, signals)
-                fit.run(start, state.open_data(source, resumed), callbacks)
+                with contextlib.closing(fit.recorder):
+                    fit.run(start, state.open_data(source, resumed), callbacks)
             finished = True
         except LOST as error:
             if hosts.count == 1 or not peer_lost(error):
@@ -140,11 +145,16 @@ class Fit:
         self.checkpoints = checkpoints
         self.replica = trainer.loops.replica
         self.names = self.replica.layout.names
+        self.recorder = Recorder(writers, self.names, trainer.loops.diagnostics, plan.steps)
         self.window = trainer.state.window()
-        self.seconds = 0.0
+        self.sums = self.window.read()
+        self.seconds = 0.0  # spent on the window
         self.saved_at: int | None = None
         self.restores = 0  # since the last checkpoint
         self.limit = plan.steps_per_loop or FIRST_CALL
+        # where the host reads the metrics, each log window is a call of the loop
+        self.windows = not self.replica.train_metrics.metrics or self.replica.reads_metrics
+        self.called: Any = None
 
     def run(self, step: int, data_start: int, callbacks) -> None:
         """Trains from `step` to the plan's last step, or until a callback stops it."""
@@ -162,13 +172,13 @@ class Fit:
             end = min((epoch + 1) * plan.interval, plan.steps)
             events.on_epoch_begin(epoch)
             while step < end and not seen.stop_training and not self.stopped:
-                count = min(plan.next_stop(step) - step, self.limit)
+                count = min(plan.next_stop(step, self.windows) - step, self.limit)
                 events.on_train_batch_begin(step)
-                step += self._advance(step - data_start, count, data_start)
-                if not self.trainer.loops.skipping and not bool(self.window.finite()):
+                step = self._advance(step, count, data_start)
+                if not self.trainer.loops.skipping and not self.sums.finite:
                     step, data_start = self._not_finite(step, data_start)
                     break
-                if step % plan.log_every == 0 or step == plan.steps:
+                if step == plan.steps and self.sums.taken:
                     self._log(step)
                 if plan.checkpoint_every and step % plan.checkpoint_every == 0 and step < end:
                     self._save(step)
@@ -177,6 +187,7 @@ class Fit:
             if step < end and not seen.stop_training:
                 continue  # stopped, or restored to an earlier step
             evaluation = self._validate(step, events)
+            self.recorder.settle()
             logs = epoch_logs(self.history.last(), evaluation)
             events.on_epoch_end(epoch, logs)
             if plan.checkpoint_every and step % plan.checkpoint_every == 0:
@@ -185,7 +196,7 @@ class Fit:
             self._save(step, ranked=False)  # the undisturbed run has no checkpoint here
             self.checkpoints.wait()
             stop(self.stopped, step, self.checkpoints.latest)
-        if int(self.window.steps):  # a callback stopped inside a window
+        if self.called and self.sums.taken:  # a callback stopped inside a window
             self._log(step)
         events.on_train_end(logs)
         self._save(step)
@@ -199,17 +210,19 @@ class Fit:
           the restored step, and where the data now began: behind that step's batch.
         """
         trainer, checkpoints = self.trainer, self.checkpoints
+        self.recorder.settle()
         last = self.history.last()
         if checkpoints is not None:
             checkpoints.wait()
         kept = checkpoints.latest if checkpoints else None
-        first = step - int(self.window.steps) + 1
+        first = step - self.sums.taken + 1
         total = last["total"] if last else None
-        error = describe_nonfinite(self.names, self.window, first, step, total, kept)
+        error = describe_nonfinite(self.names, self.sums, first, step, total, kept)
         if trainer.on_nonfinite == "restore" and kept and self.restores < RESTORES:
             self.restores += 1
             trainer.state.restore_newest(checkpoints)
             self.window = trainer.state.window()
+            self.sums = self.window.read()
             began = trainer.state.leave_out(self.source, step - data_start)
             restored = self.saved_at = trainer.state.step_now
             if self.hosts.chief:
@@ -222,23 +235,48 @@ class Fit:
             return restored, began
         raise blamed(error, trainer, self.source, step, data_start, checkpoints)
 
-    def _advance(self, position: int, count: int, data_start: int) -> int:
-        before = int(self.window.steps) + int(self.window.skipped)
-        began = time.perf_counter()
+    def _advance(self, step: int, count: int, data_start: int) -> int:
+        """Runs up to `count` steps, and hands on the log windows that ended; the step after."""
+        every, before = self.plan.log_every, self.sums.taken
+        left, position = every - step % every, step - data_start
+        began = time.time()
         try:
-            self.window = self.trainer.loops.train(self.source, self.window, position, count)
-            tf.identity(self.window.steps).numpy()  # the call has ended, on any device
+            called = self.trainer.loops.train(
+                self.source, self.window, position, count, left, every
+            )
         except OF_INPUT as error:
             if self.hosts.count > 1 and peer_lost(error):
                 raise
-            start = position + data_start
-            steps = range(start, start + count)
+            steps = range(step, step + count)
             raise step_failure(self.trainer, self.source, position, steps, error) from error
-        seconds = time.perf_counter() - began
-        self.seconds += seconds
+        seconds = max(time.time() - began, 1e-6)
         if self.plan.steps_per_loop is None:
             self.limit = max(1, min(int(count / seconds * CALL_SECONDS), 16 * self.limit))
-        return int(self.window.steps) + int(self.window.skipped) - before
+        self.window, self.called = called.window, called
+        self.sums = called.now.sums
+        ended = len(called.ended)
+        if not ended:
+            self.seconds += seconds
+            return step + self.sums.taken - before
+        times = called.ended[:, -1]  # when each window ended
+        self.recorder.add(
+            called.row,
+            called.ended,
+            [step + left + every * number for number in range(ended)],
+            [self.seconds + times[0] - began, *np.diff(times)],
+            self._read_metrics(),
+        )
+        self.seconds = began + seconds - times[-1]
+        return step + left + every * (ended - 1) + self.sums.taken
+
+    def _read_metrics(self) -> dict:
+        """The metrics of the log window that has ended, where the loop cannot read them."""
+        if self.replica.reads_metrics:
+            return {}
+        metrics = self.replica.train_metrics
+        found = {f"metrics/{name}": value for name, value in metrics.results().items()}
+        metrics.reset()
+        return found
 
     def _agree(self, stopping: bool) -> bool:
         """What the hosts must do alike: stop, and take equally many steps in the next call."""
@@ -249,20 +287,12 @@ class Fit:
         return bool(table[:, 1].any())
 
     def _log(self, step: int) -> None:
-        window, steps = self.window, int(self.window.steps) + int(self.window.skipped)
-        row = window_row(self.names, window)
-        row.update(self.replica.values())
-        diagnostics = self.trainer.loops.diagnostics
-        if diagnostics is not None:
-            measured = diagnostics.values(step - steps + 1, step)
-            row.update(measured)
-            if measured:
-                self.writers.image("gradient cosines", step, diagnostics.picture())
-        row["steps_per_second"] = steps / self.seconds
-        row["examples_per_second"] = float(window.examples) / self.seconds
-        self.writers.write(stamped(row, step=step, split="train"), self.plan.steps)
+        """Hands on a log window that ends early, with the run."""
+        called, more = self.called, self._read_metrics()
         self.replica.train_metrics.reset()
+        self.recorder.add(called.row, called.packed[None], [step], [self.seconds], more)
         self.window = Window.empty(len(self.names))
+        self.sums = self.window.read()
         self.seconds = 0.0
 
     def _validate(self, step: int, events) -> dict | None:
@@ -271,6 +301,7 @@ class Fit:
         events.on_test_begin()
         values = evaluate(self.trainer, self.validation)
         row = stamped(values, step=step, split="eval")
+        self.recorder.settle()
         self.writers.write(row, self.plan.steps)
         events.on_test_end(values)
         return row
@@ -279,6 +310,7 @@ class Fit:
         if self.checkpoints is None or (self.saved_at == step and not always):
             return
         self.trainer.state.keep_window(self.window)
+        self.recorder.settle()
         self.writers.flush()
         # ranked by what was evaluated at this step; without validation by the window that ends here
         last = self.history.last("train" if self.validation is None else "eval")

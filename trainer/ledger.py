@@ -31,24 +31,23 @@ def term_entries(names, raw, weight) -> dict[str, float]:
     return row
 
 
-def window_row(names, window) -> dict[str, float]:
-    """Means over the steps of a `loop.Window`, brought to the host here and only here.
+def window_row(names, sums) -> dict[str, float]:
+    """Means over the steps of a log window, given its `window.Sums`.
 
     A term's weight is weighted / raw of the window, so that the row adds up under schedules;
     the last step's where raw is 0.
     """
-    steps = int(window.steps)
-    raw = np.asarray(window.raw) / max(steps, 1)
-    weighted = np.asarray(window.weighted) / max(steps, 1)
+    steps = max(sums.steps, 1)
+    raw, weighted = sums.raw / steps, sums.weighted / steps
     # the shortest decimal of a float32: 0.1, not 0.10000000149
-    last = np.asarray([float(str(value)) for value in np.asarray(window.weight)])
+    last = np.asarray([float(str(value)) for value in sums.weight])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         weight = weighted / raw
         moved = np.abs(weight - last) > 1e-6 * np.abs(last)
     row = term_entries(names, raw, np.where((raw != 0) & np.isfinite(weight) & moved, weight, last))
-    row["grad_norm/total"] = float(window.grad_norm) / max(steps, 1)
-    if int(window.skipped):
-        row["skipped_steps"] = int(window.skipped)
+    row["grad_norm/total"] = sums.grad_norm / steps
+    if sums.skipped:
+        row["skipped_steps"] = sums.skipped
     return row
 
 
@@ -72,13 +71,17 @@ class History:
         return next((row for row in self.rows if row["split"] == split), None)
 
 
-def stamped(row: dict, *, step: int, split: str) -> dict:
-    """The row as it is written: with step, split and time, null for what is not finite."""
+def stamped(row: dict, *, step: int, split: str, seconds: float | None = None) -> dict:
+    """The row as it is written: with step, split and time, null for what is not finite.
+
+    Args:
+      seconds: the time, since 1970; now by default.
+    """
     clean = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
     }
-    return {"step": step, "split": split, "time": time.time(), **clean}
+    return {"step": step, "split": split, "time": seconds or time.time(), **clean}
 
 
 def ledger_table(history: History) -> str:

@@ -4,60 +4,33 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.lookahead import Lookahead
 from trainer.passes import Passes
-from trainer.replica import Record
+from trainer.segments import Segments
+from trainer.window import Ended, Row, Window
+
+FAR = 2**31 - 1  # steps: no log window ends within a call
 
 
-class Window(NamedTuple):
-    """Sums over the steps of a log window, carried through the loop.
+class Called(NamedTuple):
+    """What a call of the loop leaves.
 
-    raw, weighted: float64 [terms]; examples, grad_norm: float64 []; weight: float32 [terms],
-    of the last step; steps, skipped: int64 [].
+    window: to go on with; ended: float64 [W, ...], the log windows that ended, as the loop packed
+    them; packed: float64 [...], the window that has not, as it stands; row: reads one of these.
     """
 
-    raw: tf.Tensor
-    weighted: tf.Tensor
-    weight: tf.Tensor
-    examples: tf.Tensor
-    grad_norm: tf.Tensor
-    steps: tf.Tensor
-    skipped: tf.Tensor
+    window: Window
+    ended: np.ndarray
+    packed: np.ndarray
+    row: Row
 
-    @classmethod
-    def empty(cls, terms: int) -> Window:
-        sums, zero, none = tf.zeros([terms], tf.float64), tf.zeros([], tf.float64), tf.zeros([])
-        count = tf.cast(none, tf.int64)
-        return cls(sums, sums, tf.zeros([terms]), zero, zero, count, count)
-
-    def finite(self) -> tf.Tensor:
-        """bool [], whether every value so far is."""
-        values = tf.concat([self.weighted, [self.grad_norm]], 0)
-        return tf.reduce_all(tf.math.is_finite(values))
-
-    def add(self, record: Record, skipping: bool) -> Window:
-        """The window with one more step; a skipped step leaves only its count."""
-        values = [record.raw, record.weighted, record.examples, record.grad_norm]
-        one = tf.ones([], tf.int64)
-        skipped = self.skipped
-        if skipping:
-            # the record of a skipped step has a norm that is not finite
-            counted = tf.math.is_finite(record.grad_norm)
-            values = [tf.where(counted, value, tf.zeros_like(value)) for value in values]
-            one = tf.cast(counted, tf.int64)
-            skipped += 1 - one
-        raw, weighted, examples, norm = (tf.cast(value, tf.float64) for value in values)
-        return Window(
-            self.raw + raw,
-            self.weighted + weighted,
-            record.weight,
-            self.examples + examples,
-            self.grad_norm + norm,
-            self.steps + one,
-            skipped,
-        )
+    @property
+    def now(self) -> Ended:
+        """The window that has not ended."""
+        return self.row.read(self.packed)
 
 
 class Loops(Passes):
@@ -71,12 +44,30 @@ class Loops(Passes):
         self._lookahead: Lookahead | None = None
         self._accumulated = tf.zeros([0])  # the lookahead's, between calls
         self.last_batch: Any = ()
+        # a condition on the device would stop it in each step: see `Segments`
+        self.checks = not tf.config.list_logical_devices("GPU")
         super().__init__(trainer, replica, **arguments)
 
     def forget_steps(self) -> None:
         super().forget_steps()
         self._train_steps: dict = {}
         self._train_loops: dict = {}
+        self._switched: dict = {}  # the traces of the other way, see `switch`
+
+    def switch(self, jit_compile: bool) -> None:
+        """Goes on compiled by XLA, or not; the traces of the other way are kept."""
+        if jit_compile == self.jit_compile:
+            return
+        names = "_gradients", "_rows", "_sums", "_train_steps", "_train_loops"
+        kept, other = {name: getattr(self, name) for name in names}, self._switched
+        self.forget_steps()
+        for name, value in other.items():
+            setattr(self, name, value)
+        self._switched, self.jit_compile = kept, jit_compile
+
+    def traced(self, source) -> list[tf.Variable]:
+        """The variables of the traced loop of a source that is open."""
+        return list(self._loop(source)[0].variables)
 
     def _function(self, function):
         # as in Keras, users' code is traced as it stands: no AutoGraph
@@ -124,69 +115,99 @@ class Loops(Passes):
         self._lookahead.denominators(position, self._accumulated)
         return self._lookahead.next(position)
 
-    def train(self, source, window: Window, position, steps) -> Window:
-        """`steps` training steps from `position` of the data; the window that they fill.
+    def train(self, source, window: Window, position, steps, left=FAR, every=FAR) -> Called:
+        """`steps` training steps from `position` of the data, over any number of log windows.
 
         Stops after a step whose values or gradient are not finite, unless such steps are
-        skipped; `last_batch` is then its batch.
+        skipped; `last_batch` is then a pipeline's batch.
+
+        Args:
+          window: the log window to go on with.
+          left: the steps to its end.
+          every: the steps of those that follow.
         """
-        if source not in self._train_loops:
-            self._train_loops.clear()  # one source trains at a time
-            self._train_loops[source] = self._make_train_loop(source, self._lookahead)
-        loop = self._train_loops[source]
-        position, steps = tf.constant(position, tf.int64), tf.constant(steps, tf.int64)
-        window, self._accumulated, self.last_batch = loop(
-            window, self._accumulated, position, steps
+        loop, row = self._loop(source)
+        position = tf.constant(position, tf.int64)
+        counts = [tf.constant(count, tf.int32) for count in (steps, left, every)]
+        window, self._accumulated, self.last_batch, rows, ended = loop(
+            source.feed, window, self._accumulated, position, *counts
         )
-        return window
+        rows, ended = rows.numpy(), int(ended)
+        return Called(window, rows[:ended], rows[ended], row)
+
+    def compile_step(self, source) -> None:
+        """Has XLA compile one step of a source that is open, without running it."""
+        batch = source.next(tf.zeros([], tf.int64))
+        given = [*tf.nest.flatten(batch, expand_composites=True)]
+        given += [self._accumulated] if self.replica.optimizers.accumulation > 1 else []
+        step = tf.function(self.train_step(source), jit_compile=True, autograph=False)
+        step.experimental_get_compiler_ir(*given)(stage="optimized_hlo")
+
+    def _loop(self, source):
+        key = _key(source), source.key, self._lookahead
+        if key not in self._train_loops:
+            self._train_loops[key] = self._make_train_loop(source, self._lookahead)
+        return self._train_loops[key]
 
     def _make_train_loop(self, source, lookahead):
+        """A function of (feed, window, accumulated, position, steps, left, every), and its `Row`.
+
+        Its outer loop goes from one end of a log window (or of an epoch of arrays) to the next,
+        its inner one from step to step.
+        """
         step = self.train_step(source)
-        counter = self.trainer.step
-        spec = source.element_spec
-        kept = not self.skipping and all(
-            isinstance(one, tf.TensorSpec) for one in tf.nest.flatten(spec)
-        )
-
-        def none_yet():
-            shapes = [[d or 0 for d in one.shape] for one in tf.nest.flatten(spec)]
-            dtypes = [one.dtype for one in tf.nest.flatten(spec)]
-            zeros = [tf.zeros(shape, d) for shape, d in zip(shapes, dtypes, strict=True)]
-            return tf.nest.pack_sequence_as(spec, zeros)
-
-        def body(position, window, accumulated, _):
-            if lookahead is None:
-                batch = source.next(position)
-                record = step(*tf.nest.flatten(batch, expand_composites=True))
-            else:
-                accumulated = lookahead.denominators(position, accumulated)
-                batch = lookahead.next(position)
-                flat = tf.nest.flatten(batch, expand_composites=True)
-                record = step(*flat, accumulated)
-            counter.assign_add(1)
-            window = window.add(record, self.skipping)
-            return position + 1, window, accumulated, batch if kept else ()
+        terms = len(self.replica.layout.names)
+        row = Row(terms, 0 if self.diagnostics is None else self.diagnostics.size)
+        segments = Segments(self, source, lookahead, step)
 
         @tf.function(autograph=False)
-        def loop(window, accumulated, position, steps):
-            end = position + steps
+        def loop(feed, window, accumulated, position, steps, left, every):
+            def going(done, left, index, window, *_):
+                return done < steps if self.skipping else (done < steps) & window.finite()
 
-            def going(position, window, *_):
-                more = position < end
-                return more if self.skipping else more & window.finite()
+            def body(done, left, index, window, carried, rows):
+                count = tf.minimum(steps - done, left)
+                at = position + tf.cast(done, tf.int64)
+                window, carried, count = segments.run(feed, window, carried, at, count)
+                done, left = done + count, left - count
+                whole = tf.equal(left, 0)
+                if not self.skipping:  # the host is to see a window that is not finite
+                    whole &= window.finite()
+                found = None if self.diagnostics is None else self.diagnostics.packed()
+                rows = rows.write(index, row.pack(window, self.replica.values(), found))
+                if self.replica.reads_metrics:
+                    self.replica.train_metrics.reset_where(whole)
+                both = zip(Window.empty(terms), window, strict=True)
+                window = Window(*(tf.where(whole, new, old) for new, old in both))
+                left, index = tf.where(whole, every, left), index + tf.cast(whole, tf.int32)
+                return done, left, index, window, carried, rows
 
-            batch = none_yet() if kept else ()
-            carried = position, window, accumulated, batch
-            shapes = tf.nest.map_structure(lambda tensor: tensor.shape, carried)
-            if kept:
-                loose = tf.nest.map_structure(lambda one: one.shape, spec)
-                shapes = (*shapes[:3], loose)
-            _, *rest = tf.while_loop(
-                going, body, carried, shape_invariants=shapes, parallel_iterations=1
+            zero = tf.zeros([], tf.int32)
+            ends = 1 + tf.maximum(steps - left + every, 0) // every
+            rows = tf.TensorArray(tf.float64, ends)
+            carried = segments.start(accumulated)
+            _, _, index, window, carried, rows = tf.while_loop(
+                going,
+                body,
+                (zero, left, zero, window, carried, rows),
+                shape_invariants=(
+                    *(zero.shape,) * 3,
+                    Window(*(part.shape for part in window)),
+                    segments.invariants(carried),
+                    None,
+                ),
+                parallel_iterations=1,
             )
-            return rest
+            return window, carried.accumulated, carried.batch, rows.stack(), index
 
-        return loop
+        count = tf.TensorSpec([], tf.int32)
+        specs = tf.nest.map_structure(
+            tf.TensorSpec.from_tensor, (Window.empty(terms), self._accumulated)
+        )
+        traced = loop.get_concrete_function(
+            source.feed, *specs, tf.TensorSpec([], tf.int64), count, count, count
+        )
+        return traced, row
 
 
 def _key(source):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -55,25 +57,45 @@ class Metrics:
 
     def results(self) -> dict[str, float]:
         """name -> value since the last reset; `<output>_<metric>` with several outputs."""
-        results: dict[str, float] = {}
+        return {name: float(np.asarray(value)) for name, value in self.tensors().items()}
+
+    def tensors(self) -> dict[str, Any]:
+        """The same as scalars of the metrics' own kind; in a graph too."""
+        results: dict[str, Any] = {}
         for output, metrics in (self._by_output or {}).items():
             for metric in metrics:
                 name = f"{output}_{metric.name}" if output else metric.name
                 value = metric.result()
                 parts = value.items() if isinstance(value, dict) else [(None, value)]
                 for key, part in parts:
-                    part = np.asarray(part)
+                    part = tf.convert_to_tensor(part)
                     own = name if key is None else str(key)
-                    if part.ndim == 0:
-                        results[_unused(own, results)] = float(part)
+                    if part.shape.rank == 0:
+                        results[_unused(own, results)] = part
                     else:
-                        for index, one in enumerate(part.ravel()):
-                            results[f"{own}/{index}"] = float(one)
+                        for index, one in enumerate(tf.unstack(tf.reshape(part, [-1]))):
+                            results[f"{own}/{index}"] = one
         return results
 
     def reset(self) -> None:
         for metric in self.metrics:
             metric.reset_state()
+
+    def reset_where(self, wanted) -> None:
+        """Resets them where `wanted`, bool [], is true; in a graph."""
+        if not self.metrics:
+            return
+
+        def reset():
+            self.reset()
+            return tf.constant(True)
+
+        tf.cond(wanted, reset, lambda: tf.constant(False))
+
+    @property
+    def traceable(self) -> bool:
+        """Whether they can be read and reset in a graph: Keras's own can."""
+        return all(type(metric).__module__.startswith("keras.") for metric in self.metrics)
 
 
 def _unused(name, results):

@@ -30,17 +30,17 @@ def check_mode(on_nonfinite: str, workdir) -> str:
     return on_nonfinite
 
 
-def describe_nonfinite(names, window, first: int, step: int, last_total, kept) -> Nonfinite:
+def describe_nonfinite(names, sums, first: int, step: int, last_total, kept) -> Nonfinite:
     """The error of a run that stopped after `step`, the first whose record is not finite.
 
     Args:
       names: the terms.
-      window: the log window that ends with that step.
+      sums: `window.Sums` of the log window that ends with that step.
       first: the window's first step.
       last_total: the last finite total, or None.
       kept: path of the newest checkpoint, or None.
     """
-    row = window_row(names, window)
+    row = window_row(names, sums)
     bad = [name for name in names if not math.isfinite(row[f"terms/{name}"])]
     what = f"term {bad[0]!r}" if bad else "the gradient"
     value = row[f"terms/{bad[0]}"] if bad else row["grad_norm/total"]
@@ -122,6 +122,8 @@ def blamed(error: Nonfinite, trainer, source, step: int, data_start: int, checkp
     be opened twice in one process, and is left to `replay`.
     """
     batch, workdir = trainer.loops.last_batch, trainer.workdir
+    if source.indexed:
+        batch = source.next(tf.constant(step - 1 - data_start, tf.int64))
     notes, terms = [], list(error.terms)
     found = None
     if source.indexed:

@@ -17,9 +17,9 @@ class Plan:
     checkpoint_every: int | None
     steps_per_loop: int | None
 
-    def next_stop(self, step: int) -> int:
-        """The next step at which something is due."""
-        every = [self.log_every, self.interval, self.checkpoint_every]
+    def next_stop(self, step: int, windows: bool = False) -> int:
+        """The next step at which something is due on the host; a row is not, with `windows`."""
+        every = [None if windows else self.log_every, self.interval, self.checkpoint_every]
         return min([self.steps, *(step - step % n + n for n in every if n)])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from losses import Layout, Objective, Ratio, Step
@@ -17,7 +16,6 @@ from trainer.gradients import Gradients, Surrogate
 from trainer.metrics import Metrics
 from trainer.moving import moving_variables
 from trainer.optimizers import Optimizers
-from trainer.parameters import read
 from trainer.randomness import Randomness
 from trainer.rows import find_layer, recorded
 from trainer.trained import Trained
@@ -153,6 +151,8 @@ class Replica:
                     sums = totals = self.total(sums)
                 size = layout.size
                 tops, bottoms = totals[:size], totals[size : 2 * size]
+                if self.replicas == 1:
+                    tops, bottoms = numerators, denominators
                 raw = layout.raw(tops, bottoms)
             inner = None
             if balancing is not None and balancing.by_values:
@@ -229,18 +229,28 @@ class Replica:
             )
         return layer
 
-    def values(self) -> dict[str, float]:
-        """A row's loss parameters (means of larger ones), metrics and learning rates."""
-        values = {
-            f"loss_parameters/{name}": float(np.mean(read(variable)))
-            for name, variable in self.trained.parameters.items()
+    def values(self) -> dict[str, Any]:
+        """A row's loss parameters (means of larger ones), metrics and learning rates, [] each.
+
+        In a graph metrics are among them where `reads_metrics`; else `Metrics.results` has them.
+        """
+        values: dict[str, Any] = {
+            f"loss_parameters/{name}": tf.reduce_mean(tf.cast(value, tf.float32))
+            for name, value in self.trained.values().items()
         }
-        values.update({f"metrics/{k}": v for k, v in self.train_metrics.results().items()})
+        if self.reads_metrics:
+            metrics = self.train_metrics.tensors()
+            values.update({f"metrics/{name}": value for name, value in metrics.items()})
         optimizers = self.optimizers.of_group
         for group, optimizer in optimizers.items():
             tag = "learning_rate" if len(optimizers) == 1 else f"learning_rate/{group}"
-            values[tag] = float(read(optimizer.learning_rate))
+            values[tag] = tf.convert_to_tensor(optimizer.learning_rate)
         return values
+
+    @property
+    def reads_metrics(self) -> bool:
+        """Whether the loop reads the metrics at the end of a log window; else the host does."""
+        return self.replicas == 1 and self.train_metrics.traceable
 
     def _step(self, batch, training):
         self.randomness.enter()
@@ -278,7 +288,7 @@ class Replica:
     def _sums(self, numerators, denominators, step, alive):
         examples = tf.cast(examples_in(step.x), tf.float32)
         alive = tf.ones([]) if alive is None else alive
-        return tf.concat([numerators, denominators, [examples * alive, alive]], 0)
+        return tf.concat([numerators, denominators, tf.stack([examples * alive, alive])], 0)
 
     def total(self, value):
         """The sum of a tensor over all replicas, in replica context."""

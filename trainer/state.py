@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.checkpoint import Checkpoints
-from trainer.loop import Window
 from trainer.parameters import read, tensor_variable
 from trainer.restoring import WarmStart, initialize_from
+from trainer.window import Window
 
 
 class State:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+import tensorflow as tf
+
 from losses import Layout, Objective
 from trainer.groups import WHOLE, partition
 from trainer.optimizers import Optimizers
@@ -28,6 +30,10 @@ class Trained:
         self.parameters: dict = {}
         self.owners: dict[str, str] = {}
         self._groups_of: dict[str, str] = {}
+
+    def values(self) -> dict:
+        """name -> tensor of the loss parameters."""
+        return {name: tf.convert_to_tensor(held) for name, held in self.parameters.items()}
 
     def find(self, tape, model) -> None:
         """Finds the variables, once; `tape` has recorded a step."""

@@ -9,18 +9,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from losses import Objective, Step
+from losses import Objective
 from losses.balancing.balancer import Balancer
 from losses.objective import NOTHING
 from losses.term import listed_terms
 from trainer.balancing import Balancing
 from trainer.building import (
-    call_model,
     compiled_arguments,
     make_model,
     may_add_losses,
     output_names,
 )
+from trainer.compiling import check_jit_compile
 from trainer.data import default_batch, open_data
 from trainer.describe import describe_terms
 from trainer.diagnostics import Diagnostics
@@ -28,6 +28,7 @@ from trainer.eval_loop import EvalLoops
 from trainer.evaluation import evaluate, open_for_reading, predict
 from trainer.export import export_model
 from trainer.fitting import run_fit
+from trainer.hooks import Hooks
 from trainer.hosts import Hosts
 from trainer.ledger import History
 from trainer.loop import Loops
@@ -42,7 +43,7 @@ from trainer.tracing import trace
 from trainer.workdir import Workdir, checked_config
 
 
-class Trainer(keras.callbacks.Callback):
+class Trainer(Hooks):
     """Trains a Keras model on an objective in which every term is explicit.
 
         total = sum over terms of weight * raw
@@ -63,7 +64,7 @@ class Trainer(keras.callbacks.Callback):
       metrics: as in `Model.compile`.
       strategy: "auto", "one_device", "mirrored", or a `tf.distribute.Strategy`.
       workdir: the folder of the run; None keeps nothing on disk.
-      jit_compile: compile the step with XLA.
+      jit_compile: compile the step with XLA; "auto" times both before the run's first step.
       groups: group name -> pattern of variable paths (or a list, a layer, variables).
       update_every: group name -> steps between its updates.
       loss_parameter_optimizer: for the loss parameters; the model's own by default.
@@ -95,7 +96,7 @@ class Trainer(keras.callbacks.Callback):
         metrics: Any = None,
         strategy: str | tf.distribute.Strategy = "auto",
         workdir: str | Path | None = None,
-        jit_compile: bool = False,
+        jit_compile: bool | str = False,
         groups: Mapping | None = None,
         update_every: Mapping[str, int] | None = None,
         loss_parameter_optimizer: Any = None,
@@ -111,6 +112,8 @@ class Trainer(keras.callbacks.Callback):
     ):
         super().__init__()
         self.on_nonfinite = check_mode(on_nonfinite, workdir)
+        self.jit_compile = check_jit_compile(jit_compile)
+        self.compiling: dict | None = None  # what "auto" has found
         self.strategy = resolve_strategy(strategy)
         self.hosts = Hosts(self.strategy)
         self.workdir = None if workdir is None else Workdir(workdir)
@@ -138,9 +141,10 @@ class Trainer(keras.callbacks.Callback):
         )
         skipping = on_nonfinite == "skip" or optimizers.scaled
         diagnostics = Diagnostics.make(gradient_diagnostics_every, self.strategy)
-        settings: dict = dict(jit_compile=jit_compile, skipping=skipping, diagnostics=diagnostics)
+        compiled = self.jit_compile is True
+        settings: dict = dict(jit_compile=compiled, skipping=skipping, diagnostics=diagnostics)
         self.loops = Loops(self, replica, **settings)
-        self.reading = EvalLoops(replica, self.strategy, jit_compile=jit_compile)
+        self.reading = EvalLoops(replica, self.strategy, jit_compile=compiled)
         self.state = State(self)
 
     @classmethod
@@ -150,52 +154,6 @@ class Trainer(keras.callbacks.Callback):
         Further arguments of the constructor win over the model's. ValueError: not compiled.
         """
         return cls(model, **{**compiled_arguments(model), **arguments})
-
-    # What a subclass overrides.
-
-    def build_model(self) -> keras.Model:
-        """The model, when the constructor is given none; called inside the strategy's scope."""
-        raise ValueError(
-            f"{type(self).__name__} was given no model. Pass model=, or override build_model()."
-        )
-
-    def build_terms(self) -> Iterable:
-        """`losses.Term` objects beside those of `terms=`; called inside the strategy's scope."""
-        return ()
-
-    def forward(self, step: Step):
-        """The model's outputs of a step's inputs, in replica context."""
-        return call_model(self._model, step.x, step.training)
-
-    def compute_terms(self, step: Step) -> dict[str, Any]:
-        """The terms of a step by name, in replica context.
-
-        An override that adds `terms["name"] = ...` (one value per example, a scalar or a
-        `losses.Ratio`) is all that a new term needs.
-        """
-        return self.objective.compute_terms(step)
-
-    def train_step(self, batch):
-        """One update from one global batch, in cross-replica context, inside the loop.
-
-        Returns the `Record` of `compute_gradients`, which fills the ledger.
-        """
-        gradients, record = self.compute_gradients(batch)
-        self.apply_gradients(gradients, record)
-        return record
-
-    def compute_gradients(self, batch):
-        """Gradients of the total, summed over the replicas: path -> gradient; and a Record."""
-        return self.loops.compute_gradients(batch)
-
-    def apply_gradients(self, gradients, record) -> None:
-        """One update of every group that is due."""
-        replica = self.loops.replica
-        finite = tf.math.is_finite(record.grad_norm) if self.loops.skipping else None
-        step = tf.convert_to_tensor(self.step)
-        replica.optimizers.apply(gradients, replica.trained.variables, step, finite)
-
-    # What its users call.
 
     @property
     def model(self) -> keras.Model:
@@ -227,7 +185,7 @@ class Trainer(keras.callbacks.Callback):
     def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
         size = batch_size or default_batch(data)
-        trace(self, self.open(data, size, static=self.loops.jit_compile), class_weight)
+        trace(self, self.open(data, size, static=True), class_weight)
         return self
 
     def fit(
@@ -273,7 +231,7 @@ class Trainer(keras.callbacks.Callback):
         Returns:
           History; `.rows` are the lines of metrics.jsonl.
         """
-        source = self.open(data, batch_size, shuffle=shuffle, static=self.loops.jit_compile)
+        source = self.open(data, batch_size, shuffle=shuffle, static=True)
         validation = None
         if validation_data is not None:
             size = default_batch(validation_data, source.batch_size)
@@ -327,7 +285,7 @@ class Trainer(keras.callbacks.Callback):
 
         Trains from the workdir's newest checkpoint up to it; `data` as `fit` was given it.
         """
-        source = self.open(data, batch_size, shuffle=True, static=self.loops.jit_compile)
+        source = self.open(data, batch_size, shuffle=True, static=True)
         trace(self, source)
         self.state.restore(self.state.open_checkpoints(None, writes=False))
         return replay(self, source, step)

@@ -51,8 +51,14 @@ class Workdir:
     def events(self) -> Path:
         return self.path / "tb"
 
-    def start(self, config: dict | None, resumed_from: int | None) -> None:
-        """Makes the folder, keeps the configuration of the first start, notes this one."""
+    def start(
+        self, config: dict | None, resumed_from: int | None, more: dict | None = None
+    ) -> None:
+        """Makes the folder, keeps the configuration of the first start, notes this one.
+
+        Args:
+          more: what else the line in starts.jsonl holds.
+        """
         with self._writing("") as folder:
             folder.mkdir(parents=True, exist_ok=True)
         with self._writing("DONE.json") as file:
@@ -75,6 +81,7 @@ class Workdir:
             },
             "git": _revision(),
             "resumed_from": resumed_from,
+            **(more or {}),
         }
         with self._writing("starts.jsonl") as file:
             starts = Lines(file)
@@ -82,6 +89,21 @@ class Workdir:
                 starts.append(json.dumps(note))
             finally:
                 starts.close()
+
+    def noted(self, key: str):
+        """What the last line of starts.jsonl that holds it says of a key; None where none does."""
+        try:
+            lines = (self.path / "starts.jsonl").read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            return None
+        for line in reversed(lines):
+            try:
+                note = json.loads(line)
+            except (ValueError, RecursionError):
+                continue  # torn, or edited
+            if isinstance(note, dict) and key in note:
+                return note[key]
+        return None
 
     def config(self) -> dict | None:
         """config.json; None where there is none.

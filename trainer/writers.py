@@ -68,10 +68,14 @@ class Writers:
             self.events.close()
             self.events = type(self.events)(self.workdir.events, restart_step=step)
 
-    def flush(self) -> None:
-        """Brings what is written to the disk, before a checkpoint counts on it."""
+    def show(self) -> None:
+        """Hands TensorBoard what is written so far."""
         if self.events is not None:
             self.events.flush()
+
+    def flush(self) -> None:
+        """Brings what is written to the disk, before a checkpoint counts on it."""
+        self.show()
         if self.workdir is not None:
             self.workdir.sync()
 
