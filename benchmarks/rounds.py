@@ -55,7 +55,8 @@ def measure(
         for label in draw.sample(list(runs), len(runs)):
             began = time.process_time()
             taken = runs[label](steps[label])
-            found[label]["cpu"].append((time.process_time() - began) / steps[label])
+            ran = getattr(runs[label], "ran", steps[label])  # a paused loop may run more
+            found[label]["cpu"].append((time.process_time() - began) / ran)
             found[label]["rates"].append(steps[label] / taken)
     return found
 
@@ -85,6 +86,7 @@ class Paused:
 
     def __init__(self, start: Callable[[Paused], Any]):
         self.target = 0
+        self.ran = 0  # steps of the last round
         self.failed: BaseException | None = None
         self._go, self._done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, args=(start,), daemon=True)
@@ -100,7 +102,8 @@ class Paused:
         self._go.set()
         self._wait()
         seconds = time.perf_counter() - began
-        return seconds * steps / (self.target - stood)
+        self.ran = self.target - stood
+        return seconds * steps / self.ran
 
     def reached(self, step: int) -> None:
         """Told by the loop that `step` steps are done."""

@@ -11,6 +11,7 @@ import unicodedata
 from absl import flags
 
 from experiments.configuration import ConfigurationError, printable
+from experiments.precision import PRECISIONS
 
 MODES = ("train", "evaluate", "describe", "replay")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
@@ -33,6 +34,10 @@ Trains, evaluates or describes an experiment.
   --strategy=STRATEGY       auto (default): all visible GPUs, else one device
                             one_device, mirrored, multi_worker
   --virtual_devices=N       use N logical CPU devices, to try --strategy=mirrored on any machine
+  --precision=PRECISION     float32 (default), mixed_float16 (its loss is scaled), mixed_bfloat16;
+                            sets the field precision, so a continued run keeps it
+  --profile_steps=A,B       with --mode=train: profile the steps after A up to B for TensorBoard,
+                            and say where their time went
   --traceback               show the whole Python traceback of an error
 
 Exit codes: 0 done; 2 something given was wrong, and nothing was written; 42 stopped by SIGTERM
@@ -51,7 +56,9 @@ class Command:
       mode: one of `MODES`.
       strategy: one of `STRATEGIES`.
       virtual_devices: int, at least 1, or None.
+      precision: one of `PRECISIONS`, or None for the configuration's.
       step: int, of the mode replay, or None.
+      profile_steps: (first, last), or None.
       follow: bool, evaluate every new checkpoint.
       traceback: bool, show tracebacks of user errors too.
       help: bool.
@@ -63,7 +70,9 @@ class Command:
     mode: str = "train"
     strategy: str = "auto"
     virtual_devices: int | None = None
+    precision: str | None = None
     step: int | None = None
+    profile_steps: tuple[int, int] | None = None
     follow: bool = False
     traceback: bool = False
     help: bool = False
@@ -106,7 +115,9 @@ def parse(argv: list[str]) -> Command:
         mode=values.mode,
         strategy=values.strategy,
         virtual_devices=values.virtual_devices,
+        precision=values.precision,
         step=values.step,
+        profile_steps=values.profile_steps,
         follow=values.follow,
         traceback=values.traceback,
         help=values.help or values.h,
@@ -165,6 +176,15 @@ class _Count(flags.ArgumentParser):
         return count
 
 
+class _Steps(flags.ArgumentParser):
+    def parse(self, argument):
+        found = re.fullmatch(r"(\d{1,15}),(\d{1,15})", argument, re.ASCII)
+        steps = tuple(map(int, found.groups())) if found else (0, 0)
+        if steps[0] >= steps[1]:
+            raise ValueError("accepted are two steps, A,B with A below B.")
+        return steps
+
+
 def _flags() -> flags.FlagValues:
     """The flags, in a registry of their own: other modules' flags are none of this program."""
     values = flags.FlagValues()
@@ -178,7 +198,9 @@ def _flags() -> flags.FlagValues:
     define(_Choice(MODES), "mode", "train")
     define(_Choice(STRATEGIES), "strategy", "auto")
     define(_Count(64, "a number of devices"), "virtual_devices", None)
+    define(_Choice(PRECISIONS), "precision", None)
     define(_Count(10**15, "a step"), "step", None)
+    define(_Steps(), "profile_steps", None)
     for name in ("traceback", "follow", "help", "h"):
         flags.DEFINE_boolean(name, False, help="", flag_values=values)
     return values

@@ -38,7 +38,7 @@ class ConsistencyTrainer(Trainer):
                 keras.layers.Flatten(),
                 keras.layers.Dense(model["hidden"], activation="relu"),
                 keras.layers.Dropout(model["dropout"], seed=self.seed),
-                keras.layers.Dense(10),
+                keras.layers.Dense(10, dtype="float32"),  # of which losses are computed
             ]
         )
 

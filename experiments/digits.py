@@ -81,9 +81,10 @@ def build_model(config) -> keras.Model:
         activity_regularizer=keras.regularizers.L1(config.loss_weights.activity),
         name="embedding",
     )(hidden)
-    digit = keras.layers.Dense(10, name="digit")(embedding)
-    pixels = keras.layers.Dense(64)(embedding)
-    pixels = keras.layers.Reshape((8, 8, 1), name="pixels")(pixels)
+    # outputs stay float32 under any --precision: losses are computed of them
+    digit = keras.layers.Dense(10, name="digit", dtype="float32")(embedding)
+    pixels = keras.layers.Dense(64, dtype="float32")(embedding)
+    pixels = keras.layers.Reshape((8, 8, 1), name="pixels", dtype="float32")(pixels)
     return keras.Model(image, {"digit": digit, "pixels": pixels}, name="digits")
 
 

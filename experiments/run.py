@@ -12,7 +12,7 @@ import traceback
 
 from ml_collections.config_dict import RequiredValueError
 
-from experiments import command_line, configuration, saved
+from experiments import command_line, configuration, precision, saved
 from experiments.command_line import Command
 from experiments.configuration import ConfigurationError
 from experiments.experiment import Experiment, check_name, load
@@ -72,16 +72,23 @@ def _configuration(command: Command) -> dict:
         )
     for name, text in command.overrides:
         configuration.override(config, name, text)
+    if command.precision is not None:
+        precision.override(config, command.precision)
     resolved = json.loads(json.dumps(configuration.plain(config)))
+    precision.of(resolved)
     if command.workdir is not None:
         if started is not None:
             overridden = [name for name, _ in command.overrides]
-            saved.check_same(command.workdir, started, resolved, overridden)
+            overridden += [precision.FIELD] * (command.precision is not None)
+            both = precision.agreed(started, resolved)
+            saved.check_same(command.workdir, *both, overridden)
         saved.check_workdir(command.workdir)
     if command.follow and command.mode != "evaluate":
         raise ConfigurationError("--follow: goes with --mode=evaluate.")
     if (command.step is not None) != (command.mode == "replay"):
         raise ConfigurationError("--mode=replay and --step=K: go together. Give both, or neither.")
+    if command.profile_steps is not None and (command.mode != "train" or not command.workdir):
+        raise ConfigurationError("--profile_steps: goes with --mode=train and --workdir=DIRECTORY.")
     if command.mode in ("evaluate", "replay"):
         saved.check_evaluable(command.workdir, command.mode)
     check_name(resolved.get("experiment"), command.workdir)
@@ -90,6 +97,11 @@ def _configuration(command: Command) -> dict:
 
 def _run(command: Command, resolved: dict) -> int:
     start_tensorflow(command.virtual_devices)
+    with precision.in_use(resolved):
+        return _do(command, resolved)
+
+
+def _do(command: Command, resolved: dict) -> int:
     strategy = _strategy(command)
     experiment = _build(command, strategy, resolved)
     if command.mode == "describe":
@@ -104,7 +116,10 @@ def _run(command: Command, resolved: dict) -> int:
     if command.mode == "train":
         with user_errors():
             experiment.trainer.fit(
-                experiment.train_data, validation_data=experiment.validation_data, **experiment.fit
+                experiment.train_data,
+                validation_data=experiment.validation_data,
+                profile_steps=command.profile_steps,
+                **experiment.fit,
             )
     elif command.follow:
         from trainer.evaluation import follow

@@ -1,4 +1,4 @@
-"""TensorFlow's start: quiet, and with the devices that were asked for."""
+"""TensorFlow's start: quiet, with the devices that were asked for, its GPUs set up for training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DRIVER = "/proc/driver/nvidia/version"
 
 
 def start_tensorflow(virtual_devices: int | None = None) -> None:
-    """Imports TensorFlow without its chatter and makes the logical CPU devices.
+    """Imports TensorFlow without its chatter; prepares the GPUs, or makes logical CPU devices.
 
     Args:
       virtual_devices: int, logical CPU devices instead of the machine's own devices; None for
@@ -32,6 +32,9 @@ def start_tensorflow(virtual_devices: int | None = None) -> None:
 
         gpus = tf.config.list_physical_devices("GPU")
     if virtual_devices is None:
+        from trainer.devices import prepare_gpus
+
+        prepare_gpus()
         return
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:

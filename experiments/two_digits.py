@@ -103,7 +103,8 @@ def build_model(config) -> keras.Model:
         )(hidden)
     hidden = keras.layers.Flatten()(hidden)
     shared = keras.layers.Dense(config.model.shared, activation="relu", name="shared")(hidden)
-    heads = {task: keras.layers.Dense(10, name=task)(shared) for task in PLACES}
+    # float32 under any --precision: losses are computed of them
+    heads = {task: keras.layers.Dense(10, name=task, dtype="float32")(shared) for task in PLACES}
     return keras.Model(image, heads, name="two_digits")
 
 

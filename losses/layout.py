@@ -76,6 +76,17 @@ class Layout:
             denominators.append(tf.reshape(tf.broadcast_to(denominator, numerator.shape), [size]))
         return tf.concat(numerators, 0), tf.stop_gradient(tf.concat(denominators, 0))
 
+    def static_denominators(self, terms: dict[str, Ratio]) -> np.ndarray | None:
+        """float32 [K], the denominators of `pack` where the shapes alone tell them, else None."""
+        found = []
+        for ratio, shape in zip(terms.values(), self.shapes, strict=True):
+            none = ratio.denominator is None
+            known = np.zeros([]) if none else tf.get_static_value(ratio.denominator)
+            if known is None:
+                return None
+            found.append(np.broadcast_to(known, shape).astype(np.float32).ravel())
+        return np.concatenate(found)
+
     def parts(self, terms: dict[str, Ratio], seeds) -> list[tf.Tensor]:
         """Each term's part of the total, [] each: its numerators times their seeds [K]."""
         ends = list(accumulate(self.sizes))

@@ -50,7 +50,9 @@ class Step:
         self._objective = objective
         self._forward = forward  # the Trainer's forward(step); None calls the model
         if examples is None:
-            examples = tf.cast(tf.shape(tf.nest.flatten(x)[0])[0], tf.float32)
+            first = tf.nest.flatten(x)[0]
+            static = first.shape[:1].num_elements()  # None where it is unknown
+            examples = tf.cast(tf.shape(first)[0] if static is None else static, tf.float32)
         self.examples = examples
 
     @property

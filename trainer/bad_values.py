@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.class_ids import class_ids
-from trainer.data import unpack
+from trainer.batches import unpack
 from trainer.evaluation import evaluate
 from trainer.tensorflow_errors import explain, raised_by_user_code
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from losses.inputs import model_inputs
-from trainer.data import unpack
+from trainer.batches import unpack
 from trainer.tensorflow_errors import explain
 
 

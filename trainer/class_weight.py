@@ -1,4 +1,4 @@
-"""`class_weight=` of a fit, checked before anything is traced; `data.class_weights` applies it."""
+"""`class_weight=` of a fit, checked before anything is traced; and applied to the labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 import numbers
 from collections.abc import Mapping
 
-from trainer.data import is_whole
+import tensorflow as tf
+
+from trainer.batches import is_whole
 
 
 def checked_class_weight(class_weight) -> dict[int, float]:
@@ -31,3 +33,30 @@ def checked_class_weight(class_weight) -> dict[int, float]:
                 "numbers, such as {0: 1.0, 1: 5.0}."
             )
     return {int(index): float(weight) for index, weight in class_weight.items()}
+
+
+def class_weights(y, sample_weight, class_weight):
+    """`sample_weight` times each example's class weight, as `Model.fit(class_weight=)`.
+
+    Args:
+      y: [examples] or [examples, 1] class ids, or [examples, classes] one-hot or probabilities.
+      sample_weight: None or [examples].
+      class_weight: dict class id -> weight; a class that is not named weighs 1.
+    """
+    if y is None or isinstance(y, (dict, list, tuple)):
+        raise ValueError(
+            "class_weight= needs one label per example, received "
+            f"{'no labels' if y is None else type(y).__name__}. Give sample weights instead."
+        )
+    y = tf.convert_to_tensor(y)
+    if y.dtype == tf.string:
+        raise TypeError("class_weight= needs class ids, but the labels are strings. Number them.")
+    if (y.shape.rank or 1) > 1:
+        y = tf.squeeze(y, -1) if y.shape[-1] == 1 else tf.argmax(y, axis=-1)
+    y = tf.cast(tf.round(tf.cast(y, tf.float32)), tf.int32)
+    weights = tf.ones_like(y, tf.float32)
+    for index, weight in class_weight.items():
+        weights = tf.where(y == int(index), float(weight), weights)
+    if sample_weight is None:
+        return weights
+    return weights * tf.reshape(tf.cast(sample_weight, tf.float32), tf.shape(weights))

@@ -10,6 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer.batches import is_whole, unpack
+from trainer.prefetching import prefetched
+
 ACCEPTED = (
     "a tf.data.Dataset batched to the global batch, or arrays with batch_size=; "
     "x, (x,), (x, y) or (x, y, sample_weight)"
@@ -31,7 +34,8 @@ def open_data(
       static: bool; arrays whose batches are all whole are traced with that size (for XLA),
         else with an unknown one, so that another batch size costs no trace.
       what: the argument's name, for errors.
-      hosts: the run's `Hosts`, for a function of an input context.
+      hosts: the run's `Hosts`, for a function of an input context, and for the GPU onto which
+        batches of a dataset are prefetched.
     Raises:
       TypeError: data of another kind.
       ValueError: an empty or unbatched dataset, arrays of different lengths, no batch_size.
@@ -45,7 +49,7 @@ def open_data(
                 f"{what} is a tf.data.Dataset, which brings its own batches, but batch_size="
                 f"{batch_size} was given too. Drop batch_size=, or pass arrays."
             )
-        return Stream(data, what, own)
+        return Stream(data, what, own, hosts.gpu if hosts else None)
     if isinstance(data, tf.distribute.DistributedDataset):
         raise TypeError(
             f"{what} is a distributed dataset. Pass the plain tf.data.Dataset of global batches; "
@@ -74,79 +78,6 @@ def default_batch(data, size: int | None = None) -> int | None:
     return None if isinstance(data, tf.data.Dataset) or callable(data) else size or 64
 
 
-def unpack(batch):
-    """`(x, y, sample_weight)` of a batch; what is not there is None."""
-    if isinstance(batch, tuple):
-        if not 1 <= len(batch) <= 3:
-            raise ValueError(
-                f"The data yields a tuple of {len(batch)}. Accepted: x, (x,), (x, y) or "
-                "(x, y, sample_weight); an x that is itself a tuple comes as (x,)."
-            )
-        return (*batch, None, None)[:3]
-    return batch, None, None
-
-
-def examples_in(batch) -> tf.Tensor:
-    """int32 [], the number of examples of a batch."""
-    return tf.shape(tf.nest.flatten(batch)[0])[0]
-
-
-def share(batch, replica, replicas, maybe_empty=False):
-    """One replica's part of a global batch, and 1.0, or 0.0 where that part is empty.
-
-    The parts are contiguous and differ by one example at most. A replica without examples is
-    given one of its neighbour's with a share of 0, so that no function of the user's ever sees
-    an empty batch. Where the whole batch may be empty (a host's own), the lent example is zeros.
-    """
-    if replicas == 1 and not maybe_empty:
-        return batch, None
-    examples = examples_in(batch)
-    if maybe_empty:
-        batch = tf.nest.map_structure(lambda t: _one_of_zeros(t, examples), batch)
-    start = examples * replica // replicas
-    end = examples * (replica + 1) // replicas
-    alive = tf.cast(end > start, tf.float32)
-    start = tf.maximum(tf.minimum(start, examples - 1), 0)
-    end = tf.maximum(end, start + 1)
-    return tf.nest.map_structure(lambda t: t[start:end], batch), alive
-
-
-def _one_of_zeros(tensor, examples):
-    """The tensor, or one example of zeros where it has none."""
-    missing = tf.cast(examples == 0, tf.int32)
-    shape = tf.concat([[missing], tf.shape(tensor)[1:]], 0)
-    padded = tf.concat([tensor, tf.zeros(shape, tensor.dtype)], 0)
-    padded.set_shape([None, *tensor.shape[1:]])
-    return padded
-
-
-def class_weights(y, sample_weight, class_weight):
-    """`sample_weight` times each example's class weight, as `Model.fit(class_weight=)`.
-
-    Args:
-      y: [examples] or [examples, 1] class ids, or [examples, classes] one-hot or probabilities.
-      sample_weight: None or [examples].
-      class_weight: dict class id -> weight; a class that is not named weighs 1.
-    """
-    if y is None or isinstance(y, (dict, list, tuple)):
-        raise ValueError(
-            "class_weight= needs one label per example, received "
-            f"{'no labels' if y is None else type(y).__name__}. Give sample weights instead."
-        )
-    y = tf.convert_to_tensor(y)
-    if y.dtype == tf.string:
-        raise TypeError("class_weight= needs class ids, but the labels are strings. Number them.")
-    if (y.shape.rank or 1) > 1:
-        y = tf.squeeze(y, -1) if y.shape[-1] == 1 else tf.argmax(y, axis=-1)
-    y = tf.cast(tf.round(tf.cast(y, tf.float32)), tf.int32)
-    weights = tf.ones_like(y, tf.float32)
-    for index, weight in class_weight.items():
-        weights = tf.where(y == int(index), float(weight), weights)
-    if sample_weight is None:
-        return weights
-    return weights * tf.reshape(tf.cast(sample_weight, tf.float32), tf.shape(weights))
-
-
 class Stream:
     """A tf.data pipeline of global batches, repeated without end when training.
 
@@ -162,8 +93,9 @@ class Stream:
     examples = None
     indexed = False
 
-    def __init__(self, dataset, what, hosts=None):
+    def __init__(self, dataset, what, hosts=None, gpu=None):
         self.dataset = dataset
+        self.gpu = gpu
         self.what = what
         self.hosts = hosts
         self.per_host = hosts is not None
@@ -202,7 +134,7 @@ class Stream:
         dataset = self.dataset.repeat()
         if position:
             dataset = dataset.skip(position)
-        self.iterator = iter(dataset.prefetch(tf.data.AUTOTUNE))
+        self.iterator = iter(prefetched(dataset, self.gpu))
 
     @property
     def feed(self):
@@ -228,7 +160,7 @@ class Stream:
         Where each host has its own, also 1.0, or 0.0 for what fills up to the longest host's.
         """
         if not self.per_host:
-            return iter(self.dataset.prefetch(tf.data.AUTOTUNE))
+            return iter(prefetched(self.dataset, self.gpu))
         own = self.steps_per_epoch or self.count_steps()
         longest = int(self.hosts.exchange(own).max())
         counted = self.dataset.map(lambda *batch: (_joined(batch), 1.0))
@@ -246,10 +178,14 @@ class Resident:
 
     Position p is batch p % steps_per_epoch of epoch p // steps_per_epoch. The last batch of
     an epoch is short when the batch does not divide the examples.
+
+    Attributes:
+      augment: an `Augment` of the batches that train, or None.
     """
 
     indexed = True
     per_host = False
+    augment: Any = None
 
     def __init__(self, arrays, batch_size, shuffle, seed, static, what):
         self.what = what
@@ -290,7 +226,7 @@ class Resident:
     @property
     def key(self):
         """What a traced loop depends on beside the structure: how batches are drawn."""
-        return self.examples, self.batch_size, self.shuffle, self.seed
+        return self.examples, self.batch_size, self.shuffle, self.seed, self.augment
 
     def next(self, position, feed=None):
         """The batch at `position`, int64 []."""
@@ -299,9 +235,11 @@ class Resident:
         start = batch * self.batch_size
         end = tf.minimum(start + self.batch_size, self.examples)
         if not self.shuffle:
-            return self._shaped(tf.nest.map_structure(lambda a: a[start:end], feed))
-        index = self._shuffled(tf.range(start, end), epoch)
-        return self._shaped(tf.nest.map_structure(lambda a: tf.gather(a, index), feed))
+            batch = tf.nest.map_structure(lambda a: a[start:end], feed)
+        else:
+            index = self._shuffled(tf.range(start, end), epoch)
+            batch = tf.nest.map_structure(lambda a: tf.gather(a, index), feed)
+        return self._augmented(self._shaped(batch), position)
 
     def order(self, epoch):
         """int32 [examples], the order of the examples in an epoch, int64 []."""
@@ -324,7 +262,10 @@ class Resident:
                 lambda a: tf.slice(a, [start, *[0] * (a.shape.rank - 1)], [count, *a.shape[1:]]),
                 feed,
             )
-        return drawn if whole else self._shaped(drawn)
+        return self._augmented(drawn if whole else self._shaped(drawn), position)
+
+    def _augmented(self, batch, position):
+        return batch if self.augment is None else self.augment(batch, position)
 
     def _shuffled(self, index, epoch):
         seed = tf.cast(tf.stack([self.seed, epoch // 2**31, epoch % 2**31]), tf.uint32)
@@ -342,11 +283,6 @@ class Resident:
         options = tf.data.Options()
         options.experimental_warm_start = True
         return iter(dataset.with_options(options).prefetch(tf.data.AUTOTUNE))
-
-
-def is_whole(number) -> bool:
-    """Whether a value is a whole number; True and False are not."""
-    return isinstance(number, (int, np.integer)) and not isinstance(number, bool)
 
 
 def _to_tensor(array, what):

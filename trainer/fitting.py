@@ -20,6 +20,7 @@ from trainer.lock import WorkdirLock
 from trainer.nonfinite import RESTORES, blamed, describe_nonfinite
 from trainer.plan import Plan, check_keep
 from trainer.preemption import Signals, stop
+from trainer.profiling import Profile
 from trainer.recording import Recorder
 from trainer.strategies import describe_devices
 from trainer.tensorflow_errors import OF_INPUT
@@ -30,7 +31,9 @@ CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
 FIRST_CALL = 1  # steps of the first call, which measures; a slow step must not make it long
 
 
-def run_fit(trainer, source, validation, plan: Plan, *, keep: dict, callbacks, verbose) -> History:
+def run_fit(
+    trainer, source, validation, plan: Plan, *, keep: dict, callbacks, verbose, profile: Profile
+) -> History:
     """Restores what there is, trains what is left, and leaves the run finished or resumable."""
     check_callbacks(callbacks)
     check_keep(keep["keep_last"], keep["keep_best"])
@@ -43,10 +46,11 @@ def run_fit(trainer, source, validation, plan: Plan, *, keep: dict, callbacks, v
         trainer.hosts.from_chief(
             lambda: stack.enter_context(WorkdirLock(workdir.path)) and None if workdir else None
         )
-        return _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbose, notes)
+        given = keep, callbacks, verbose, notes, profile
+        return _run_fit(trainer, source, validation, plan, workdir, *given)
 
 
-def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbose, notes):
+def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbose, notes, profile):
     began = time.time()
     state, hosts = trainer.state, trainer.hosts
     console = Console(quiet=not (verbose and hosts.chief))
@@ -80,8 +84,12 @@ def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbos
         try:
             with Signals(noted=trainer.workdir is not None) as signals:
                 fit = Fit(trainer, source, validation, plan, writers, checkpoints, signals)
-                with contextlib.closing(fit.recorder):
-                    fit.run(start, state.open_data(source, resumed), callbacks)
+                fit.profile = profile
+                try:
+                    with contextlib.closing(fit.recorder):
+                        fit.run(start, state.open_data(source, resumed), callbacks)
+                finally:
+                    fit.tell(profile.close())
             finished = True
         except LOST as error:
             if hosts.count == 1 or not peer_lost(error):
@@ -155,6 +163,7 @@ class Fit:
         # where the host reads the metrics, each log window is a call of the loop
         self.windows = not self.replica.train_metrics.metrics or self.replica.reads_metrics
         self.called: Any = None
+        self.profile = Profile(None, None, plan.steps)
 
     def run(self, step: int, data_start: int, callbacks) -> None:
         """Trains from `step` to the plan's last step, or until a callback stops it."""
@@ -172,9 +181,12 @@ class Fit:
             end = min((epoch + 1) * plan.interval, plan.steps)
             events.on_epoch_begin(epoch)
             while step < end and not seen.stop_training and not self.stopped:
-                count = min(plan.next_stop(step, self.windows) - step, self.limit)
+                stop_at = self.profile.next_stop(step, plan.next_stop(step, self.windows))
+                count = min(stop_at - step, self.limit)
                 events.on_train_batch_begin(step)
+                self.tell(self.profile.before(step))
                 step = self._advance(step, count, data_start)
+                self.tell(self.profile.after(step))
                 if not self.trainer.loops.skipping and not self.sums.finite:
                     step, data_start = self._not_finite(step, data_start)
                     break
@@ -277,6 +289,12 @@ class Fit:
         found = {f"metrics/{name}": value for name, value in metrics.results().items()}
         metrics.reset()
         return found
+
+    def tell(self, line: str | None) -> None:
+        """Prints a line where there is one, behind the rows so far."""
+        if line is not None:
+            self.recorder.settle()
+            self.writers.console.line(line)
 
     def _agree(self, stopping: bool) -> bool:
         """What the hosts must do alike: stop, and take equally many steps in the next call."""

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.hosts import host_count, host_index, sum_over_hosts
+from trainer.devices import only_gpu
 
 PEER_LOST = 75  # exit code: another host is gone; start all again
 STARTUP_SECONDS = 600.0  # how long a start waits for the other hosts
@@ -45,6 +46,7 @@ class Hosts:
       index: int, this one; 0 is the chief.
       chief: bool, whether this host writes files and prints.
       replicas: int, of all hosts.
+      gpu: str, the GPU of a run of one replica, or None.
     """
 
     def __init__(self, strategy):
@@ -53,6 +55,7 @@ class Hosts:
         self.index = host_index(strategy)
         self.chief = self.index == 0
         self.replicas = strategy.num_replicas_in_sync
+        self.gpu = only_gpu(strategy)
 
     def exchange(self, *numbers: float) -> np.ndarray:
         """float64 [hosts, numbers], what each host gave."""

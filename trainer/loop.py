@@ -102,6 +102,7 @@ class Loops(Passes):
         """Starts the data of a fit at batch `position`, global step `step`."""
         self.replica.per_host = source.per_host
         if self.replica.optimizers.accumulation > 1:
+            source.gpu = None  # what is read ahead waits in a queue on the host
             self._lookahead = Lookahead(self, source)
             self._accumulated = self._lookahead.open(position, step)
         else:

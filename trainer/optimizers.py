@@ -11,7 +11,8 @@ import keras
 import tensorflow as tf
 
 from losses.outputs import suggestion
-from trainer.data import is_whole
+from trainer.batches import is_whole
+from trainer.fused_updates import FusedUpdate, fuse
 from trainer.groups import WHOLE, check_kind, check_names
 from trainer.parameters import read, tensor_variable
 from trainer.strategies import is_default
@@ -27,6 +28,12 @@ class Updated:
     optimizer: keras.optimizers.Optimizer
     held: dict  # path -> variable, or its twin
     every: int
+    fused: FusedUpdate | None
+
+    def apply(self, pairs) -> None:
+        """One update by (gradient, variable) pairs, in few kernels where they are known."""
+        with self.fused.applying() if self.fused else contextlib.nullcontext():
+            self.optimizer.apply_gradients(pairs)
 
 
 class Optimizers:
@@ -38,6 +45,7 @@ class Optimizers:
       groups: as `Trainer` takes them, or None.
       update_every: dict group -> steps between its updates; 1 by default.
       loss_parameter_optimizer: for the loss parameters; the model's own by default.
+      scaled: bool; each optimizer that does not scale its loss is made one that does.
     Raises:
       ValueError: an unknown optimizer or group name.
     """
@@ -50,8 +58,10 @@ class Optimizers:
         groups=None,
         update_every=None,
         loss_parameter_optimizer=None,
+        scaled=False,
     ):
         self.strategy = strategy
+        self._scale_losses = scaled
         self.updated: list[Updated] = []
         self.twins: dict[str, keras.Variable] = {}  # of variables made outside the scope
         check_kind(groups)
@@ -109,9 +119,10 @@ class Optimizers:
                     "its moments would be lost. Pass a new one: "
                     f"{type(given).__name__}.from_config(optimizer.get_config())."
                 )
-            if alone and not tf.distribute.has_strategy() and not optimizer.built:
-                return optimizer
-            optimizer = type(given).from_config(given.get_config())
+            if not alone or tf.distribute.has_strategy():
+                optimizer = type(given).from_config(given.get_config())
+        if self._scale_losses and not _scales(optimizer):
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
         return optimizer
 
     @property
@@ -157,7 +168,8 @@ class Optimizers:
                     decayed.exclude_from_weight_decay(var_list=excluded)
                 optimizer.build(list(held.values()))
             every = self.every.get(group, 1)
-            self.updated.append(Updated(group, optimizer, held, every))
+            fused = fuse(optimizer, list(held.values()), self.strategy)
+            self.updated.append(Updated(group, optimizer, held, every, fused))
 
     def _own(self, variable, path):
         """The variable itself, or a twin in the scope of one made outside it.
@@ -228,9 +240,9 @@ class Optimizers:
             if finite is not None and not _scales(updated.optimizer):
                 due = finite if due is None else due & finite
             if due is None:
-                updated.optimizer.apply_gradients(pairs)
+                updated.apply(pairs)
             else:
-                tf.cond(due, _applied(updated.optimizer, pairs), lambda: tf.constant(False))
+                tf.cond(due, _applied(updated, pairs), lambda: tf.constant(False))
             for path in outside:
                 variables[path].assign(tf.convert_to_tensor(self.twins[path]))
 
@@ -256,6 +268,11 @@ class Optimizers:
                 variable.assign(value)
 
 
+def needs_scale(model) -> bool:
+    """Whether a model's policy is mixed_float16, for which Model.compile scales the loss too."""
+    return model.dtype_policy.name == "mixed_float16"
+
+
 def _names() -> list[str]:
     """What `keras.optimizers.get` knows by name."""
     found = vars(keras.optimizers).items()
@@ -276,9 +293,9 @@ def _scales(optimizer) -> bool:
     return scaled or bool(optimizer.loss_scale_factor)
 
 
-def _applied(optimizer, pairs):
+def _applied(updated, pairs):
     def apply():
-        optimizer.apply_gradients(pairs)
+        updated.apply(pairs)
         return tf.constant(True)
 
     return apply

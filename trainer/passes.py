@@ -66,7 +66,7 @@ class Passes:
     def _norm(self, gradients):
         """float32 [], the norm of all gradients together."""
         if not self.jit_compile or any(isinstance(g, tf.IndexedSlices) for g in gradients):
-            return tf.linalg.global_norm(gradients)
+            return tf.linalg.global_norm([_in_float32(g) for g in gradients])
         # as products: the CPU's compiler does not vectorize sums
         flat = [tf.reshape(tf.cast(g, tf.float32), [1, -1]) for g in gradients]
         return tf.sqrt(tf.add_n([tf.matmul(g, g, transpose_b=True)[0, 0] for g in flat]))
@@ -121,9 +121,10 @@ class Passes:
     def _pass(self, function, batch, scales, totals) -> Passed:
         passed = function(batch, scales, totals, self._window)
         replica, layout = self.replica, self.replica.layout
+        late = self.first_pass or replica.adds_late(layout)
         if replica.replicas > 1:
-            passed = sum_over_replicas(self.strategy, replica, passed, self.first_pass)
-        if self.first_pass:
+            passed = sum_over_replicas(self.strategy, replica, passed, late)
+        if late:
             sums, size = passed.sums, layout.size
             passed = passed._replace(raw=layout.raw(sums[:size], sums[size : 2 * size]))
         return passed
@@ -259,3 +260,9 @@ class Passes:
     def _step_variables(self) -> list:
         """The variables of the traced steps."""
         return []
+
+
+def _in_float32(gradient):
+    if isinstance(gradient, tf.IndexedSlices):
+        gradient = gradient.values  # the norm that TensorFlow takes of one
+    return tf.cast(gradient, tf.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.data import is_whole
+from trainer.batches import is_whole
 
 
 @dataclass(frozen=True)

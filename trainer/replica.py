@@ -11,13 +11,15 @@ from losses import Layout, Objective, Ratio, Step
 from losses.gather import own_examples
 from losses.hosts import host_index, local_replicas
 from trainer.balancing import Balancing
-from trainer.data import class_weights, examples_in, share, unpack
+from trainer.batches import examples_in, share, unpack
+from trainer.class_weight import class_weights
 from trainer.gradients import Gradients, Surrogate
 from trainer.metrics import Metrics
 from trainer.moving import moving_variables
 from trainer.optimizers import Optimizers
 from trainer.randomness import Randomness
 from trainer.rows import find_layer, recorded
+from trainer.summing import sum_in_replica
 from trainer.trained import Trained
 
 
@@ -40,8 +42,9 @@ class Passed(NamedTuple):
 
     gradients: path -> gradient of this replica's share of the total.
     moving: path -> value of a moving statistic, times `alive`.
-    sums: float32 [2K + 2], see `Replica.sums`; over all replicas, but after a first pass.
-    raw, weights: float32 [terms], of the global batch; raw is not, after a first pass.
+    sums: float32 [2K + 2], see `Replica.sums`; over all replicas, but this one's own after a first
+      pass and where `Replica.adds_late`.
+    raw, weights: float32 [terms], of the global batch; raw is not where the sums are not.
     rows: path -> [balanced terms, ...], the balanced terms' gradients one by one.
     inner: what a balancer derived on the way: float32 [balanced terms] factors and the Gramian
       they came of; None where it works on `rows`.
@@ -146,8 +149,11 @@ class Replica:
             weights = self.objective.weights(layout.names, step.step)
             with tape.stop_recording():
                 sums = self._sums(numerators, denominators, step, alive)
-                first_pass = totals is not None
-                if totals is None:
+                late = totals is not None or self.adds_late(layout)
+                if totals is None and late:
+                    counted = self._total_of_counts(layout, terms, denominators, alive)
+                    totals = tf.concat([tf.zeros_like(numerators), counted], 0)
+                elif totals is None:
                     sums = totals = self.total(sums)
                 size = layout.size
                 tops, bottoms = totals[:size], totals[size : 2 * size]
@@ -163,7 +169,7 @@ class Replica:
             with tape.stop_recording():
                 raw, seeds = layout.raw_and_seeds(tops, bottoms, weights)
                 own_raw = raw / self.replicas
-                if first_pass and layout.linear:
+                if late and layout.linear:
                     own_raw = layout.raw(numerators, bottoms)
                 counts = None if window is None else layout.shares(bottoms, window)
             # its gradient, summed over the replicas, is that of sum(weights * raw)
@@ -214,6 +220,8 @@ class Replica:
         A host predicts whole batches itself, so that each ends with all outputs.
         """
         batch, alive = self.share(batch, per_host=True)
+        if alive is None and self.replicas > 1:
+            alive = tf.ones([])
         return self._step(batch, training=False).y_pred, alive
 
     @property
@@ -292,9 +300,19 @@ class Replica:
 
     def total(self, value):
         """The sum of a tensor over all replicas, in replica context."""
-        if self.replicas == 1:
-            return value
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+        return sum_in_replica(value)
+
+    def adds_late(self, layout) -> bool:
+        """Whether the sums are added up with the gradients: these need the denominators only."""
+        return self.replicas > 1 and layout.linear and self.balancing is None
+
+    def _total_of_counts(self, layout, terms, denominators, alive):
+        """The denominators [K] over all replicas."""
+        if alive is None and not self.per_host:  # equal shares of one batch
+            known = layout.static_denominators(terms)
+            if known is not None:
+                return tf.constant(known * self.replicas)
+        return self.total(denominators)
 
     def _count(self, step, alive, metrics):
         if alive is None:
@@ -312,6 +330,10 @@ class Replica:
         if self.replicas == 1:
             return {}
         return {
-            path: tf.convert_to_tensor(variable.value) * tf.cast(alive, variable.dtype)
+            path: _times(tf.convert_to_tensor(variable.value), alive)
             for path, variable in moving_variables(model).items()
         }
+
+
+def _times(value, alive):
+    return value if alive is None else value * tf.cast(alive, value.dtype)

@@ -9,6 +9,7 @@ import os
 import tensorflow as tf
 
 from losses.hosts import host_count
+from trainer.devices import communication_options
 from trainer.hosts import STARTUP_SECONDS, PeerLost
 from trainer.rendezvous import meet
 
@@ -88,11 +89,7 @@ def _multi_worker() -> tf.distribute.Strategy:
     from trainer.cluster import resolve_cluster
 
     cluster = resolve_cluster()
-    gpus = tf.config.list_physical_devices("GPU")
-    kind = tf.distribute.experimental.CommunicationImplementation
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=kind.NCCL if gpus else kind.RING
-    )
+    options = communication_options()
     _meet(cluster)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver, options)

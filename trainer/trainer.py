@@ -13,6 +13,7 @@ from losses import Objective
 from losses.balancing.balancer import Balancer
 from losses.objective import NOTHING
 from losses.term import listed_terms
+from trainer.augmenting import augmented
 from trainer.balancing import Balancing
 from trainer.building import (
     compiled_arguments,
@@ -34,8 +35,9 @@ from trainer.ledger import History
 from trainer.loop import Loops
 from trainer.metrics import Metrics
 from trainer.nonfinite import check_mode, replay
-from trainer.optimizers import Optimizers
+from trainer.optimizers import Optimizers, needs_scale
 from trainer.plan import plan_fit
+from trainer.profiling import Profile
 from trainer.replica import Replica
 from trainer.state import State
 from trainer.strategies import resolve_strategy
@@ -130,7 +132,9 @@ class Trainer(Hooks):
         computes = type(self).compute_terms is not Trainer.compute_terms
         if self.objective.empty and not computes and not may_add_losses(self._model):
             raise ValueError(NOTHING)
-        parts: dict = dict(groups=groups, update_every=update_every)
+        parts: dict = dict(
+            groups=groups, update_every=update_every, scaled=needs_scale(self._model)
+        )
         parts["loss_parameter_optimizer"] = loss_parameter_optimizer
         optimizers = Optimizers(self.strategy, optimizer, **parts)
         with self.strategy.scope():
@@ -206,6 +210,8 @@ class Trainer(Hooks):
         keep_best: int = 0,
         best_metric: str = "total",
         shuffle: bool = True,
+        augment: Callable | None = None,
+        profile_steps: tuple[int, int] | None = None,
         verbose: bool = True,
     ) -> History:
         """Trains to the global step `steps` (or to `epochs` passes), from where the run stands.
@@ -227,11 +233,15 @@ class Trainer(Hooks):
           keep_best: checkpoints that stay besides, the best by `best_metric`: a tag of the
             evaluation's rows, without validation data of the training rows.
           shuffle: arrays are drawn without replacement, anew each epoch.
+          augment: for arrays, a function (example, seed) -> example of one example of the data
+            and its int32 [2] seed, for `tf.random.stateless_*`; see `trainer.augmenting`.
+          profile_steps: (first, last); the steps after `first` up to `last` are profiled, into
+            the workdir's TensorBoard folder, and a line says where their time went.
           verbose: print the run's line, progress and ledger.
         Returns:
           History; `.rows` are the lines of metrics.jsonl.
         """
-        source = self.open(data, batch_size, shuffle=shuffle, static=True)
+        source = self.open(data, batch_size, augment, shuffle=shuffle, static=True)
         validation = None
         if validation_data is not None:
             size = default_batch(validation_data, source.batch_size)
@@ -245,6 +255,7 @@ class Trainer(Hooks):
             checkpoint_every=checkpoint_every,
             steps_per_loop=steps_per_loop,
         )
+        profile = Profile(profile_steps, self.workdir, plan.steps, self.hosts.chief)
         trace(self, source, class_weight)
         return run_fit(
             self,
@@ -254,6 +265,7 @@ class Trainer(Hooks):
             keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best_metric),
             callbacks=callbacks,
             verbose=verbose,
+            profile=profile,
         )
 
     def evaluate(self, data, *, batch_size: int | None = None, steps: int | None = None) -> dict:
@@ -280,12 +292,12 @@ class Trainer(Hooks):
         """
         return predict(self, open_for_reading(self, data, batch_size))
 
-    def replay(self, data, step: int, *, batch_size: int | None = None) -> str:
+    def replay(self, data, step: int, *, batch_size: int | None = None, augment=None) -> str:
         """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
 
         Trains from the workdir's newest checkpoint up to it; `data` as `fit` was given it.
         """
-        source = self.open(data, batch_size, shuffle=True, static=True)
+        source = self.open(data, batch_size, augment, shuffle=True, static=True)
         trace(self, source)
         self.state.restore(self.state.open_checkpoints(None, writes=False))
         return replay(self, source, step)
@@ -303,6 +315,8 @@ class Trainer(Hooks):
         with replica.optimizers.averages(replica.trained.variables):
             return export_model(self._model, path, outputs)
 
-    def open(self, data, batch_size, **arguments):
+    def open(self, data, batch_size, augment=None, **arguments):
         """A `Stream` or `Resident` source of data as `fit` takes it; arguments of `open_data`."""
-        return open_data(data, batch_size=batch_size, seed=self.seed, hosts=self.hosts, **arguments)
+        given: dict = dict(batch_size=batch_size, seed=self.seed, hosts=self.hosts)
+        source = open_data(data, **given, **arguments)
+        return augmented(source, augment, self.seed, self.loops)

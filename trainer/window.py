@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +23,8 @@ class Window(NamedTuple):
     weight: tf.Tensor
 
     @classmethod
-    @functools.cache
     def empty(cls, terms: int) -> Window:
-        with tf.init_scope():
-            return cls(tf.zeros([2 * terms + NUMBERS], tf.float64), tf.zeros([terms]))
+        return cls(tf.zeros([2 * terms + NUMBERS], tf.float64), tf.zeros([terms]))
 
     def finite(self) -> tf.Tensor:
         """bool [], whether every value so far is."""

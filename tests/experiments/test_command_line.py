@@ -275,3 +275,28 @@ def test_an_interrupted_run_exits_130(monkeypatch, capsys):
 
 def test_a_configuration_error_is_a_value_error():
     assert issubclass(ConfigurationError, ValueError)
+
+
+# The steps of a profile.
+
+
+def test_the_steps_of_a_profile_are_two_numbers():
+    assert parse(["--profile_steps=10,20"]).profile_steps == (10, 20)
+    assert parse([]).profile_steps is None
+
+
+@pytest.mark.parametrize(
+    "text", ["10", "20,10", "10,10", "a,b", "10,20,30", "-1,5", "1.5,2", "1, 2"]
+)
+def test_what_is_no_range_of_steps_is_told(text):
+    with pytest.raises(ConfigurationError, match=r"accepted are two steps, A,B with A below B\."):
+        parse([f"--profile_steps={text}"])
+
+
+@pytest.mark.parametrize("more", [[], ["--workdir=w", "--mode=describe"]])
+def test_a_profile_without_a_run_to_keep_is_told(folder, capsys, more):
+    assert run.main([DIGITS, "--profile_steps=10,20", *more]) == 2
+    assert capsys.readouterr().err == (
+        "error: --profile_steps: goes with --mode=train and --workdir=DIRECTORY.\n"
+    )
+    assert not contents(folder)
