@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.data import Stream
+from trainer.tracing import operations
 from trainer.window import Window
 
 AUTO = "auto"
@@ -16,6 +17,7 @@ COMPILE_SECONDS = 120.0  # a program that is not compiled by then is given up
 TRIAL_SECONDS = 0.2  # of one of the ROUNDS, for each of the two
 ROUNDS = 3
 MOST_STEPS = 4096  # of a round
+LOOPS = {"While", "StatelessWhile"}
 
 
 def check_jit_compile(given):
@@ -62,15 +64,9 @@ def _refused(loops, source) -> str | None:
     if not all(isinstance(one, tf.TensorSpec) for one in tf.nest.flatten(source.element_spec)):
         return "data that is not dense"
     on_cpu = not tf.config.list_logical_devices("GPU")
-    if on_cpu and _loops_inside(loops.train_step(source).graph):
+    if on_cpu and LOOPS & operations(loops.train_step(source).graph):
         return "a loop inside the step: XLA takes minutes to compile one for a CPU"
     return None
-
-
-def _loops_inside(graph) -> bool:
-    defined = graph.as_graph_def()
-    nodes = [*defined.node, *(node for f in defined.library.function for node in f.node_def)]
-    return any(node.op in ("While", "StatelessWhile") for node in nodes)
 
 
 def _timed(trainer, source, batch) -> dict:

@@ -18,6 +18,10 @@ ACCEPTED = (
     "x, (x,), (x, y) or (x, y, sample_weight)"
 )
 
+# Arrays up to this size are copied in the order of each epoch: a slice is faster than a gather;
+# up to the other, in that of the following epoch too, while the present one trains.
+COPIED_BYTES, AHEAD_BYTES = 2**28, 2**24
+
 
 def open_data(
     data, *, batch_size=None, shuffle=False, seed=0, static=False, what="data", hosts=None
@@ -181,6 +185,7 @@ class Resident:
 
     Attributes:
       augment: an `Augment` of the batches that train, or None.
+      copied, ahead: bool, whether an epoch's arrays are laid out in its order, and the next one's.
     """
 
     indexed = True
@@ -215,6 +220,9 @@ class Resident:
         self.steps_per_epoch = -(-self.examples // self.batch_size)
         whole = static and self.examples % self.batch_size == 0
         self.feed = self.arrays  # what a traced loop is given
+        size = sum(array.shape.num_elements() * array.dtype.size for array in flat)
+        self.copied = shuffle and size <= COPIED_BYTES
+        self.ahead = shuffle and size <= AHEAD_BYTES
         rows = self.batch_size if whole else None
         self.element_spec = tf.nest.map_structure(
             lambda a: tf.TensorSpec([rows, *a.shape[1:]], a.dtype), self.arrays
@@ -242,11 +250,19 @@ class Resident:
         return self._augmented(self._shaped(batch), position)
 
     def order(self, epoch):
-        """int32 [examples], the order of the examples in an epoch, int64 []."""
+        """int32 [examples], the order of the examples in an epoch, int64 []; () without shuffle."""
+        if not self.shuffle:
+            return ()
         return tf.cast(self._shuffled(tf.range(self.examples, dtype=tf.int64), epoch), tf.int32)
 
-    def drawn(self, feed, order, position, batch, whole=False):
-        """Batch `batch`, int32 [], of the epoch in that order: that at `position`.
+    def laid_out(self, feed, order):
+        """What `drawn` takes batches from: arrays in an order, int32 [examples], or the order."""
+        if not self.shuffle or not self.copied:
+            return order
+        return tf.nest.map_structure(lambda a: tf.gather(a, order), feed)
+
+    def drawn(self, feed, laid_out, position, batch, whole=False):
+        """Batch `batch`, int32 [], of the epoch that is laid out: that at `position`.
 
         Args:
           whole: whether it is known not to be a short one at an epoch's end.
@@ -254,14 +270,20 @@ class Resident:
         start, count = batch * self.batch_size, self.batch_size
         if not whole and self.examples % self.batch_size:
             count = tf.minimum(count, self.examples - start)
-        if self.shuffle:
-            index = tf.slice(order, [start], [count])
-            drawn = tf.nest.map_structure(lambda a: tf.gather(a, index), feed)
-        else:
-            drawn = tf.nest.map_structure(
+
+        def slices(arrays):
+            return tf.nest.map_structure(
                 lambda a: tf.slice(a, [start, *[0] * (a.shape.rank - 1)], [count, *a.shape[1:]]),
-                feed,
+                arrays,
             )
+
+        if not self.shuffle:
+            drawn = slices(feed)
+        elif self.copied:
+            drawn = slices(laid_out)
+        else:
+            index = slices(laid_out)
+            drawn = tf.nest.map_structure(lambda a: tf.gather(a, index), feed)
         return self._augmented(drawn if whole else self._shaped(drawn), position)
 
     def _augmented(self, batch, position):

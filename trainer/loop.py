@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trainer.lookahead import Lookahead
 from trainer.passes import Passes
-from trainer.segments import Segments
+from trainer.segments import Carried, Segments
 from trainer.window import Ended, Row, Window
 
 FAR = 2**31 - 1  # steps: no log window ends within a call
@@ -108,6 +108,7 @@ class Loops(Passes):
         else:
             self._lookahead, self._accumulated = None, tf.zeros([0])
             source.start(position)
+        self._carried: Carried | None = None
 
     def following(self, source, position):
         """The batch at a position, the next one of a pipeline; in a graph."""
@@ -127,12 +128,15 @@ class Loops(Passes):
           left: the steps to its end.
           every: the steps of those that follow.
         """
-        loop, row = self._loop(source)
+        loop, row, segments = self._loop(source)
+        if self._carried is None:
+            self._carried = segments.first(source.feed, self._accumulated)
         position = tf.constant(position, tf.int64)
         counts = [tf.constant(count, tf.int32) for count in (steps, left, every)]
-        window, self._accumulated, self.last_batch, rows, ended = loop(
-            source.feed, window, self._accumulated, position, *counts
+        window, self._carried, rows, ended = loop(
+            source.feed, window, self._carried, position, *counts
         )
+        self._accumulated, self.last_batch = self._carried.accumulated, self._carried.batch
         rows, ended = rows.numpy(), int(ended)
         return Called(window, rows[:ended], rows[ended], row)
 
@@ -151,7 +155,7 @@ class Loops(Passes):
         return self._train_loops[key]
 
     def _make_train_loop(self, source, lookahead):
-        """A function of (feed, window, accumulated, position, steps, left, every), and its `Row`.
+        """A function of (feed, window, carried, position, steps, left, every), and its parts.
 
         Its outer loop goes from one end of a log window (or of an epoch of arrays) to the next,
         its inner one from step to step.
@@ -162,7 +166,7 @@ class Loops(Passes):
         segments = Segments(self, source, lookahead, step)
 
         @tf.function(autograph=False)
-        def loop(feed, window, accumulated, position, steps, left, every):
+        def loop(feed, window, carried, position, steps, left, every):
             def going(done, left, index, window, *_):
                 return done < steps if self.skipping else (done < steps) & window.finite()
 
@@ -186,7 +190,6 @@ class Loops(Passes):
             zero = tf.zeros([], tf.int32)
             ends = 1 + tf.maximum(steps - left + every, 0) // every
             rows = tf.TensorArray(tf.float64, ends)
-            carried = segments.start(accumulated)
             _, _, index, window, carried, rows = tf.while_loop(
                 going,
                 body,
@@ -199,16 +202,23 @@ class Loops(Passes):
                 ),
                 parallel_iterations=1,
             )
-            return window, carried.accumulated, carried.batch, rows.stack(), index
+            return window, carried, rows.stack(), index
 
         count = tf.TensorSpec([], tf.int32)
-        specs = tf.nest.map_structure(
-            tf.TensorSpec.from_tensor, (Window.empty(terms), self._accumulated)
+        carried = segments.first(source.feed, self._accumulated)
+        specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, (Window.empty(terms), carried))
+        loose = segments.invariants(carried).batch
+        batch = tf.nest.map_structure(
+            lambda one, shape: tf.TensorSpec(shape, one.dtype), carried.batch, loose
         )
         traced = loop.get_concrete_function(
-            source.feed, *specs, tf.TensorSpec([], tf.int64), count, count, count
+            source.feed,
+            specs[0],
+            specs[1]._replace(batch=batch),
+            tf.TensorSpec([], tf.int64),
+            *(count, count, count),
         )
-        return traced, row
+        return traced, row, segments
 
 
 def _key(source):

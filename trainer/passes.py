@@ -13,6 +13,8 @@ from trainer.probe import probe
 from trainer.replica import Passed, Record
 from trainer.summing import sum_over_replicas, sum_rows
 
+LANES = 16  # parts of a long sum that are added up side by side
+
 
 class Passes:
     """What every replica does, traced once, and what is made of it over all replicas.
@@ -67,9 +69,7 @@ class Passes:
         """float32 [], the norm of all gradients together."""
         if not self.jit_compile or any(isinstance(g, tf.IndexedSlices) for g in gradients):
             return tf.linalg.global_norm([_in_float32(g) for g in gradients])
-        # as products: the CPU's compiler does not vectorize sums
-        flat = [tf.reshape(tf.cast(g, tf.float32), [1, -1]) for g in gradients]
-        return tf.sqrt(tf.add_n([tf.matmul(g, g, transpose_b=True)[0, 0] for g in flat]))
+        return tf.sqrt(tf.add_n([_square_sum(tf.reshape(_in_float32(g), [-1])) for g in gradients]))
 
     def _passed(self, batch, scales, totals) -> Passed:
         """The forward and backward pass, summed over the replicas, balanced where one balances."""
@@ -266,3 +266,13 @@ def _in_float32(gradient):
     if isinstance(gradient, tf.IndexedSlices):
         gradient = gradient.values  # the norm that TensorFlow takes of one
     return tf.cast(gradient, tf.float32)
+
+
+def _square_sum(values):
+    """The sum of squares of values [n]; the CPU's compiler does not vectorize a long sum."""
+    size = values.shape.num_elements() // LANES
+    squares = tf.square(values)
+    if not size:
+        return tf.reduce_sum(squares)
+    folded = tf.add_n([squares[lane * size : (lane + 1) * size] for lane in range(LANES)])
+    return tf.reduce_sum(folded) + tf.reduce_sum(squares[LANES * size :])

@@ -141,6 +141,9 @@ def direct(balancing: Balancing, rows: dict, values, step):
 
 def combined(rows: dict, factors) -> dict:
     """path -> the rows' sum weighted by the factors [m]."""
-    return {
-        path: tf.tensordot(tf.cast(factors, row.dtype), row, axes=1) for path, row in rows.items()
-    }
+    found = {}
+    for path, row in rows.items():
+        each = tf.unstack(tf.cast(factors, row.dtype), num=row.shape[0])
+        # not one product of matrices: for that XLA would copy the rows side by side
+        found[path] = tf.add_n([f * r for f, r in zip(each, tf.unstack(row), strict=True)])
+    return found

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from trainer.tracing import operations
 from trainer.window import Window
 
 
@@ -13,13 +14,15 @@ class Carried(NamedTuple):
     """What goes from step to step beside the window.
 
     accumulated: the lookahead's denominators; batch: the last one of a pipeline, or ();
-    epoch, order: int64 [] and int32 [examples], the order in which arrays are drawn, or ().
+    epoch: int64 [], that of `laid_out`, from which arrays are drawn; following: the next one's
+    order, or arrays laid out in it, drawn while this one trains.
     """
 
     accumulated: tf.Tensor
     batch: Any
     epoch: Any
-    order: Any
+    laid_out: Any
+    following: Any
 
 
 class Segments:
@@ -45,22 +48,24 @@ class Segments:
         self._drawn = source.indexed and lookahead is None
         compiled = loops.jit_compile and not loops.first_pass
         self._program = None
-        if self._drawn and compiled:
+        if self._drawn and compiled and not _slow_in_a_program(step):
             self._program = tf.function(self._drawn_steps, jit_compile=True, autograph=False)
         self._keeps = self._checks and not source.indexed and _dense(source.element_spec)
 
-    def start(self, accumulated) -> Carried:
-        """What the first step is given."""
-        batch, epoch, order = (), (), ()
+    def first(self, feed, accumulated) -> Carried:
+        """What the first step of a fit is given; the steps that follow, what the last one left."""
+        batch, epoch, laid_out, following = (), (), (), ()
         if self._keeps:
             batch = tf.nest.map_structure(
                 lambda one: tf.zeros([d or 0 for d in one.shape], one.dtype),
                 self._source.element_spec,
             )
         if self._drawn and self._source.shuffle:
-            epoch = tf.constant(-1, tf.int64)
-            order = tf.zeros([self._source.examples], tf.int32)
-        return Carried(accumulated, batch, epoch, order)
+            epoch = tf.constant(-2, tf.int64)  # neither the first one nor the one before
+            order = tf.range(self._source.examples)
+            laid_out = feed if self._source.copied else order
+            following = feed if self._source.ahead else order
+        return Carried(accumulated, batch, epoch, laid_out, following)
 
     def invariants(self, carried: Carried) -> Carried:
         """The shapes that stay: of a pipeline's batches, those of its element_spec."""
@@ -80,29 +85,35 @@ class Segments:
         if self._drawn:
             return self._run_drawn(feed, window, carried, position, count)
 
-        def body(index, window, accumulated, _):
-            at = position + tf.cast(index, tf.int64)
-            if self._lookahead is None:
+        lookahead = self._lookahead
+        placed = lookahead is not None or self._source.indexed
+
+        def body(left, window, accumulated, _):
+            at = position + tf.cast(count - left, tf.int64) if placed else None
+            given: tuple = ()
+            if lookahead is None:
                 batch = self._source.next(at, feed)
-                given: tuple = ()
             else:
-                accumulated = self._lookahead.denominators(at, accumulated)
-                batch = self._lookahead.next(at)
+                accumulated = lookahead.denominators(at, accumulated)
+                batch = lookahead.next(at)
                 given = (accumulated,)
             window = self._take(window, batch, *given)
-            return index + 1, window, accumulated, batch if self._keeps else ()
+            return left - 1, window, accumulated, batch if self._keeps else ()
 
-        start = tf.zeros([], tf.int32), window, carried.accumulated, carried.batch
+        # every value that goes around costs a small model's step something: no more than needed
+        start = count, window, () if lookahead is None else carried.accumulated, carried.batch
         shapes = tf.nest.map_structure(lambda tensor: tensor.shape, start)
         shapes = (*shapes[:3], self.invariants(carried).batch)
         _, window, accumulated, batch = tf.while_loop(
-            lambda index, window, *_: self._going(index < count, window),
+            lambda left, window, *_: self._going(left > 0, window),
             body,
             start,
             shape_invariants=shapes,
             parallel_iterations=1,
         )
-        return window, carried._replace(accumulated=accumulated, batch=batch), count
+        if lookahead is not None:
+            carried = carried._replace(accumulated=accumulated)
+        return window, carried._replace(batch=batch), count
 
     def _going(self, more, window):
         return more & window.finite() if self._checks else more
@@ -118,34 +129,49 @@ class Segments:
         epoch = position // source.steps_per_epoch
         first = tf.cast(position - epoch * source.steps_per_epoch, tf.int32)
         if source.shuffle:
-            order = tf.cond(
-                tf.equal(carried.epoch, epoch),
-                lambda: carried.order,
-                lambda: source.order(epoch),
-            )
-            carried = carried._replace(epoch=epoch, order=order)
+            carried = self._lay_out(feed, carried, epoch)
         whole, start = source.examples // source.batch_size, position - tf.cast(first, tf.int64)
         left = source.steps_per_epoch - first
         if self._program is None or whole == source.steps_per_epoch:
             count = tf.minimum(count, left)
             run = self._program or self._drawn_steps
-            return run(feed, window, carried.order, start, first, first + count), carried, count
+            return run(feed, window, carried.laid_out, start, first, first + count), carried, count
         # in a program all batches have one size: the short one at an epoch's end comes by itself
         count = tf.where(left > 1, tf.minimum(count, left - 1), 1)
-        last = source.drawn(feed, carried.order, position, first)
+        last = source.drawn(feed, carried.laid_out, position, first)
         window = tf.cond(
             left > 1,
-            lambda: self._program(feed, window, carried.order, start, first, first + count),
+            lambda: self._program(feed, window, carried.laid_out, start, first, first + count),
             lambda: self._take(window, last),
         )
         return window, carried, count
 
-    def _drawn_steps(self, feed, window, order, start, first, end):
+    def _lay_out(self, feed, carried, epoch):
+        """The arrays in the order of an epoch, int64 []; the order of the next one."""
+        source, laid = self._source, tf.equal(carried.epoch, epoch)
+        known = tf.equal(carried.epoch + 1, epoch)
+
+        def drawn(epoch):
+            order = source.order(epoch)
+            return source.laid_out(feed, order) if source.ahead else order
+
+        def lay_out():
+            found = tf.cond(known, lambda: carried.following, lambda: drawn(epoch))
+            return found if source.ahead else source.laid_out(feed, found)
+
+        # two conditions: what is drawn for later is not waited for
+        return carried._replace(
+            epoch=epoch,
+            laid_out=tf.cond(laid, lambda: carried.laid_out, lay_out),
+            following=tf.cond(laid, lambda: carried.following, lambda: drawn(epoch + 1)),
+        )
+
+    def _drawn_steps(self, feed, window, laid_out, start, first, end):
         """The steps `first` to `end` of an epoch that began at position `start`."""
 
         def body(index, window):
             position = start + tf.cast(index, tf.int64)
-            batch = self._source.drawn(feed, order, position, index, self._program is not None)
+            batch = self._source.drawn(feed, laid_out, position, index, self._program is not None)
             return index + 1, self._take(window, batch)
 
         return tf.while_loop(
@@ -154,6 +180,15 @@ class Segments:
             (first, window),
             parallel_iterations=1,
         )[1]
+
+
+def _slow_in_a_program(step) -> bool:
+    """Whether XLA is known to run the step faster by itself than inside a loop.
+
+    On a CPU convolutions are: 29 ms inside a loop, 2.5 ms by themselves.
+    """
+    on_cpu = not tf.config.list_logical_devices("GPU")
+    return on_cpu and any("Conv" in name for name in operations(step.graph))
 
 
 def _dense(spec) -> bool:

@@ -39,3 +39,10 @@ def trace(trainer, source, class_weight=None) -> None:
             )
         trainer.state.spread_seeds()
     loops.train_step(source)
+
+
+def operations(graph) -> set[str]:
+    """The types of all operations of a graph, those of the functions it calls included."""
+    defined = graph.as_graph_def()
+    nodes = [*defined.node, *(node for f in defined.library.function for node in f.node_def)]
+    return {node.op for node in nodes}

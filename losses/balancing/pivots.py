@@ -13,6 +13,7 @@ import tensorflow as tf
 from losses.balancing.eigen import raise_eigenvalues
 
 _SAME_COST = 1e-13  # relative; costs of two subsets that differ by rounding
+_DOUBLE = 1e-12  # regularization of a matrix that was computed in float64
 
 
 class Bases(NamedTuple):
@@ -24,11 +25,14 @@ class Bases(NamedTuple):
       members: bool [2^m, m], the subsets.
       solutions: float64 [2^m, m, r], y on S and the slack off S.
       inverses: float64 [2^m, m, m], the inverse of M_SS in the rows and columns of S, else 0.
+      least: float64 [], the smallest pivot of all subsets; negative where M has a negative
+        eigenvalue.
     """
 
     members: tf.Tensor
     solutions: tf.Tensor
     inverses: tf.Tensor
+    least: tf.Tensor
 
 
 def solve_all_bases(matrix, offsets, regularization: float) -> Bases:
@@ -46,23 +50,28 @@ def solve_all_bases(matrix, offsets, regularization: float) -> Bases:
     places = tf.range(2**terms)[:, None] // (2 ** tf.range(terms))[None, :]
     members = places % 2 == 1
 
-    def exchange(k, tableaus):
+    def exchange(k, tableaus, least):
         """Swaps y_k and slack_k in slack = q + M y, where k is in the subset."""
         row = tf.gather(tableaus, k, axis=1)[:, None, :]
         column = tf.gather(tableaus, k, axis=2)[:, :, None]
-        pivot = tf.maximum(tf.gather(row, k, axis=2)[:, :, None], regularization)
+        given = tf.gather(row, k, axis=2)[:, :, None]
+        pivot = tf.maximum(given, regularization)
         in_row = (tf.range(terms) == k)[None, :, None]
         in_column = (tf.range(width) == k)[None, None, :]
         others = tf.where(in_column, column / pivot, tableaus - column * (row / pivot))
         own = tf.where(in_column, 1 / pivot, -row / pivot)
         chosen = tf.gather(members, k, axis=1)[:, None, None]
-        return k + 1, tf.where(chosen, tf.where(in_row, own, others), tableaus)
+        least = tf.minimum(least, tf.reduce_min(tf.where(chosen, given, least)))
+        return k + 1, tf.where(chosen, tf.where(in_row, own, others), tableaus), least
 
     # A loop, as unrolled pivots take XLA up to a minute to compile.
-    _, tableaus = tf.while_loop(lambda k, _: k < terms, exchange, (tf.constant(0), start))
+    least = tf.reduce_max(tf.abs(regular))
+    _, tableaus, least = tf.while_loop(
+        lambda k, *_: k < terms, exchange, (tf.constant(0), start, least)
+    )
     both = members[:, :, None] & members[:, None, :]
     inverses = tf.where(both, tableaus[:, :, :terms], tf.zeros([], matrix.dtype))
-    return Bases(members, tableaus[:, :, terms:], inverses)
+    return Bases(members, tableaus[:, :, terms:], inverses, least)
 
 
 def solve_complementarity(matrix, offsets, regularization: float) -> tf.Tensor:
@@ -88,8 +97,7 @@ def solve_complementarity(matrix, offsets, regularization: float) -> tf.Tensor:
     size = tf.reduce_max(tf.abs(offsets), axis=0, keepdims=True)
     size = tf.where(size > 0, size, tf.ones_like(size))
     offsets = offsets / size
-    matrix = raise_eigenvalues(matrix, 0.0)
-    bases = solve_all_bases(matrix, offsets, regularization)
+    matrix, bases = _semidefinite_bases(matrix, offsets, regularization)
     solutions = tf.transpose(bases.solutions, [2, 0, 1])  # [r, 2^m, m]
     candidates = tf.nn.relu(tf.where(bases.members, solutions, tf.zeros_like(solutions)))
     best = _best_basis(matrix, offsets, regularization, solutions, candidates)  # [r]
@@ -97,6 +105,21 @@ def solve_complementarity(matrix, offsets, regularization: float) -> tf.Tensor:
     gaps = tf.transpose(offsets) + tf.matmul(y, matrix)  # of the unregularized program
     y -= tf.linalg.matvec(tf.gather(bases.inverses, best), gaps)
     return tf.transpose(tf.nn.relu(y)) * size
+
+
+def _semidefinite_bases(matrix, offsets, regularization):
+    """The bases of a matrix whose negative eigenvalues are raised to 0, and that matrix."""
+
+    def raised():
+        nearest = raise_eigenvalues(matrix, 0.0)
+        return nearest, solve_all_bases(nearest, offsets, regularization)
+
+    if regularization > _DOUBLE:
+        return raised()
+    # All pivots are positive but where M has a negative eigenvalue: then alone it is worth the
+    # time, most of the solver's, to find it.
+    bases = solve_all_bases(matrix, offsets, regularization)
+    return tf.cond(bases.least > regularization / 2, lambda: (matrix, bases), raised)
 
 
 def _best_basis(matrix, offsets, regularization, solutions, candidates):

@@ -85,3 +85,31 @@ def test_a_zero_row_is_not_alive_and_stands_alone():
     np.testing.assert_array_equal(split.alive, [False, True])
     np.testing.assert_array_equal(split.cosines, np.eye(2))
     np.testing.assert_array_equal(split.inverse_norms, [0, 1])
+
+
+def test_the_least_pivot_is_negative_exactly_where_the_matrix_is_indefinite():
+    offsets = tf.zeros([3, 1], tf.float64)
+    rows = np.array([[1.0, 0.0], [0.6, 0.8], [-0.6, 0.8]])  # rank 2: one eigenvalue is 0
+    singular = rows @ rows.T
+    assert float(solve_all_bases(tf.constant(singular), offsets, LEAST).least) > LEAST / 2
+    values, vectors = np.linalg.eigh(singular)
+    below = singular - 1e-9 * np.outer(vectors[:, 0], vectors[:, 0])
+    assert values[0] == pytest.approx(0.0, abs=1e-15)
+    assert float(solve_all_bases(tf.constant(below), offsets, LEAST).least) < 0
+
+
+@pytest.mark.parametrize("jit", [None, True])
+def test_rounding_that_leaves_no_minimum_is_taken_back(jit):
+    # Opposite rows, their cosine rounded beyond -1 in float32: M = [[1, -c], [-c, 1]], c > 1, falls
+    # without end along (1, 1). The nearest semidefinite matrix has c = 1, and with q = (-1, 1)
+    # min (y0 - y1)^2 / 2 - (y0 - y1) is reached where y0 - y1 = 1; shortest: (1, 0).
+    cosine = 1 + 1e-7
+    matrix = tf.constant([[1.0, -cosine], [-cosine, 1.0]], tf.float64)
+    solve = tf.function(
+        lambda: solve_complementarity(matrix, tf.constant([[-1.0], [1.0]], tf.float64), LEAST),
+        jit_compile=jit,
+        autograph=False,
+    )
+    y = solve().numpy()[:, 0]
+    assert y[0] - y[1] == pytest.approx(1.0, abs=1e-6)
+    assert y.max() <= 1.001
