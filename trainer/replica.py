@@ -139,7 +139,9 @@ class Replica:
           rows: whether the balanced terms' gradients are wanted one by one.
         """
         balancing = self.balancing
-        with tf.GradientTape(persistent=True) as tape:
+        # a persistent tape makes TensorFlow differentiate loops (an LSTM's) as functions: slower
+        several = rows or self.trained.several_passes
+        with tf.GradientTape(persistent=several) as tape:
             with recorded(self._layer if rows else None, tape) as outputs:
                 step = self._step(batch, training=True)
                 layer_outputs = list(outputs)

@@ -67,6 +67,11 @@ class Trained:
                 self.owners[path] = owner
         self._groups_of = groups
 
+    @property
+    def several_passes(self) -> bool:
+        """Whether `passes` may be more than one."""
+        return self._groups is not None or len(self._optimizers.of_group) > 1
+
     def passes(self, layout: Layout) -> dict[tuple, list[str]]:
         """The variables by the pass that differentiates them.
 
