@@ -51,7 +51,7 @@ class Step:
         self._forward = forward  # the Trainer's forward(step); None calls the model
         if examples is None:
             first = tf.nest.flatten(x)[0]
-            static = first.shape[:1].num_elements()  # None where it is unknown
+            static = tf.TensorShape(first.shape)[:1].num_elements()  # None where it is unknown
             examples = tf.cast(tf.shape(first)[0] if static is None else static, tf.float32)
         self.examples = examples
 

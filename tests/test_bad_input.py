@@ -82,16 +82,16 @@ CASES = {
         {}, dict(data=([[1, 2], [3]], Y[:2]), **ARRAYS), TypeError, "make lists of numbers arrays"),
     "too few features": (
         {}, dict(data=(X[:, :3], Y), **ARRAYS), ValueError,
-        "x is float32 (None, 3), but the model 'net' takes float32 (None, 4)"),
+        "x is float32 (8, 3), but the model 'net' takes float32 (None, 4)"),
     "too few features in a dataset": (
         {}, dict(data=dataset(X[:, :3], Y)), ValueError, "x is float32 (None, 3), but the model"),
     "images for vectors": (
-        {}, dict(data=(X[:, :, None, None], Y), **ARRAYS), ValueError, "float32 (None, 4, 1, 1)"),
+        {}, dict(data=(X[:, :, None, None], Y), **ARRAYS), ValueError, "float32 (8, 4, 1, 1)"),
     "a dict for one input": (
         {}, dict(data=({"a": X}, Y), **ARRAYS), ValueError,
-        "{'a': float32 (None, 4)}, but the mod"),
+        "{'a': float32 (8, 4)}, but the mod"),
     "two inputs for one": (
-        {}, dict(data=((X, X), Y), **ARRAYS), ValueError, "[float32 (None, 4), float32 (None, 4)]"),
+        {}, dict(data=((X, X), Y), **ARRAYS), ValueError, "[float32 (8, 4), float32 (8, 4)]"),
     "strings as inputs": (
         {}, dict(data=(np.array(["a"] * 16), Y), **ARRAYS), ValueError,
         "yields strings for the mod"),
@@ -102,14 +102,14 @@ CASES = {
         {}, dict(data=dataset(X, Y, np.array(["a"] * 16))), TypeError, "sample weights of term"),
     "one-hot labels of a sparse loss": (
         dict(model=classifier, loss=SPARSE), dict(data=(X, np.eye(3)[IDS]), **ARRAYS), ValueError,
-        "labels of shape (None, 3) with outputs of shape (None, 3). The labels look one-hot"),
+        "labels of shape (8, 3) with outputs of shape (8, 3). The labels look one-hot"),
     "class ids of a loss of one-hot labels": (
         dict(model=classifier, loss="categorical_crossentropy"), dict(data=(X, IDS), **ARRAYS),
         ValueError, "If the labels are class ids, use the sparse form of the loss"),
     "labels of another rank": (
         dict(model=classifier, loss="categorical_crossentropy"),
         dict(data=(X, np.zeros((16, 2, 2, 3), "float32")), **ARRAYS), ValueError,
-        "cannot compare labels of shape (None, 2, 2, 3) with outputs of shape (None, 3)"),
+        "cannot compare labels of shape (8, 2, 2, 3) with outputs of shape (8, 3)"),
     "a batch of True": ({}, dict(data=(X, Y), batch_size=True), ValueError,
         "batch_size=True: give"),
     "half a batch": ({}, dict(data=(X, Y), batch_size=8.5), ValueError,

@@ -13,6 +13,7 @@ from trainer.segments import Carried, Segments
 from trainer.window import Ended, Row, Window
 
 FAR = 2**31 - 1  # steps: no log window ends within a call
+KEPT = 4  # traced loops, for data of other structures
 
 
 class Called(NamedTuple):
@@ -151,6 +152,8 @@ class Loops(Passes):
     def _loop(self, source):
         key = _key(source), source.key, self._lookahead
         if key not in self._train_loops:
+            for oldest in list(self._train_loops)[: 1 - KEPT]:  # each holds on to its data
+                del self._train_loops[oldest]
             self._train_loops[key] = self._make_train_loop(source, self._lookahead)
         return self._train_loops[key]
 

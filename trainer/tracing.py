@@ -19,7 +19,7 @@ def trace(trainer, source, class_weight=None) -> None:
     if tf.distribute.has_strategy():
         resolve_strategy(trainer.strategy)  # says why not
     loops, replica = trainer.loops, trainer.loops.replica
-    build_model(trainer.model, trainer.strategy, source.element_spec)
+    build_model(trainer.model, trainer.strategy, _of_any_size(source.element_spec))
     class_weight = checked_class_weight(class_weight)
     if class_weight != replica.class_weight:
         replica.class_weight = class_weight
@@ -39,6 +39,18 @@ def trace(trainer, source, class_weight=None) -> None:
             )
         trainer.state.spread_seeds()
     loops.train_step(source)
+
+
+def _of_any_size(spec):
+    """The structure of batches of any size: a model is not built for one of them."""
+    return tf.nest.map_structure(
+        lambda one: (
+            tf.TensorSpec([None, *one.shape[1:]], one.dtype)
+            if isinstance(one, tf.TensorSpec) and one.shape.rank
+            else one
+        ),
+        spec,
+    )
 
 
 def operations(graph) -> set[str]:
