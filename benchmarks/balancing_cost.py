@@ -60,7 +60,7 @@ class Contestant:
         self.run()
         self.steps = 20
         step = min(self.run() for _ in range(3))  # other programs slow some of them down
-        self.steps = max(100, int(SECONDS / step))
+        self.steps = 100 * max(1, round(SECONDS / step / 100))  # whole intervals of diagnostics
 
     def run(self) -> float:
         """Seconds per step."""
