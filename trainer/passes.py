@@ -7,6 +7,7 @@ import functools
 import tensorflow as tf
 
 from trainer.balanced import BalancedStep, dense, mirrored
+from trainer.batches import examples_in
 from trainer.diagnostics import Diagnostics
 from trainer.parameters import tensor_variable
 from trainer.probe import probe
@@ -55,6 +56,13 @@ class Passes:
         scales = replica.optimizers.scales()
         totals = self.sums(batch) if self.first_pass else None
         passed = self._passed(batch, scales, totals)
+        if self.jit_compile and not self.first_pass:
+            variables = self.replica.trained.variables
+            gradients = {
+                path: _of_static_shape(gradient, variables[path].shape)
+                for path, gradient in passed.gradients.items()
+            }
+            passed = passed._replace(gradients=gradients)
         raw, weights = passed.raw, passed.weights
         if self.diagnostics is not None:
             step, diagnostics = tf.convert_to_tensor(self.trainer.step), self.diagnostics
@@ -63,7 +71,10 @@ class Passes:
         norm = self._norm([self._local(g) for g in passed.gradients.values()])
         if scales is not None:
             norm /= scales[0]
-        return passed.gradients, Record(raw, weights, weights * raw, passed.sums[-2], norm)
+        examples = passed.sums[-2]
+        if self.replica.replicas == 1:  # of static batches a constant
+            examples = tf.cast(examples_in(batch), tf.float32)
+        return passed.gradients, Record(raw, weights, weights * raw, examples, norm)
 
     def _norm(self, gradients):
         """float32 [], the norm of all gradients together."""
@@ -276,3 +287,10 @@ def _square_sum(values):
         return tf.reduce_sum(squares)
     folded = tf.add_n([squares[lane * size : (lane + 1) * size] for lane in range(LANES)])
     return tf.reduce_sum(folded) + tf.reduce_sum(squares[LANES * size :])
+
+
+def _of_static_shape(gradient, shape):
+    """A gradient whose shape is known: XLA compiles anew for each one that it has to find out."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    return tf.IndexedSlices(gradient.values, gradient.indices, tf.constant(list(shape), tf.int32))

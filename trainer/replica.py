@@ -139,9 +139,10 @@ class Replica:
           rows: whether the balanced terms' gradients are wanted one by one.
         """
         balancing = self.balancing
-        # a persistent tape makes TensorFlow differentiate loops (an LSTM's) as functions: slower
-        several = rows or self.trained.several_passes
-        with tf.GradientTape(persistent=several) as tape:
+        # a persistent tape makes TensorFlow differentiate loops (an LSTM's) as functions: slower,
+        # but the only form of them that XLA compiles
+        persistent = rows or self.trained.several_passes or self.trainer.loops.jit_compile
+        with tf.GradientTape(persistent=persistent) as tape:
             with recorded(self._layer if rows else None, tape) as outputs:
                 step = self._step(batch, training=True)
                 layer_outputs = list(outputs)
