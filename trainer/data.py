@@ -150,8 +150,8 @@ class Stream:
         """What a traced loop depends on beside the structure: nothing."""
         return None
 
-    def next(self, position, feed=None):
-        """The next batch; the pipeline keeps its own place."""
+    def next(self, position=None, feed=None):
+        """The next batch, of this pipeline or of a loop's `feed`; it keeps its own place."""
         return next(self.iterator if feed is None else feed)
 
     def reread(self, position: int, count: int):
@@ -236,28 +236,25 @@ class Resident:
         """What a traced loop depends on beside the structure: how batches are drawn."""
         return self.examples, self.batch_size, self.shuffle, self.seed, self.augment
 
-    def next(self, position, feed=None):
+    def next(self, position):
         """The batch at `position`, int64 []."""
-        feed = self.arrays if feed is None else feed
         epoch, batch = position // self.steps_per_epoch, position % self.steps_per_epoch
         start = batch * self.batch_size
         end = tf.minimum(start + self.batch_size, self.examples)
         if not self.shuffle:
-            batch = tf.nest.map_structure(lambda a: a[start:end], feed)
+            batch = tf.nest.map_structure(lambda a: a[start:end], self.arrays)
         else:
             index = self._shuffled(tf.range(start, end), epoch)
-            batch = tf.nest.map_structure(lambda a: tf.gather(a, index), feed)
+            batch = tf.nest.map_structure(lambda a: tf.gather(a, index), self.arrays)
         return self._augmented(self._shaped(batch), position)
 
     def order(self, epoch):
-        """int32 [examples], the order of the examples in an epoch, int64 []; () without shuffle."""
-        if not self.shuffle:
-            return ()
+        """int32 [examples], the order of the examples in an epoch, int64 []."""
         return tf.cast(self._shuffled(tf.range(self.examples, dtype=tf.int64), epoch), tf.int32)
 
     def laid_out(self, feed, order):
         """What `drawn` takes batches from: arrays in an order, int32 [examples], or the order."""
-        if not self.shuffle or not self.copied:
+        if not self.copied:
             return order
         return tf.nest.map_structure(lambda a: tf.gather(a, order), feed)
 

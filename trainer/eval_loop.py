@@ -18,14 +18,19 @@ class EvalLoops:
         self.replica = replica
         self.strategy = strategy
         self.traces = 0
-        self.switch(jit_compile)
-
-    def switch(self, jit_compile: bool) -> None:
-        """Goes on compiled by XLA, or not."""
-        self.jit_compile = jit_compile and self.strategy.num_replicas_in_sync == 1
+        self.jit_compile = False
         self._steps: dict = {}
         self._predict_steps: dict = {}
         self._loops: dict = {}
+        self.switch(jit_compile)
+
+    def switch(self, jit_compile: bool) -> None:
+        """Goes on compiled by XLA, or not; what is traced the other way is dropped."""
+        compiled = jit_compile and self.strategy.num_replicas_in_sync == 1
+        if compiled != self.jit_compile:
+            self.jit_compile = compiled
+            for traced in (self._steps, self._predict_steps, self._loops):
+                traced.clear()
 
     def _function(self, function):
         return tf.function(function, jit_compile=self.jit_compile or None, autograph=False)

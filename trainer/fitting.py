@@ -83,8 +83,8 @@ def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbos
         finished = False
         try:
             with Signals(noted=trainer.workdir is not None) as signals:
-                fit = Fit(trainer, source, validation, plan, writers, checkpoints, signals)
-                fit.profile = profile
+                given = plan, writers, checkpoints, signals, profile
+                fit = Fit(trainer, source, validation, *given)
                 try:
                     with contextlib.closing(fit.recorder):
                         fit.run(start, state.open_data(source, resumed), callbacks)
@@ -140,7 +140,9 @@ def _summarize(console, history, checkpoints, workdir, seconds) -> None:
 class Fit:
     """The host's side of training: it sees numbers only where something is due."""
 
-    def __init__(self, trainer, source, validation, plan, writers, checkpoints, signals):
+    def __init__(
+        self, trainer, source, validation, plan, writers, checkpoints, signals, profile: Profile
+    ):
         self.trainer = trainer
         self.hosts = trainer.hosts
         self.signals = signals
@@ -163,7 +165,7 @@ class Fit:
         # where the host reads the metrics, each log window is a call of the loop
         self.windows = not self.replica.train_metrics.metrics or self.replica.reads_metrics
         self.called: Any = None
-        self.profile = Profile(None, None, plan.steps)
+        self.profile = profile
 
     def run(self, step: int, data_start: int, callbacks) -> None:
         """Trains from `step` to the plan's last step, or until a callback stops it."""

@@ -1,8 +1,8 @@
 """The update of a variable in few TensorFlow kernels, where they compute what Keras would.
 
 Keras writes `update_step` in elementary operations, and each variable computes the step's learning
-rate and bias corrections for itself: 7 to 30 small operations, which cost a small model as much as
-its forward pass. Here these scalars are computed once per step, and a kernel does the rest:
+rate and bias corrections for itself: for Adam twenty small operations and more, a good part of what
+a small model's step costs. Here these scalars are computed once per step, and a kernel does the rest:
 
     optimizer                       kernel
     SGD with momentum, nesterov     ResourceApplyKerasMomentum
@@ -205,8 +205,8 @@ def _adam(optimizer, variable, slots, gradient, scalars):
     # m <- m - (beta_1 - 1) (g - m); v <- v - (beta_2 - 1) (g^2 - v), both as gradient descent;
     # with amsgrad v is then the largest so far;
     # w <- w - alpha m / (sqrt(v) + epsilon), the step of Adagrad with m for its gradient.
-    # ResourceApplyAdam does all of it, but on CPU it wakes every thread for 512 elements, and
-    # takes longer than these up to 30,000; and it computes 1 - beta_2 in float32.
+    # ResourceApplyAdam does all of it, but on CPU it takes longer than these up to 30,000
+    # elements; and it computes 1 - beta_2 in float32.
     first, second, *largest = slots
     descend = tf.raw_ops.ResourceApplyGradientDescent
     descend(var=first.handle, alpha=scalars["first"], delta=gradient - first)

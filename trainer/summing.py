@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from losses.hosts import host_count
+from trainer.devices import BYTES_PER_PACK
 from trainer.moving import assign_means, moving_variables
 from trainer.parameters import tensor_variable
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from trainer.replica import Passed, Replica
 
 SUM = tf.distribute.ReduceOp.SUM
-# Where copying into a pack and out of it costs what a reduction more does: measured between two
-# processes on CPUs; on GPUs, which copy faster, what is usual.
-PACK_BYTES = {"CPU": 2**19, "GPU": 2**25}
+# About where copying into a pack and out of it costs what a reduction more does: between 256 KiB and
+# 1 MiB, which were measured between two processes on CPUs; on GPUs, which copy faster, what is usual.
+PACK_BYTES = {"CPU": 2**19, "GPU": BYTES_PER_PACK}
 
 
 def shares_memory(strategy) -> bool:

@@ -21,7 +21,7 @@ from trainer.building import (
     may_add_losses,
     output_names,
 )
-from trainer.compiling import check_jit_compile
+from trainer.compiling import check_jit_compile, decide
 from trainer.data import default_batch, open_data
 from trainer.describe import describe_terms
 from trainer.diagnostics import Diagnostics
@@ -299,6 +299,7 @@ class Trainer(Hooks):
         """
         source = self.open(data, batch_size, augment, shuffle=True, static=True)
         trace(self, source)
+        decide(self, source)
         self.state.restore(self.state.open_checkpoints(None, writes=False))
         return replay(self, source, step)
 

@@ -1,7 +1,6 @@
 """jit_compile="auto": decided by timing both, noted, kept, and without a trace in the training."""
 
 import json
-import time
 
 import keras
 import numpy as np
@@ -136,18 +135,37 @@ def test_words_and_loops_compiled_train_as_they_do_plain(kind):
         np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_an_embedding_is_compiled_once_and_not_for_every_step():
-    # the shape of a sparse gradient, found in the graph, made XLA compile each step anew
-    trainer = make(build=words, jit_compile=True, metrics=None)
+def origins(tensor):
+    """The kinds of the operations that a tensor of a graph comes of."""
+    return {tensor.op.type}.union(*(origins(given) for given in tensor.op.inputs))
+
+
+def test_how_many_rows_an_embedding_has_is_a_constant_of_the_compiled_step():
+    # found in the graph, it made XLA compile each step anew
+    trainer = make(build=words, jit_compile=True)
     trainer.build(sentences(), batch_size=16)
-    source = trainer.open(sentences(), 16, shuffle=True, static=True)
-    trainer.loops.open(source, 0, 0)
-    seconds = []
-    for position in range(5):
-        began = time.perf_counter()
-        trainer.loops.train(source, trainer.state.window(), position, 1)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds[1:]) < seconds[0] / 10  # milliseconds against a second
+    (step,) = trainer.loops._train_steps.values()
+    sums = [op for op in step.graph.get_operations() if op.type == "UnsortedSegmentSum"]
+    assert sums
+    for op in sums:
+        assert origins(op.inputs[2]) <= {"Const", "StridedSlice"}
+
+
+def test_further_fits_and_replays_keep_the_choice_and_its_traces(tmp_path, monkeypatch):
+    def timed(trainer, source, batch):
+        return {"compiled": True, "because": "timed", "seconds_per_step": {}}
+
+    monkeypatch.setattr(compiling, "_timed", timed)
+    trainer = make(tmp_path)
+    fit = dict(batch_size=16, validation_data=arrays(), verbose=False)
+    trainer.fit(arrays(), steps=2, **fit)
+    traces = trainer.reading.traces
+    trainer.fit(arrays(), steps=4, **fit)
+    assert trainer.reading.traces == traces
+
+    again = make(tmp_path)
+    again.replay(arrays(), 6, batch_size=16)
+    assert again.loops.jit_compile is True
 
 
 def test_what_xla_refuses_runs_without_it():
