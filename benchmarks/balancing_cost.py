@@ -23,7 +23,7 @@ import tensorflow as tf
 from benchmarks.machine import describe_machine
 from losses import balancing
 from trainer import Trainer
-from trainer.window import Window
+from trainer.loop.window import Window
 
 TERMS = ("a", "b", "c", "d")
 BATCH = 64

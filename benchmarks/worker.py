@@ -56,8 +56,8 @@ def run(benchmark: Benchmark, rounds: int, seconds: float) -> dict:
 def _strategy(benchmark):
     """The strategy, and how hosts agree on a number; None and max for one device."""
     if benchmark.hosts > 1:
-        from trainer.hosts import Hosts
-        from trainer.strategies import resolve_strategy
+        from trainer.distributed.hosts import Hosts
+        from trainer.distributed.strategies import resolve_strategy
 
         strategy = resolve_strategy("multi_worker")
         hosts = Hosts(strategy)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 import keras  # noqa: E402
 
 import losses  # noqa: E402
-from losses import classic  # noqa: E402
+from losses.objective import registry  # noqa: E402
 
 PAGE = ROOT / "docs" / "losses.md"
 WIDTH = 100
@@ -133,7 +133,7 @@ def contents() -> str:
 
 
 def title(name) -> str:
-    return f'`"{name}"`' if name in classic.CLASSIC else f"`losses.{name}`"
+    return f'`"{name}"`' if name in registry.CLASSIC else f"`losses.{name}`"
 
 
 def anchor(heading) -> str:
@@ -144,14 +144,14 @@ def anchor(heading) -> str:
 
 def find(name):
     """What an entry of this name is about."""
-    return classic.CLASSIC.get(name) or attrgetter(name)(losses)
+    return registry.CLASSIC.get(name) or attrgetter(name)(losses)
 
 
 def entry(name) -> str:
     """The section of one name: heading, signature, and what its docstring says."""
     value = find(name)
     head, sections = read_docstring(inspect.getdoc(value))
-    call = name if name in classic.CLASSIC else f"losses.{name}"
+    call = name if name in registry.CLASSIC else f"losses.{name}"
     parts = [f"### {title(name)}", fenced("text", signature(call, value)), head]
     if name == "get":
         parts.append(table_of_names())
@@ -231,7 +231,7 @@ def signature(call, value) -> str:
 
 def table_of_names() -> str:
     names = {}
-    for name, function in classic.CLASSIC.items():
+    for name, function in registry.CLASSIC.items():
         names.setdefault(function, []).append(name)
     lines = ["| name | the function of |", "|---|---|"]
     for function, known in names.items():
@@ -314,7 +314,7 @@ def public_place(name, value):
     for prefix, module in (("losses", losses), ("losses.schedules", losses.schedules)):
         if getattr(module, name, None) is value:
             return f"{prefix}.{name}"
-    return f'losses.get("{name}")' if name in classic.CLASSIC else None
+    return f'losses.get("{name}")' if name in registry.CLASSIC else None
 
 
 def fenced(info, text) -> str:

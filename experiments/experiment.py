@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.configuration import ConfigurationError, printable
+from experiments.cli.configuration import ConfigurationError, printable
 
 if TYPE_CHECKING:
     from trainer import Trainer

@@ -12,14 +12,14 @@ import traceback
 
 from ml_collections.config_dict import RequiredValueError
 
-from experiments import command_line, configuration, precision, saved
-from experiments.command_line import Command
-from experiments.configuration import ConfigurationError
+from experiments.cli import command_line, configuration, precision, saved
+from experiments.cli.command_line import Command
+from experiments.cli.configuration import ConfigurationError
+from experiments.cli.startup import start_tensorflow
+from experiments.cli.user_errors import user_errors
 from experiments.experiment import Experiment, check_name, load
-from experiments.startup import start_tensorflow
-from experiments.user_errors import user_errors
 
-DONE, WRONG, INTERRUPTED = 0, 2, 130  # trainer/preemption.py and hosts.py have 42 and 75
+DONE, WRONG, INTERRUPTED = 0, 2, 130  # trainer/fitting/preemption.py and hosts.py have 42 and 75
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -122,7 +122,7 @@ def _do(command: Command, resolved: dict) -> int:
                 **experiment.fit,
             )
     elif command.follow:
-        from trainer.evaluation import follow
+        from trainer.fitting.evaluate import follow
 
         for step in follow(experiment.trainer):
             _evaluate(experiment, f"step {step} validation", experiment.validation_data)
@@ -160,7 +160,7 @@ def _build(command: Command, strategy, resolved: dict) -> Experiment:
 
 def _evaluate(experiment: Experiment, split: str, data) -> None:
     """Prints `test  total 0.21 = digit 0.01 + ... | digit_accuracy 0.99`."""
-    from trainer.console import equation
+    from trainer.ledger.console import equation
 
     if data is None:
         return

@@ -14,6 +14,7 @@ import numpy as np
 from experiments.digits import split_digits
 from experiments.experiment import Experiment
 from losses import balancing
+from losses.errors import TermwiseError
 from trainer import Trainer
 
 SIDE = 12  # pixels of the canvas
@@ -89,7 +90,7 @@ def make_balancer(name: str):
       ValueError: no such name.
     """
     if name not in BALANCERS:
-        raise ValueError(f"balancer={name!r}: accepted are {', '.join(map(repr, BALANCERS))}.")
+        raise TermwiseError(f"balancer={name!r}: accepted are {', '.join(map(repr, BALANCERS))}.")
     return BALANCERS[name]()
 
 

@@ -13,8 +13,8 @@ import math
 import statistics
 import sys
 
+from experiments.cli.startup import start_tensorflow
 from experiments.configs.two_digits import get_config
-from experiments.startup import start_tensorflow
 
 METHODS = ("equal", "uncertainty", "pcgrad", "cagrad", "mgda", "fairgrad")
 COLUMNS = ("left", "right", "mean")

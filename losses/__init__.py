@@ -1,33 +1,34 @@
 """What is minimised: losses, terms, their weights and parameters. Knows nothing of the loop."""
 
-from losses import schedules
-from losses.adversarial import AdversarialRegularization
-from losses.classic import get
-from losses.consistency import Consistency
-from losses.contrastive import Contrastive, NPairs, NTXent, SupCon
-from losses.focal import BinaryFocal, CategoricalFocal, SparseFocal
-from losses.gaussian_kl import GaussianKL
-from losses.gradient_penalty import GradientPenalty
-from losses.iou import IoU
-from losses.layout import Layout
-from losses.likelihood import GaussianNLL, StudentTNLL
-from losses.objective import Described, Objective
-from losses.overlap import Dice, Tversky
-from losses.parameter import Parameter
-from losses.pde import PDEResidual, derivative
-from losses.penalty import WeightPenalty
-from losses.ratio import Ratio
-from losses.reduction import reduce_values
-from losses.regression import Charbonnier, Quantile
-from losses.robust import AdaptiveRobust, GeneralRobust
-from losses.step import Step
-from losses.term import Term, term
-from losses.triplet import Triplet, TripletMargin
-from losses.virtual_adversarial import VirtualAdversarial
-from losses.wasserstein import Wasserstein
-from losses.weighted import WeightedMSE, WeightedRMSE
-from losses.weights import UncertaintyWeight, Weight
-from losses.yolo import YOLOv3
+from losses import balancing, schedules
+from losses.catalog.contrastive import Contrastive, NPairs, NTXent, SupCon
+from losses.catalog.focal import BinaryFocal, CategoricalFocal, SparseFocal
+from losses.catalog.iou import IoU
+from losses.catalog.likelihood import GaussianNLL, StudentTNLL
+from losses.catalog.regression import Charbonnier, Quantile
+from losses.catalog.robust import AdaptiveRobust, GeneralRobust
+from losses.catalog.segmentation import Dice, Tversky
+from losses.catalog.triplet import Triplet, TripletMargin
+from losses.catalog.wasserstein import Wasserstein
+from losses.catalog.weighted import WeightedMSE, WeightedRMSE
+from losses.catalog.yolo import YOLOv3
+from losses.errors import TermwiseError
+from losses.objective.layout import Layout
+from losses.objective.objective import Described, Objective
+from losses.objective.parameter import Parameter
+from losses.objective.ratio import Ratio
+from losses.objective.reduction import reduce_values
+from losses.objective.registry import get
+from losses.objective.step import Step
+from losses.objective.term import Term, term
+from losses.objective.weights import UncertaintyWeight, Weight
+from losses.terms.adversarial import AdversarialRegularization
+from losses.terms.consistency import Consistency
+from losses.terms.gaussian_kl import GaussianKL
+from losses.terms.gradient_penalty import GradientPenalty
+from losses.terms.pde import PDEResidual, derivative
+from losses.terms.virtual_adversarial import VirtualAdversarial
+from losses.terms.weight_penalty import WeightPenalty
 
 __all__ = [
     "AdaptiveRobust",
@@ -57,6 +58,7 @@ __all__ = [
     "StudentTNLL",
     "SupCon",
     "Term",
+    "TermwiseError",
     "Triplet",
     "TripletMargin",
     "Tversky",
@@ -68,6 +70,7 @@ __all__ = [
     "WeightedMSE",
     "WeightedRMSE",
     "YOLOv3",
+    "balancing",
     "derivative",
     "get",
     "reduce_values",

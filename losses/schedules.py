@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from losses.errors import TermwiseError
+
 Schedule: Any = keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -129,7 +131,7 @@ class Cyclical(Schedule):
         self.final = _number("Cyclical", "final", final)
         self.ramp = _number("Cyclical", "ramp", ramp)
         if not 0.0 < self.ramp <= 1.0:
-            raise ValueError(
+            raise TermwiseError(
                 f"Cyclical(ramp={ramp!r}): give the part of a cycle that rises, above 0, at most 1."
             )
         self.cycles = None if cycles is None else _count("Cyclical", "cycles", cycles)
@@ -180,9 +182,9 @@ class Step(Schedule):
         self.boundaries = [_count("Step", "boundaries", b, least=0) for b in boundaries]
         self.values = [_number("Step", "values", v) for v in values]
         if sorted(set(self.boundaries)) != self.boundaries:
-            raise ValueError(f"Step(boundaries={self.boundaries}): give steps that rise.")
+            raise TermwiseError(f"Step(boundaries={self.boundaries}): give steps that rise.")
         if len(self.values) != len(self.boundaries) + 1:
-            raise ValueError(
+            raise TermwiseError(
                 f"Step has {len(self.boundaries)} boundaries and {len(self.values)} values. Give "
                 f"{len(self.boundaries) + 1} values: one before, and one from each boundary on."
             )
@@ -216,7 +218,7 @@ def _number(owner, argument, value):
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{owner}({argument}={value!r}): give a finite number.")
+        raise TermwiseError(f"{owner}({argument}={value!r}): give a finite number.")
     return number
 
 
@@ -227,7 +229,7 @@ def _count(owner, argument, value, least=1):
     except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole or number < least:
-        raise ValueError(
+        raise TermwiseError(
             f"{owner}({argument}={value!r}): give a whole number of steps, {least} or more."
             if argument != "cycles"
             else f"{owner}(cycles={value!r}): give a whole number, 1 or more, or None."

@@ -11,7 +11,7 @@ import pytest
 def pytest_configure(config):
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return  # shares out the tests and runs none
-    from experiments.startup import start_tensorflow
+    from experiments.cli.startup import start_tensorflow
 
     start_tensorflow(virtual_devices=2)  # quietly: its lines would follow pytest's summary
     gc.freeze()  # what TensorFlow and Keras hold is not looked through again

@@ -9,20 +9,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.hosts import PeerLost
-    from trainer.ledger import History, Nonfinite
-    from trainer.preemption import Preempted
-    from trainer.strategies import resolve_strategy
+    from losses.errors import TermwiseError
+    from trainer.distributed.devices import prepare_gpus
+    from trainer.distributed.hosts import PeerLost
+    from trainer.distributed.strategies import resolve_strategy
+    from trainer.fitting.preemption import Preempted
+    from trainer.ledger.rows import History, Nonfinite
     from trainer.trainer import Trainer
 
-__all__ = ["History", "Nonfinite", "PeerLost", "Preempted", "Trainer", "resolve_strategy"]
+__all__ = [
+    "History",
+    "Nonfinite",
+    "PeerLost",
+    "Preempted",
+    "TermwiseError",
+    "Trainer",
+    "prepare_gpus",
+    "resolve_strategy",
+]
 _PLACES = {
-    "History": "trainer.ledger",
-    "Nonfinite": "trainer.ledger",
-    "PeerLost": "trainer.hosts",
-    "Preempted": "trainer.preemption",
+    "History": "trainer.ledger.rows",
+    "Nonfinite": "trainer.ledger.rows",
+    "PeerLost": "trainer.distributed.hosts",
+    "Preempted": "trainer.fitting.preemption",
+    "TermwiseError": "losses.errors",
     "Trainer": "trainer.trainer",
-    "resolve_strategy": "trainer.strategies",
+    "prepare_gpus": "trainer.distributed.devices",
+    "resolve_strategy": "trainer.distributed.strategies",
 }
 
 

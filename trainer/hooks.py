@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 
 from losses import Step
-from trainer.building import call_model
+from losses.errors import TermwiseError
+from trainer.model.build import call_model
 
 
 class Hooks(keras.callbacks.Callback):
@@ -22,7 +23,7 @@ class Hooks(keras.callbacks.Callback):
 
     def build_model(self) -> keras.Model:
         """The model, when the constructor is given none; called inside the strategy's scope."""
-        raise ValueError(
+        raise TermwiseError(
             f"{type(self).__name__} was given no model. Pass model=, or override build_model()."
         )
 

@@ -11,38 +11,39 @@ import tensorflow as tf
 
 from losses import Objective
 from losses.balancing.balancer import Balancer
-from losses.objective import NOTHING
-from losses.term import listed_terms
-from trainer.augmenting import augmented
-from trainer.balancing import Balancing
-from trainer.building import (
+from losses.errors import TermwiseError
+from losses.objective.objective import NOTHING
+from losses.objective.term import listed_terms
+from trainer.balancing.balancing import Balancing
+from trainer.balancing.diagnostics import Diagnostics
+from trainer.data.augment import augmented
+from trainer.data.source import default_batch, open_data
+from trainer.debugging.nonfinite import check_mode, replay
+from trainer.debugging.profile import Profile
+from trainer.distributed.hosts import Hosts
+from trainer.distributed.strategies import resolve_strategy
+from trainer.fitting.evaluate import evaluate, open_for_reading, predict
+from trainer.fitting.fit import run_fit
+from trainer.fitting.plan import plan_fit
+from trainer.hooks import Hooks
+from trainer.ledger.describe import describe_terms
+from trainer.ledger.rows import History
+from trainer.loop.eval_loop import EvalLoops
+from trainer.loop.first_trace import trace
+from trainer.loop.jit_choice import check_jit_compile, decide
+from trainer.loop.train_loop import Loops
+from trainer.model.build import (
     compiled_arguments,
     make_model,
     may_add_losses,
     output_names,
 )
-from trainer.compiling import check_jit_compile, decide
-from trainer.data import default_batch, open_data
-from trainer.describe import describe_terms
-from trainer.diagnostics import Diagnostics
-from trainer.eval_loop import EvalLoops
-from trainer.evaluation import evaluate, open_for_reading, predict
-from trainer.export import export_model
-from trainer.fitting import run_fit
-from trainer.hooks import Hooks
-from trainer.hosts import Hosts
-from trainer.ledger import History
-from trainer.loop import Loops
-from trainer.metrics import Metrics
-from trainer.nonfinite import check_mode, replay
-from trainer.optimizers import Optimizers, needs_scale
-from trainer.plan import plan_fit
-from trainer.profiling import Profile
-from trainer.replica import Replica
-from trainer.state import State
-from trainer.strategies import resolve_strategy
-from trainer.tracing import trace
-from trainer.workdir import Workdir, checked_config
+from trainer.model.export import export_model
+from trainer.optimizers.optimizers import Optimizers, needs_scale
+from trainer.persistence.run_state import State
+from trainer.persistence.workdir import Workdir, checked_config
+from trainer.step.metrics import Metrics
+from trainer.step.replica import Replica
 
 
 class Trainer(Hooks):
@@ -131,7 +132,7 @@ class Trainer(Hooks):
         self.objective = Objective(**given, terms=self.terms, output_names=names)
         computes = type(self).compute_terms is not Trainer.compute_terms
         if self.objective.empty and not computes and not may_add_losses(self._model):
-            raise ValueError(NOTHING)
+            raise TermwiseError(NOTHING)
         parts: dict = dict(
             groups=groups, update_every=update_every, scaled=needs_scale(self._model)
         )

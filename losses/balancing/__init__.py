@@ -1,7 +1,6 @@
 """Balancers: rules that derive the terms' weights, or the direction itself, from the terms."""
 
 from losses.balancing.aligned_mtl import AlignedMTL
-from losses.balancing.annealing import LearningRateAnnealing
 from losses.balancing.balancer import (
     Balancer,
     GramianBalancer,
@@ -18,6 +17,7 @@ from losses.balancing.graddrop import GradDrop
 from losses.balancing.gradnorm import GradNorm
 from losses.balancing.gradvac import GradVac
 from losses.balancing.imtl_g import IMTLG
+from losses.balancing.learning_rate_annealing import LearningRateAnnealing
 from losses.balancing.mgda import MGDA
 from losses.balancing.nash_mtl import NashMTL
 from losses.balancing.ntk import NTK

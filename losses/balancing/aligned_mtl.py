@@ -5,8 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from losses.balancing.balancer import GramianBalancer
-from losses.balancing.cosines import split_gramian
-from losses.balancing.eigen import eigen
+from losses.balancing.numerics.eigen import eigen
+from losses.balancing.numerics.gramian import split_gramian
+from losses.errors import TermwiseError
 
 _SCALES = ("min", "median", "rmse")
 
@@ -39,7 +40,7 @@ class AlignedMTL(GramianBalancer):
     def __init__(self, scale: str = "min", *, preference=None, every: int = 1, seed: int = 0):
         super().__init__(preference=preference, every=every, seed=seed)
         if scale not in _SCALES:
-            raise ValueError(
+            raise TermwiseError(
                 f"AlignedMTL(scale={scale!r}): give one of {', '.join(map(repr, _SCALES))}."
             )
         self.scale = scale

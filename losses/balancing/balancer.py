@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from losses.errors import TermwiseError
+
 
 class Balancer:
     """What all balancers share: preference, cadence, seed, and state that the caller keeps.
@@ -49,12 +51,12 @@ class Balancer:
         if preference is not None:
             preference = tuple(float(p) for p in preference)
             if not preference or not all(np.isfinite(p) and p > 0 for p in preference):
-                raise ValueError(
+                raise TermwiseError(
                     f"{type(self).__name__}(preference={preference}): give one positive finite "
                     "number for each term."
                 )
         if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise ValueError(
+            raise TermwiseError(
                 f"{type(self).__name__}(every={every!r}): give a whole number of at least 1."
             )
         self.preference = preference
@@ -76,7 +78,7 @@ class Balancer:
         if self.preference is None:
             return tf.fill([terms], tf.constant(1.0 / terms, dtype))
         if len(self.preference) != terms:
-            raise ValueError(
+            raise TermwiseError(
                 f"{type(self).__name__}(preference=) holds {len(self.preference)} numbers, but "
                 f"there are {terms} terms. Give one for each."
             )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.arguments import check_number
 from losses.balancing.balancer import GramianBalancer
-from losses.balancing.cosines import split_gramian
-from losses.balancing.eigen import eigen, raise_eigenvalues
-from losses.balancing.pivots import solve_all_bases
+from losses.balancing.numerics.eigen import eigen, raise_eigenvalues
+from losses.balancing.numerics.gramian import split_gramian
+from losses.balancing.numerics.quadratic_program import solve_all_bases
+from losses.checks import check_number
 
 
 class CAGrad(GramianBalancer):

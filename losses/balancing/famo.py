@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.arguments import check_number
-from losses.balancing.arithmetic import check_points, double, finite, points
 from losses.balancing.balancer import ValuesBalancer
+from losses.balancing.numerics.safe_math import check_points, double, finite, points
+from losses.checks import check_number
+from losses.errors import TermwiseError
 
 EPSILON = 1e-8  # added to each loss before its logarithm
 DECAY_1, DECAY_2 = 0.9, 0.999  # of Adam's moments
@@ -62,7 +63,7 @@ class FAMO(ValuesBalancer):
         self.gamma = check_number(self, "gamma", gamma, least=0)
         self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
         if optimizer not in ("adam", "sgd"):
-            raise ValueError(f"FAMO(optimizer={optimizer!r}): accepted are 'adam' and 'sgd'.")
+            raise TermwiseError(f"FAMO(optimizer={optimizer!r}): accepted are 'adam' and 'sgd'.")
         self.optimizer = optimizer
         self.ideal = check_points(self, "ideal", ideal)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from losses.balancing.arithmetic import double, finite
 from losses.balancing.balancer import ValuesBalancer
+from losses.balancing.numerics.safe_math import double, finite
+from losses.errors import TermwiseError
 
 
 class Fixed(ValuesBalancer):
@@ -30,7 +31,9 @@ class Fixed(ValuesBalancer):
         if weights is not None:
             weights = tuple(float(weight) for weight in weights)
             if not weights or not np.all(np.isfinite(weights)):
-                raise ValueError(f"Fixed(weights={weights}): give one finite number for each term.")
+                raise TermwiseError(
+                    f"Fixed(weights={weights}): give one finite number for each term."
+                )
         self.given = weights
 
     def weights(self, values, state=None, *, step=0):
@@ -39,7 +42,7 @@ class Fixed(ValuesBalancer):
         if self.given is None:
             return finite(tf.ones_like(numbers), values)
         if len(self.given) != terms:
-            raise ValueError(
+            raise TermwiseError(
                 f"Fixed(weights=) holds {len(self.given)} numbers, but there are {terms} terms. "
                 "Give one for each."
             )

@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from losses.balancing.balancer import JacobianBalancer
-from losses.balancing.draws import draw_uniform
+from losses.balancing.numerics.draws import draw_uniform
 from losses.balancing.preference import WithoutPreference
+from losses.errors import TermwiseError
 
 
 class GradDrop(WithoutPreference, JacobianBalancer):
@@ -39,7 +40,7 @@ class GradDrop(WithoutPreference, JacobianBalancer):
         if leak is not None:
             leak = tuple(float(share) for share in leak)
             if not leak or not all(0 <= share <= 1 for share in leak):
-                raise ValueError(
+                raise TermwiseError(
                     f"GradDrop(leak={leak}): give one number from 0 to 1 for each term."
                 )
         self.leak = leak
@@ -52,12 +53,12 @@ class GradDrop(WithoutPreference, JacobianBalancer):
         jacobian = tf.convert_to_tensor(jacobian)
         terms = jacobian.shape[0]
         if jacobian.shape.rank != 2 or terms is None:
-            raise ValueError(
+            raise TermwiseError(
                 f"A Jacobian of shape {jacobian.shape} was given; one of shape [m, n] is needed, "
                 "with one row per term."
             )
         if self.leak is not None and len(self.leak) != terms:
-            raise ValueError(
+            raise TermwiseError(
                 f"GradDrop(leak=) holds {len(self.leak)} numbers, but there are {terms} terms. "
                 "Give one for each."
             )

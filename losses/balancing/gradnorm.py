@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.arguments import check_number
-from losses.balancing.arithmetic import LARGEST_SQUARE, double, finite, ratio
 from losses.balancing.balancer import GramianBalancer
+from losses.balancing.numerics.safe_math import LARGEST_SQUARE, double, finite, ratio
+from losses.checks import check_number
+from losses.errors import TermwiseError
 
 LEAST_WEIGHT = 1e-3  # before the weights are scaled to sum to m
 
@@ -67,7 +68,7 @@ class GradNorm(GramianBalancer):
 
     def next_state(self, gramian, state, *, values=None, step=0):
         if values is None:
-            raise ValueError(
+            raise TermwiseError(
                 "GradNorm.next_state(values=None): it compares the losses with those of the first "
                 "step. Give the terms' values."
             )

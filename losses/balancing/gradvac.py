@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.arguments import check_number
 from losses.balancing.balancer import GramianBalancer
-from losses.balancing.cosines import split_gramian
-from losses.balancing.draws import draw_orders
+from losses.balancing.numerics.draws import draw_orders
+from losses.balancing.numerics.gramian import split_gramian
 from losses.balancing.preference import WithoutPreference
+from losses.checks import check_number
+from losses.errors import TermwiseError
 
 _LARGEST_TARGET = 1 - 1e-6  # a cosine of 1 would take an infinite share of the other gradient
 
@@ -50,7 +51,7 @@ class GradVac(WithoutPreference, GramianBalancer):
         super().__init__(preference=preference, every=every, seed=seed)
         self.beta = check_number(self, "beta", beta, least=0.0)
         if self.beta > 1:
-            raise ValueError(f"GradVac(beta={beta!r}): give a number from 0 to 1.")
+            raise TermwiseError(f"GradVac(beta={beta!r}): give a number from 0 to 1.")
 
     def get_config(self) -> dict:
         return {"beta": self.beta, **super().get_config()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from losses.balancing.balancer import GramianBalancer
-from losses.balancing.cosines import split_gramian
-from losses.balancing.eigen import eigen
+from losses.balancing.numerics.eigen import eigen
+from losses.balancing.numerics.gramian import split_gramian
 from losses.balancing.preference import WithoutPreference
 
 

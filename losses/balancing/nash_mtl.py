@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.arguments import check_number
 from losses.balancing.balancer import GramianBalancer
-from losses.balancing.cosines import split_gramian
-from losses.balancing.fairness import equalize
+from losses.balancing.numerics.alpha_fair import equalize
+from losses.balancing.numerics.gramian import split_gramian
 from losses.balancing.preference import WithoutPreference
+from losses.checks import check_number
 
 
 class NashMTL(WithoutPreference, GramianBalancer):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.balancing.arithmetic import LARGEST_SQUARE, double, finite
 from losses.balancing.balancer import Balancer
+from losses.balancing.numerics.safe_math import LARGEST_SQUARE, double, finite
 
 
 class NTK(Balancer):

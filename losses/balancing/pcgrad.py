@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from losses.balancing.balancer import GramianBalancer
-from losses.balancing.cosines import split_gramian
-from losses.balancing.draws import draw_orders
+from losses.balancing.numerics.draws import draw_orders
+from losses.balancing.numerics.gramian import split_gramian
 from losses.balancing.preference import WithoutPreference
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from losses.balancing.balancer import Balancer
+from losses.errors import TermwiseError
 
 
 class WithoutPreference(Balancer):
@@ -14,7 +15,7 @@ class WithoutPreference(Balancer):
 
     def __init__(self, *, preference=None, every: int = 1, seed: int = 0):
         if preference is not None:
-            raise ValueError(
+            raise TermwiseError(
                 f"{type(self).__name__}(preference={preference!r}): the method has no preference. "
                 "Leave it out, or take UPGrad, DualProjection, CAGrad or AlignedMTL."
             )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.balancing.arithmetic import double, finite
 from losses.balancing.balancer import ValuesBalancer
-from losses.balancing.draws import draw_uniform
+from losses.balancing.numerics.draws import draw_uniform
+from losses.balancing.numerics.safe_math import double, finite
+from losses.errors import TermwiseError
 
 
 class RandomWeights(ValuesBalancer):
@@ -37,7 +38,7 @@ class RandomWeights(ValuesBalancer):
     def __init__(self, distribution: str = "normal", *, every: int = 1, seed: int = 0):
         super().__init__(every=every, seed=seed)
         if distribution not in ("normal", "dirichlet"):
-            raise ValueError(
+            raise TermwiseError(
                 f"RandomWeights(distribution={distribution!r}): accepted are 'normal' and "
                 "'dirichlet'."
             )

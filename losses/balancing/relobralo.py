@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.arguments import check_number
-from losses.balancing.arithmetic import double, finite, ratio
 from losses.balancing.balancer import ValuesBalancer
-from losses.balancing.draws import draw_uniform
+from losses.balancing.numerics.draws import draw_uniform
+from losses.balancing.numerics.safe_math import double, finite, ratio
+from losses.checks import check_number
+from losses.errors import TermwiseError
 
 
 class ReLoBRaLo(ValuesBalancer):
@@ -52,7 +53,7 @@ class ReLoBRaLo(ValuesBalancer):
         super().__init__(every=every, seed=seed)
         for name, number in (("alpha", alpha), ("beta", beta)):
             if check_number(self, name, number, least=0) > 1:
-                raise ValueError(f"ReLoBRaLo({name}={number!r}): give a number from 0 to 1.")
+                raise TermwiseError(f"ReLoBRaLo({name}={number!r}): give a number from 0 to 1.")
         self.alpha = float(alpha)
         self.beta = float(beta)
         self.tau = check_number(self, "tau", tau, above=0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.arguments import check_number
-from losses.balancing.arithmetic import double, finite
 from losses.balancing.balancer import ValuesBalancer
+from losses.balancing.numerics.safe_math import double, finite
+from losses.checks import check_number
 
 
 class SoftAdapt(ValuesBalancer):

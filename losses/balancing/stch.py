@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.arguments import check_number
-from losses.balancing.arithmetic import check_points, double, finite, points
 from losses.balancing.balancer import ValuesBalancer
+from losses.balancing.numerics.safe_math import check_points, double, finite, points
+from losses.checks import check_number
 
 
 class STCH(ValuesBalancer):

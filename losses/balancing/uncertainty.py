@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from losses.arguments import check_number
-from losses.balancing.arithmetic import double, finite
 from losses.balancing.balancer import ValuesBalancer
+from losses.balancing.numerics.safe_math import double, finite
+from losses.checks import check_number
+from losses.errors import TermwiseError
 
 LARGEST_EXPONENT = 50.0  # exp(50) = 5e21: far beyond use, far within float32
 
@@ -30,7 +31,7 @@ class TrainedBalancer(ValuesBalancer):
         self.initial = check_number(self, "initial", initial)
         self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
         if abs(self.initial) > LARGEST_EXPONENT:
-            raise ValueError(
+            raise TermwiseError(
                 f"{type(self).__name__}(initial={initial!r}): give a number between "
                 f"{-LARGEST_EXPONENT:g} and {LARGEST_EXPONENT:g}."
             )
@@ -98,7 +99,7 @@ class Uncertainty(TrainedBalancer):
         super().__init__(initial, learning_rate, every=every)
         kinds = (kind,) if isinstance(kind, str) else tuple(kind)
         if not kinds or not set(kinds) <= {"regression", "classification"}:
-            raise ValueError(
+            raise TermwiseError(
                 f"Uncertainty(kind={kind!r}): accepted are 'regression' and 'classification', or "
                 "one of them for each term."
             )
@@ -116,7 +117,7 @@ class Uncertainty(TrainedBalancer):
     def _weights(self, state, terms):
         kinds = (self.kind,) * terms if isinstance(self.kind, str) else self.kind
         if len(kinds) != terms:
-            raise ValueError(
+            raise TermwiseError(
                 f"Uncertainty(kind=) holds {len(kinds)} kinds, but there are {terms} terms. Give "
                 "one for each."
             )

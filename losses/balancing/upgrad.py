@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from losses.balancing.balancer import GramianBalancer
-from losses.balancing.cosines import Cosines, split_gramian
-from losses.balancing.pivots import solve_complementarity
+from losses.balancing.numerics.gramian import Cosines, split_gramian
+from losses.balancing.numerics.quadratic_program import solve_complementarity
 
 
 class UPGrad(GramianBalancer):

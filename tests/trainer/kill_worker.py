@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 import losses
-import trainer.tensorboard  # noqa: F401  imported by a run that writes
+import trainer.ledger.tensorboard  # noqa: F401  imported by a run that writes
 from trainer import Trainer, resolve_strategy
 
 # no cadence divides all others: windows go on over checkpoints, checkpoints come between rows

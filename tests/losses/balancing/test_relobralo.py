@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from losses.balancing.draws import draw_uniform
+from losses.balancing.numerics.draws import draw_uniform
 from losses.balancing.relobralo import ReLoBRaLo
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from losses.balancing.draws import draw_orders, draw_uniform
 from losses.balancing.graddrop import GradDrop
 from losses.balancing.gradvac import GradVac
+from losses.balancing.numerics.draws import draw_orders, draw_uniform
 from losses.balancing.pcgrad import PCGrad
 
 

@@ -8,12 +8,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from losses.balancing.annealing import LearningRateAnnealing
 from losses.balancing.dwa import DWA
 from losses.balancing.famo import FAMO
 from losses.balancing.fixed import Fixed
 from losses.balancing.geometric_mean import GeometricMean
 from losses.balancing.gradnorm import GradNorm
+from losses.balancing.learning_rate_annealing import LearningRateAnnealing
 from losses.balancing.ntk import NTK
 from losses.balancing.random_weights import RandomWeights
 from losses.balancing.relobralo import ReLoBRaLo

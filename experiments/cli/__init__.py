@@ -1,0 +1,1 @@
+"""The machinery of `python -m experiments.run`: flags, configuration, saved runs, errors."""

@@ -1,0 +1,1 @@
+"""The mathematics that balancers share: quadratic programs, eigenvectors, draws."""

@@ -1,0 +1,78 @@
+"""The solver of Nash-MTL and FairGrad: G a = a^(-1/alpha), elementwise.
+
+The equation says that the gradient of a strictly convex function vanishes, which Newton's
+method minimises. Steps are bounded, and shortened until they do not climb.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from losses.balancing.numerics.eigen import raise_eigenvalues
+from losses.balancing.numerics.gramian import Cosines
+
+_MOST_STEPS = 200
+_HALVINGS = 40
+_ENOUGH = 1e-9  # relative length of a step; Newton's next one would be its square
+
+
+def equalize(split: Cosines, alpha: float) -> tf.Tensor:
+    """The positive a with (G a)_i = a_i^(-1/alpha), where G = `split` with a trace of 1.
+
+    It exists unless a convex combination of the gradients is zero. Then the least eigenvalues are
+    lifted to rounding, so that a stays finite, with G a not below zero; if such a combination is
+    most of a, it is divided by its sum, and the direction is about zero.
+
+    Args:
+      split: of the Gramian; zero rows get 0.
+      alpha: float > 0.
+    Returns:
+      float64 [m].
+    """
+    # For orthogonal gradients a = norms^(-2 alpha / (1 + alpha)). The unknowns x are the ratios to
+    # it: with y = scales * x, the equation reads C y = scales * x^(-1/alpha).
+    one = tf.ones_like(split.norms)
+    norms = tf.where(split.alive, split.norms, one)
+    scales = norms ** ((1 - alpha) / (1 + alpha))
+    cosines = raise_eigenvalues(split.cosines, split.rounding)
+
+    def step(x, moved):
+        y, pull = scales * x, scales * x ** (-1 / alpha)
+        gap = tf.linalg.matvec(cosines, y) - pull
+        curvature = pull / y / alpha
+        # Scaled to a diagonal of 1, as curvatures differ by many powers of ten.
+        roots = tf.math.rsqrt(1 + curvature)
+        hessian = roots[:, None] * (cosines + tf.linalg.diag(curvature)) * roots[None, :]
+        change = -roots * tf.linalg.solve(hessian, (roots * gap)[:, None])[:, 0]
+        length = _admissible(x, change / scales, gap, change)
+        moved = tf.reduce_max(tf.abs(length * change / y))
+        return x + length * change / scales, moved
+
+    def _admissible(x, dx, gap, change):
+        """The longest of some steps that stays positive and does not climb again."""
+        shrink = tf.reduce_max(tf.nn.relu(-dx / x))
+        longest = tf.minimum(tf.ones_like(shrink), 0.99 / tf.maximum(shrink, 1e-300))
+        lengths = longest * tf.pow(
+            tf.constant(0.5, tf.float64), tf.range(_HALVINGS, dtype="float64")
+        )
+        points = x + lengths[:, None] * dx
+        gaps = tf.linalg.matvec(cosines, scales * points) - scales * points ** (-1 / alpha)
+        slopes = tf.reduce_sum(gaps * change, axis=1)
+        start = tf.reduce_sum(gap * change)  # below 0
+        allowed = tf.where(slopes <= -0.25 * start, lengths, tf.zeros_like(lengths))
+        return tf.reduce_max(allowed)
+
+    x, _ = tf.while_loop(
+        lambda x, moved: moved > _ENOUGH,
+        step,
+        (one, tf.constant(1.0, tf.float64)),
+        maximum_iterations=_MOST_STEPS,
+    )
+    y = scales * x
+    raw = tf.reduce_sum(y * tf.linalg.matvec(split.cosines, y))
+    lifted = tf.reduce_sum(y * tf.linalg.matvec(cosines, y))
+    weights = tf.where(split.alive, y / norms, tf.zeros_like(y))
+    # At a stationary point only the lift of the least eigenvalues keeps y finite.
+    total = tf.reduce_sum(weights)
+    total = tf.where((raw < 0.5 * lifted) & (total > 0), total, tf.ones_like(total))
+    return weights / total

@@ -1,0 +1,120 @@
+"""Losses of a residual: quantiles, and the smoothed absolute error."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from losses.catalog.alignment import align, widen
+from losses.errors import TermwiseError
+
+
+@keras.saving.register_keras_serializable(package="termwise")
+class Quantile(keras.losses.Loss):
+    """Pinball loss: its minimizer is a quantile of the labels, not their mean.
+
+        value = mean over the last axis of max(tau e, (tau - 1) e),   e = y_true - y_pred
+
+    With a list of K quantiles the last axis of `y_pred` holds one prediction for each.
+
+    Args:
+      tau: float between 0 and 1, or a list of them.
+      name, reduction, dtype: as in `keras.losses.Loss`.
+    Call args:
+      y_true: floating [examples, ..., outputs]; with a list of K, [examples, ...],
+        [examples, ..., 1] or [examples, ..., K].
+      y_pred: floating [examples, ..., outputs]; with a list of K, [examples, ..., K].
+    Returns:
+      float32 [examples, ...].
+    Raises:
+      ValueError: `tau` is not between 0 and 1, or the predictions are not one for each.
+    Source: Koenker and Bassett 1978.
+
+    Example:
+      >>> loss = Quantile(tau=[0.1, 0.9])
+      >>> round(float(loss([[1.0]], [[0.0, 0.0]])), 4)            # (0.1 + 0.9) / 2
+      0.5
+    """
+
+    def __init__(self, tau, name=None, reduction="sum_over_batch_size", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        values = np.asarray(tau, "float64")
+        if values.ndim > 1 or values.size == 0 or not np.all((values > 0) & (values < 1)):
+            raise TermwiseError(
+                f"Quantile(tau={tau!r}): give a number between 0 and 1, or a list of them."
+            )
+        self.tau = values.tolist()
+
+    def call(self, y_true, y_pred):
+        if isinstance(self.tau, list):
+            y_true, y_pred = self._beside_each(y_true, y_pred)
+        else:
+            y_true, y_pred = align(y_true, y_pred, self.name)
+        tau = tf.constant(self.tau, y_pred.dtype)
+        residual = y_true - y_pred
+        pinball = tf.maximum(tau * residual, (tau - 1.0) * residual)
+        return tf.reduce_mean(pinball, axis=-1)
+
+    def _beside_each(self, y_true, y_pred):
+        """Labels and predictions with one last axis of quantiles; that of the labels may be 1."""
+        y_true, y_pred = widen(y_true), widen(y_pred)
+        given = tuple(y_true.shape), tuple(y_pred.shape)
+        if y_true.shape.rank == y_pred.shape.rank - 1:
+            y_true = y_true[..., tf.newaxis]
+        fits = y_pred.shape[-1] in (None, len(self.tau)) and y_pred.shape.rank >= 2
+        fits = fits and y_true.shape[-1] in (None, 1, len(self.tau))
+        if not fits or not y_true.shape[:-1].is_compatible_with(y_pred.shape[:-1]):
+            raise TermwiseError(
+                f"{self.name} has {len(self.tau)} quantiles, labels of shape {given[0]} and "
+                f"predictions of shape {given[1]}. Predict one value for each quantile on the "
+                "last axis; give one label for each example, or one for each quantile."
+            )
+        return tf.cast(y_true, y_pred.dtype), y_pred
+
+    def get_config(self):
+        return {**super().get_config(), "dtype": self.dtype, "tau": self.tau}
+
+
+@keras.saving.register_keras_serializable(package="termwise")
+class Charbonnier(keras.losses.Loss):
+    """Absolute error, smooth at zero.
+
+        value = mean over the last axis of sqrt(e^2 + epsilon^2),   e = y_true - y_pred
+
+    Args:
+      epsilon: float > 0, the width of the smooth part and the value at zero residual.
+      name, reduction, dtype: as in `keras.losses.Loss`.
+    Call args:
+      y_true: floating [examples, ..., outputs].
+      y_pred: floating, the same shape.
+    Returns:
+      float32 [examples, ...].
+    Raises:
+      ValueError: `epsilon` is not positive.
+    Source: Charbonnier et al. 1994; Lai et al. 2017 for images.
+
+    Example:
+      >>> loss = Charbonnier(epsilon=3.0)
+      >>> float(loss([[0.0]], [[4.0]]))
+      5.0
+    """
+
+    def __init__(self, epsilon=1e-3, name=None, reduction="sum_over_batch_size", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if not (math.isfinite(epsilon) and epsilon > 0):
+            raise TermwiseError(f"Charbonnier(epsilon={epsilon!r}): give a number > 0.")
+        self.epsilon = float(epsilon)
+
+    def call(self, y_true, y_pred):
+        y_true, y_pred = align(y_true, y_pred, self.name)
+        residual = y_true - y_pred
+        # in units of the larger of the two, whose squares may leave float32
+        unit = tf.stop_gradient(tf.maximum(tf.abs(residual), self.epsilon))
+        squares = tf.square(residual / unit) + tf.square(self.epsilon / unit)
+        return tf.reduce_mean(unit * tf.sqrt(squares), axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "dtype": self.dtype, "epsilon": self.epsilon}

@@ -1,0 +1,161 @@
+"""The terms of a step as two flat vectors, and the way back to one value per term."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import numpy as np
+import tensorflow as tf
+
+from losses.errors import TermwiseError
+from losses.objective.ratio import Ratio
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each term's sums stand in the vectors of numerators and denominators.
+
+    Attributes:
+      names: the terms, T of them, in the ledger's order.
+      shapes: the shape of each term's sums; K sums in all.
+      afters: what follows the division, or None.
+      undivided: whether the term is a sum, divided by nothing.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    afters: tuple = field(compare=False)
+    undivided: tuple[bool, ...] = ()
+
+    @classmethod
+    def of(cls, terms: dict[str, Ratio]) -> Layout:
+        for name, ratio in terms.items():
+            if not ratio.numerator.shape.is_fully_defined():
+                raise TermwiseError(
+                    f"Term {name!r} has sums of the unknown shape {ratio.numerator.shape}. "
+                    "Give its Ratio a static shape."
+                )
+        return cls(
+            tuple(terms),
+            tuple(tuple(ratio.numerator.shape) for ratio in terms.values()),
+            tuple(ratio.after for ratio in terms.values()),
+            tuple(ratio.denominator is None for ratio in terms.values()),
+        )
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many sums each term has."""
+        return [math.prod(shape) for shape in self.shapes]
+
+    @property
+    def size(self) -> int:
+        """K, the number of sums."""
+        return sum(self.sizes)
+
+    @property
+    def linear(self) -> bool:
+        """Whether every raw value is its numerator over its denominator, nothing after."""
+        return all(after is None for after in self.afters)
+
+    @property
+    def of_sum(self) -> np.ndarray:
+        """int [K], the term of each sum."""
+        return np.repeat(np.arange(len(self.names)), self.sizes)
+
+    def pack(self, terms: dict[str, Ratio]) -> tuple[tf.Tensor, tf.Tensor]:
+        """float32 [K] numerators and [K] denominators (0 where a term has none)."""
+        numerators, denominators = [], []
+        for ratio, size in zip(terms.values(), self.sizes, strict=True):
+            numerator = tf.cast(ratio.numerator, tf.float32)
+            numerators.append(tf.reshape(numerator, [size]))
+            if ratio.denominator is None:
+                denominator = tf.zeros([], tf.float32)
+            else:
+                denominator = tf.cast(ratio.denominator, tf.float32)
+            denominators.append(tf.reshape(tf.broadcast_to(denominator, numerator.shape), [size]))
+        return tf.concat(numerators, 0), tf.stop_gradient(tf.concat(denominators, 0))
+
+    def static_denominators(self, terms: dict[str, Ratio]) -> np.ndarray | None:
+        """float32 [K], the denominators of `pack` where the shapes alone tell them, else None."""
+        found = []
+        for ratio, shape in zip(terms.values(), self.shapes, strict=True):
+            none = ratio.denominator is None
+            known = np.zeros([]) if none else tf.get_static_value(ratio.denominator)
+            if known is None:
+                return None
+            found.append(np.broadcast_to(known, shape).astype(np.float32).ravel())
+        return np.concatenate(found)
+
+    def parts(self, terms: dict[str, Ratio], seeds) -> list[tf.Tensor]:
+        """Each term's part of the total, [] each: its numerators times their seeds [K]."""
+        ends = list(accumulate(self.sizes))
+        return [
+            tf.reduce_sum(
+                tf.reshape(tf.cast(ratio.numerator, tf.float32), [size]) * seeds[end - size : end]
+            )
+            for ratio, size, end in zip(terms.values(), self.sizes, ends, strict=True)
+        ]
+
+    def raw(self, numerators, denominators) -> tf.Tensor:
+        """The terms' values, [T], of sums [K] over the global batch; 0 where nothing counts."""
+        ratios = tf.math.divide_no_nan(numerators, self._divisors(denominators))
+        if self.linear:
+            return ratios
+        values = []
+        ends = list(accumulate(self.sizes))
+        for shape, size, end, after in zip(self.shapes, self.sizes, ends, self.afters, strict=True):
+            part = tf.reshape(ratios[end - size : end], shape)
+            values.append(part if after is None else tf.cast(after(part), tf.float32))
+        return tf.stack(values)
+
+    def _divisors(self, denominators):
+        """The denominators, 1 for a sum."""
+        if not any(self.undivided):
+            return denominators
+        whole = tf.constant(np.repeat(self.undivided, self.sizes))
+        return tf.where(whole, tf.ones_like(denominators), denominators)
+
+    def raw_and_seeds(self, numerators, denominators, weights):
+        """The terms' values, and the total's derivative by each numerator.
+
+        Args:
+          numerators, denominators: float32 [K], sums over the global batch.
+          weights: float32 [T].
+        Returns:
+          float32 [T] raw values; float32 [K], d sum(weights * raw) / d numerators.
+        """
+        if self.linear:  # d (weight * numerator / denominator)
+            raw = tf.stop_gradient(self.raw(numerators, denominators))
+            divisors = self._divisors(denominators)
+            return raw, tf.math.divide_no_nan(tf.stop_gradient(weights), divisors)
+        with tf.GradientTape() as tape:
+            tape.watch(numerators)
+            raw = self.raw(numerators, denominators)
+            total = tf.reduce_sum(tf.stop_gradient(weights) * raw)
+        return tf.stop_gradient(raw), tape.gradient(total, numerators)
+
+    def by_term(self, denominators) -> tf.Tensor:
+        """float32 [T], each term's denominators [K] added up; 1 for a sum."""
+        whole = tf.constant(self.undivided)
+        totals = tf.math.unsorted_segment_sum(
+            denominators, tf.constant(self.of_sum), len(self.names)
+        )
+        return tf.where(whole, tf.ones_like(totals), totals)
+
+    def shares(self, denominators, window) -> tf.Tensor:
+        """What the steps of an accumulated window count, against the window's mean.
+
+            share = own denominator / mean denominator of the window
+
+        so that the mean over the window of share * (numerator / denominator) is the sum of the
+        numerators over the sum of the denominators.
+
+        Args:
+          denominators: float32 [K], of this step's global batch.
+          window: float32 [T], the mean over the window's steps of `by_term(denominators)`.
+        Returns:
+          float32 [T]; 1 for a sum, which is divided by nothing.
+        """
+        return tf.math.divide_no_nan(self.by_term(denominators), window)

@@ -1,0 +1,220 @@
+"""Terms that need more than labels and predictions: the base class, and terms of a function."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import keras
+import tensorflow as tf
+
+from losses.errors import TermwiseError, TermwiseTypeError
+from losses.objective.parameter import Parameter
+from losses.objective.ratio import Ratio
+from losses.objective.step import Step
+
+
+class Term:
+    """One named term of the objective; subclasses implement `call(step)`.
+
+    Args:
+      weight: a number, a function of the step, a variable or a trainable weight.
+      name: str, its name in every table and log; the class name in snake_case by default.
+      trains: None (every group of variables it reaches), or a group's name or a list of them.
+
+    Example:
+      >>> class Sparsity(Term):
+      ...     def call(self, step):
+      ...         return tf.reduce_sum(tf.abs(step.y_pred), axis=-1)     # [examples]
+      >>> Sparsity(weight=0.1).name
+      'sparsity'
+    """
+
+    def __init__(self, weight=1.0, name=None, trains=None):
+        self.weight = weight
+        self.name = str(name) if name else snake_case(type(self).__name__)
+        if not self.name.isprintable():
+            raise TermwiseError(f"A term's name is {self.name!r}. Give one line of plain text.")
+        self.trains = trains
+        self._weights: list = []
+
+    def add_weight(
+        self,
+        name,
+        shape=(),
+        initializer="zeros",
+        *,
+        constraint=None,
+        maximize=False,
+        trainable=True,
+        dtype=None,
+    ) -> Parameter:
+        """A parameter of this term, trained with the model unless `trainable=False`.
+
+        Args:
+          name: str; it is listed as `<term>/<name>`.
+          shape: tuple of int.
+          initializer: a Keras initializer, its name, or a number.
+          constraint, maximize, trainable, dtype: as in `losses.Parameter`.
+        Returns:
+          Parameter, a `keras.Variable`.
+        """
+        if isinstance(initializer, (int, float)):
+            initializer = keras.initializers.Constant(initializer)
+        with keras.name_scope(self.name):
+            parameter = Parameter(
+                name,
+                keras.initializers.get(initializer),
+                shape=shape,
+                constraint=constraint,
+                maximize=maximize,
+                trainable=trainable,
+                dtype=dtype,
+            )
+        self._weights.append(parameter)
+        return parameter
+
+    @property
+    def variables(self) -> list:
+        """Its variables: those of `add_weight` and of the variables and layers it holds."""
+        found = list(self._weights)
+        for value in vars(self).values():
+            if isinstance(value, (keras.Variable, tf.Variable)):
+                found.append(value)
+            elif isinstance(value, keras.Layer):
+                found.extend(value.variables)
+        return list({id(v): v for v in found}.values())
+
+    def call(self, step: Step):
+        """The raw value: floating [examples], [], a `Ratio`, or a dict of these (sub-terms)."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no call(step). Implement it: it returns one value "
+            "per example, a scalar, or losses.Ratio."
+        )
+
+    def get_config(self) -> dict:
+        return {"weight": self.weight, "name": self.name, "trains": self.trains}
+
+    @classmethod
+    def from_config(cls, config):
+        config = {
+            key: keras.saving.deserialize_keras_object(value)
+            if isinstance(value, dict) and "class_name" in value
+            else value
+            for key, value in config.items()
+        }
+        return cls(**config)
+
+
+def listed_terms(terms) -> list:
+    """`terms=` as a list; one Term alone, or None, is an error that says so.
+
+    Raises:
+      TypeError: it is no list of terms.
+    """
+    if isinstance(terms, Term) or not isinstance(terms, Iterable) or isinstance(terms, (str, dict)):
+        raise TermwiseTypeError(
+            f"terms= is a {type(terms).__name__}. Give a list of losses.Term objects."
+        )
+    return list(terms)
+
+
+class _FunctionTerm(Term):
+    def __init__(self, function, **arguments):
+        super().__init__(**arguments)
+        self.function = function
+
+    def call(self, step):
+        return self.function(step)
+
+
+def term(function, name=None, weight=1.0, trains=None) -> Term:
+    """A term of a function of the step.
+
+    Args:
+      function: takes a `losses.Step`; returns what `Term.call` returns.
+      name: str; the function's own name by default (a lambda needs one).
+      weight, trains: as in `Term`.
+    Raises:
+      ValueError: a lambda without a name.
+      TypeError: not a function.
+
+    Example:
+      >>> sparsity = term(lambda step: tf.reduce_sum(tf.abs(step.y_pred), -1), name="sparsity")
+    """
+    if not callable(function):
+        raise TermwiseTypeError(
+            f"losses.term() takes a function of the step, received {function!r}."
+        )
+    name = name or getattr(function, "__name__", type(function).__name__)
+    if name == "<lambda>":
+        raise TermwiseError(
+            'losses.term() was given a lambda without a name. Pass name="..."; '
+            "it is what the ledger and TensorBoard show."
+        )
+    return _FunctionTerm(function, name=name, weight=weight, trains=trains)
+
+
+def snake_case(name: str) -> str:
+    """`SparseFocal` -> `sparse_focal`."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().strip("_")
+
+
+def own_name(loss) -> str:
+    """The name the user gave a loss, or its class's or function's in snake_case.
+
+    Keras numbers unnamed losses (`sparse_focal_1`); that number depends on what else was made
+    in the process, so it is taken off.
+    """
+    default = snake_case(type(loss).__name__)
+    suffix = loss.name.removeprefix(default + "_")
+    return default if suffix.isdigit() else loss.name
+
+
+def as_ratios(name: str, value, step: Step) -> dict[str, Ratio]:
+    """What a term returned, as Ratios by name.
+
+    Args:
+      name: the term's name; sub-terms of a dict become `<name>/<key>`.
+      value: Ratio, floating [examples] or [], or a dict of these.
+      step: for the number of examples.
+    Raises:
+      TypeError: nothing, or integers, or something that is no tensor.
+      ValueError: a shape that is neither [examples] nor [].
+    """
+    accepted = "one floating value per example, a scalar, or losses.Ratio"
+    if isinstance(value, Ratio):
+        return {name: value}
+    if isinstance(value, dict):
+        if not value:
+            raise TermwiseTypeError(f"Term {name!r} returned an empty dict. Return {accepted}.")
+        parts = {}
+        for key, part in value.items():
+            parts.update(as_ratios(f"{name}/{key}", part, step))
+        return parts
+    if value is None:
+        raise TermwiseTypeError(f"Term {name!r} returned nothing. Return {accepted}.")
+    try:
+        value = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise TermwiseTypeError(
+            f"Term {name!r} returned {type(value).__name__}, which is no tensor. Return {accepted}."
+        ) from error
+    if not value.dtype.is_floating:
+        raise TermwiseTypeError(
+            f"Term {name!r} returned {value.dtype.name}, which has no gradient. "
+            f"Return {accepted}; tf.cast(..., tf.float32) what you count."
+        )
+    rank = value.shape.rank
+    batch = tf.nest.flatten(step.x)[0].shape[0]
+    if rank == 0:
+        return {name: Ratio.by_share(value, step.examples)}
+    # a fixed size beside a batch of unknown size is not one value per example
+    if rank == 1 and (value.shape[0] is None or value.shape[0] == batch):
+        return {name: Ratio.of_examples(value)}
+    size = "examples" if batch is None else batch
+    raise TermwiseError(
+        f"Term {name!r} returned shape {tuple(value.shape)}. Accepted: ({size},), one value per "
+        f"example, or (), a scalar. Reduce the other axes: tf.reduce_mean(..., axis=-1)."
+    )

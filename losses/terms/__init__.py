@@ -1,0 +1,1 @@
+"""Terms that see the whole step: the model, its inputs, other passes."""

@@ -1,0 +1,149 @@
+"""Physics-informed terms: the residual of a differential equation, and derivatives to write it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from losses.errors import TermwiseError, TermwiseTypeError
+from losses.objective.parameter import Parameter
+from losses.objective.ratio import Ratio
+from losses.objective.term import Term
+
+
+def derivative(function, x, *axes: int) -> tf.Tensor:
+    """A partial derivative of every output of a function that acts on each point alone.
+
+        derivative(u, x, i, j) = d^2 u / dx_i dx_j   at each point
+
+    By nested reverse passes: it can itself be differentiated, by weights or further.
+
+    Args:
+      function: [points, coordinates] -> [points, outputs] or [points].
+      x: floating [points, coordinates].
+      axes: the coordinates to differentiate by, one after another; none gives the function itself.
+    Returns:
+      As `function` does: floating [points, outputs] or [points].
+    Raises:
+      ValueError: a coordinate that `x` does not have.
+
+    Example:
+      >>> x = tf.constant([[3.0, 5.0]])
+      >>> float(derivative(lambda x: x[:, 0] ** 2 * x[:, 1], x, 0, 1)[0])      # 2 x
+      6.0
+    """
+    if not axes:
+        return tf.convert_to_tensor(function(x))
+    *others, axis = axes
+    if not -x.shape[-1] <= axis < x.shape[-1]:
+        raise TermwiseError(
+            f"derivative() by coordinate {axis} of points that have {x.shape[-1]}: give one of 0 "
+            f"to {x.shape[-1] - 1}."
+        )
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        value = derivative(function, x, *others)
+        columns = [value] if value.shape.rank == 1 else tf.unstack(value, axis=-1)
+    slopes = [tape.gradient(u, x, unconnected_gradients="zero")[:, axis] for u in columns]
+    return slopes[0] if value.shape.rank == 1 else tf.stack(slopes, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="termwise")
+class PDEResidual(Term):
+    """The mean square of a differential equation's residual; unknown coefficients are learned.
+
+        raw = mean over points of  sum over equations of residual(model, x, parameters)^2
+
+    Every replica computes all the points, and they count once: the value does not depend on the
+    number of replicas, nor on which of them have data. With `points=None` the points are the
+    step's inputs, shared among the replicas as they are.
+
+    Args:
+      residual: function `(model, x, parameters)` of the model, the points and a dict of the
+        coefficients; gives floating [points] or [points, equations], or a dict of these by
+        equation, each a sub-term `<name>/<equation>`. `losses.derivative` writes derivatives.
+      points: [points, coordinates], an array; or a function of the global step that gives them,
+        the same on every replica (`tf.random.stateless_uniform` of a seed and the step); or None.
+      parameters: dict name -> initial value, a number or an array, or a `losses.Parameter`: the
+        unknown coefficients. They are loss parameters, listed as `<term>/<name>`.
+      weight, name, trains: as in `Term`.
+    Returns:
+      Ratio, or dict equation -> Ratio.
+    Raises:
+      TypeError: `residual` is no function.
+      ValueError: points that are no finite array of rank 2; a residual of another length.
+    Source: Raissi, Perdikaris and Karniadakis 2019, eq. 3 to 5; unknown coefficients: section 4.
+
+    Example: the residual of u' = -k u for u(t) = 3 t at t = 1 and 2, where k is 2:
+      >>> from losses import Step
+      >>> def decay(model, t, parameters):
+      ...     return derivative(model, t, 0) + parameters["k"] * model(t)
+      >>> term = PDEResidual(decay, points=[[1.0], [2.0]], parameters={"k": 2.0})
+      >>> step = Step(x=tf.zeros([1, 1]), model=lambda t: 3.0 * t, step=0, training=True)
+      >>> float(term.call(step).value())                             # (9^2 + 15^2) / 2
+      153.0
+    """
+
+    def __init__(self, residual, points, *, parameters=None, weight=1.0, name=None, trains=None):
+        super().__init__(weight=weight, name=name, trains=trains)
+        if not callable(residual):
+            raise TermwiseTypeError(
+                f"PDEResidual(residual={residual!r}): give a function (model, x, parameters)."
+            )
+        self.residual = residual
+        self.points = points
+        self._points = None
+        if points is not None and not callable(points):
+            self._points = np.asarray(points, keras.config.floatx())
+            if self._points.ndim != 2 or not len(self._points):
+                raise TermwiseError(
+                    f"PDEResidual(points=): received an array of shape {self._points.shape}. Give "
+                    "[points, coordinates], at least one point."
+                )
+            if not np.all(np.isfinite(self._points)):
+                raise TermwiseError("PDEResidual(points=): some are not finite. Leave those out.")
+        self._given = dict(parameters or {})
+        self.parameters = {key: self._make(key, value) for key, value in self._given.items()}
+
+    def _make(self, name, value) -> Parameter:
+        if isinstance(value, keras.Variable):
+            self._weights.append(value)
+            return value
+        value = np.asarray(value, keras.config.floatx())
+        return self.add_weight(name, value.shape, lambda shape, dtype: tf.constant(value, dtype))
+
+    def call(self, step):
+        points = step.x
+        if self.points is not None:
+            points = self._points if self._points is not None else self.points(step.step)
+            points = tf.convert_to_tensor(points)
+        values = {key: tf.convert_to_tensor(one) for key, one in self.parameters.items()}
+        with keras.StatelessScope(initialize_variables=False):
+            residuals = self.residual(step.model, points, values)
+        count = tf.nest.flatten(points)[0].shape[0]
+        if isinstance(residuals, dict):
+            return {key: self._mean_square(one, count) for key, one in residuals.items()}
+        return self._mean_square(residuals, count)
+
+    def _mean_square(self, residual, count):
+        residual = tf.convert_to_tensor(residual)
+        if residual.shape.rank == 0 or not residual.shape[:1].is_compatible_with([count]):
+            raise TermwiseError(
+                f"The residual of term {self.name!r} has shape {tuple(residual.shape)} for "
+                f"{count} points. Return one value for each point, [points] or "
+                "[points, equations]."
+            )
+        axes = list(range(1, residual.shape.rank))
+        squares = tf.reduce_sum(tf.square(tf.cast(residual, tf.float32)), axis=axes)
+        if self.points is None:
+            return Ratio.of_examples(squares)
+        return Ratio.once(tf.reduce_mean(squares))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "residual": self.residual,
+            "points": self.points,
+            "parameters": self._given,
+        }

@@ -1,0 +1,105 @@
+"""The cause in what TensorFlow and Keras raise: one sentence, not two hundred lines of graph."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import tensorflow as tf
+
+from losses.errors import TermwiseError
+
+# what a step raises where the data, the model or a term is wrong, not the machine or another host
+OF_INPUT = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.UnknownError,  # an exception in the user's Python code inside a pipeline
+    tf.errors.UnimplementedError,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,
+    tf.errors.DataLossError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+)
+
+_LONGEST = 300  # characters of a cause
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# "{{function_node __wrapped__...}} " in front, " [Op:IteratorGetNext] name: " behind
+_TAGS = re.compile(r"\{\{\w*node [^}]*\}\}|\s*\[Op:[^\]]*\](\s*name:\s*\S*)?")
+# an exception of Python, as tf.py_function and from_generator report it
+_PYTHON = re.compile(
+    r"^\s*(?:[^\n]*?: )??(?P<kind>[A-Za-z_][\w.]*): (?P<text>[^\n]*(?:\n(?!Traceback )[^\n]*)*)\n"
+    r"Traceback \(most recent call last\):\n",
+    re.MULTILINE,
+)
+_FRAME = re.compile(r'^\s*File "(?P<file>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
+_ELSEWHERE = re.compile(r"site-packages|__autograph_generated_file")
+_XLA = re.compile(
+    r"Detected unsupported operations when trying to compile graph .*? on \w+: (?P<op>\w+)"
+)
+# lines of a graph error that say where, not what
+_NOISE = re.compile(
+    r"Graph execution error|Detected at node|Original stack trace|Errors may have originated"
+    r"|Input Source operations|Exception encountered when calling|\d+ root error|\s*File \""
+    r"|<stack traces unavailable>|in user code:|Function call stack|The op is created at"
+    r"|\s*\[\[|\s*$|\s*\^+|tf2xla conversion failed"
+)
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, first: the cause in one line, and the term or the place it came from.
+
+    Args:
+      error: what TensorFlow or Keras raised.
+    Returns:
+      str without a line break, at most a few hundred characters, without a final full stop.
+
+    Example:
+      >>> try:
+      ...     tf.function(lambda x: tf.gather(x, [7]))(tf.ones(3))
+      ... except tf.errors.InvalidArgumentError as error:
+      ...     explain(error)
+      'indices[0] = 7 is not in [0, 3)'
+    """
+    text = _plain(error)
+    found = _PYTHON.search(text)
+    if found:
+        cause = f"{found['kind']}: {found['text']}" + _user_place(text[found.end() :])
+    elif unsupported := _XLA.search(text):
+        cause = f"XLA cannot compile the operation {unsupported['op']}. Pass jit_compile=False"
+    else:
+        cause = _first_line(text) or type(error).__name__
+    notes = [note.strip(" ()") for note in getattr(error, "__notes__", ()) if "while" in note]
+    return _one_line(cause) + "".join(f", {_one_line(note)}" for note in notes[:1])
+
+
+def reading_failure(source, error: Exception) -> Exception:
+    """The exception to raise where evaluation or prediction has met one of `OF_INPUT`."""
+    failed = "cannot be read" if raised_by_user_code(error) else "cannot be evaluated"
+    return TermwiseError(f"{source.what} {failed}: {explain(error)}.")
+
+
+def raised_by_user_code(error: BaseException) -> bool:
+    """Whether an exception of Python, in a generator or a tf.py_function, is the cause."""
+    return _PYTHON.search(_plain(error)) is not None
+
+
+def _plain(error: BaseException) -> str:
+    return _TAGS.sub("", _COLOURS.sub("", str(error)))
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if not _NOISE.match(line)]
+    lines = [line for line in lines if line][:2]
+    # "... Error encountered:" and what it was
+    return " ".join(lines) if lines and lines[0].endswith(":") else "".join(lines[:1])
+
+
+def _user_place(trace: str) -> str:
+    """The innermost place that is not TensorFlow's, as " (file.py, line 3)"; or nothing."""
+    frames = [f for f in _FRAME.finditer(trace) if not _ELSEWHERE.search(f["file"])]
+    return f" ({Path(frames[-1]['file']).name}, line {frames[-1]['line']})" if frames else ""
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.split()).rstrip(".")
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -1,0 +1,159 @@
+"""From the replicas' gradients to the run's: one sum of everything, then one mean of what moved.
+
+Replicas that share a memory hand each other their tensors, and one device adds them up. Others
+reduce flat packs of one dtype: each reduction waits for all devices, so there are few of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from losses.distributed.hosts import host_count
+from trainer.distributed.devices import BYTES_PER_PACK
+from trainer.model.variables import tensor_variable
+from trainer.step.moving_statistics import assign_means, moving_variables
+
+if TYPE_CHECKING:
+    from trainer.step.replica import Passed, Replica
+
+SUM = tf.distribute.ReduceOp.SUM
+# About where copying into a pack and out of it costs what one more reduction does: between 256 KiB
+# and 1 MiB, as measured between two processes on CPUs; on GPUs, which copy faster, what is usual.
+PACK_BYTES = {"CPU": 2**19, "GPU": BYTES_PER_PACK}
+
+
+def shares_memory(strategy) -> bool:
+    """Whether all replicas are logical CPU devices of this process."""
+    return _kinds(strategy) == {"CPU"} and host_count(strategy) == 1
+
+
+def sum_in_replica(value) -> tf.Tensor:
+    """The sum of a dense tensor over all replicas, in replica context; the same on each."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return value
+    if not shares_memory(context.strategy):
+        return context.all_reduce(SUM, value)
+
+    def parts(strategy, value):
+        return strategy.experimental_local_results(value)
+
+    # each replica adds them up itself, in one order: no result has to come back
+    return tf.add_n(context.merge_call(parts, args=(value,)))
+
+
+def sum_all(strategy, values: list, destinations: list) -> list:
+    """The replicas' tensors summed, in cross-replica context.
+
+    Args:
+      values: what `strategy.run` returned, of the same shape on every replica; or
+        `tf.IndexedSlices`, which stay sparse.
+      destinations: for each, the mirrored variable whose devices need the sum, or the value.
+    Returns:
+      One tensor (`tf.IndexedSlices`) for each on the first device where the replicas share a
+      memory, else mirrored.
+    """
+    if shares_memory(strategy):
+        return [_added(strategy, value) for value in values]
+    first = [strategy.experimental_local_results(value)[0] for value in values]
+    limit = PACK_BYTES["GPU" if "GPU" in _kinds(strategy) else "CPU"]
+    found: list = [None] * len(values)
+    for pack in packs(first, limit):
+        pairs = [(values[i], destinations[i]) for i in pack]
+        summed = strategy.extended.batch_reduce_to(SUM, pairs)  # as one flat buffer
+        for i, value in zip(pack, summed, strict=True):
+            found[i] = value
+    return found
+
+
+def packs(values: list, limit: int) -> list[list[int]]:
+    """Which tensors are reduced as one flat buffer: their positions, each once.
+
+    A pack has one dtype and at most `limit` bytes. What is larger, or has no static size, is
+    alone. The last tensors come first: a backward pass finds their gradients first.
+    """
+    found: list[list[int]] = []
+    unfilled: dict = {}  # dtype -> positions, bytes
+    for i, value in reversed(list(enumerate(values))):
+        size = None if isinstance(value, tf.IndexedSlices) else value.shape.num_elements()
+        size = limit + 1 if size is None else size * value.dtype.size
+        pack, held = unfilled.get(value.dtype, (None, 0))
+        if pack is None or held + size > limit:
+            pack, held = [], 0
+            found.append(pack)
+        pack.append(i)
+        if size <= limit:
+            unfilled[value.dtype] = pack, held + size
+    return found
+
+
+def sum_over_replicas(strategy, replica: Replica, passed: Passed, own_sums: bool) -> Passed:
+    """What every replica passed, summed, in cross-replica context.
+
+    Moving statistics are given the mean of the replicas that had examples.
+
+    Args:
+      passed: of `Replica.train`, as `strategy.run` returns it.
+      own_sums: whether its sums are each replica's own; they go with the gradients then.
+    Returns:
+      Passed; its gradients as of `sum_all`, the rest is this host's.
+    """
+
+    def local(value):
+        return None if value is None else strategy.experimental_local_results(value)[0]
+
+    moved = moving_variables(replica.trainer.model)
+    # results of a traced function have lost their devices: without them, no efficient sum
+    given = passed.gradients, passed.rows, passed.moving, passed.sums
+    gradients, rows, moving, sums = strategy.run(_identities, args=(given,))
+    variables = [replica.trained.variables[path] for path in [*gradients, *rows]]
+    variables += [moved[path] for path in moving]
+    values = [*gradients.values(), *rows.values(), *moving.values()]
+    destinations = _destinations(strategy, values, variables)
+    if own_sums:
+        values, destinations = [*values, sums], [*destinations, sums]
+    summed = iter(sum_all(strategy, values, destinations))
+    gradients, rows, means = ({p: next(summed) for p in part} for part in (gradients, rows, moving))
+    sums = local(next(summed) if own_sums else sums)
+    assign_means(strategy, moved, means, sums[-1])
+    inner = tf.nest.map_structure(local, passed.inner)
+    raw, weights = local(passed.raw), local(passed.weights)
+    return passed._replace(
+        gradients=gradients, moving={}, sums=sums, raw=raw, weights=weights, rows=rows, inner=inner
+    )
+
+
+def sum_rows(strategy, variables: dict, rows: dict) -> dict:
+    """path -> the replicas' rows summed, in cross-replica context."""
+    rows = strategy.run(_identities, args=(rows,))
+    values = list(rows.values())
+    destinations = _destinations(strategy, values, [variables[path] for path in rows])
+    return dict(zip(rows, sum_all(strategy, values, destinations), strict=True))
+
+
+def _kinds(strategy) -> set:
+    devices = strategy.extended.worker_devices
+    return {tf.DeviceSpec.from_string(device).device_type for device in devices}
+
+
+def _destinations(strategy, values, variables):
+    """Where the sums go: to the variables' devices; of one that is not mirrored, the values'."""
+    inside = strategy.extended.variable_created_in_scope
+    tensors = [tensor_variable(variable) for variable in variables]
+    return [t if inside(t) else value for value, t in zip(values, tensors, strict=True)]
+
+
+def _added(strategy, value):
+    parts = strategy.experimental_local_results(value)
+    with tf.device(strategy.extended.worker_devices[0]):
+        if not isinstance(parts[0], tf.IndexedSlices):
+            return tf.add_n(parts)
+        rows = tf.concat([part.values for part in parts], 0)
+        indices = tf.concat([part.indices for part in parts], 0)
+        return tf.IndexedSlices(rows, indices, parts[0].dense_shape)
+
+
+def _identities(values):
+    return tf.nest.map_structure(tf.identity, values, expand_composites=True)

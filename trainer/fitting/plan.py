@@ -1,0 +1,77 @@
+"""The cadences of a fit: how far it goes, and when something is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from losses.errors import TermwiseError
+from trainer.data.batch import is_whole
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cadences of a fit, in steps; None where nothing is due."""
+
+    steps: int
+    log_every: int
+    interval: int  # of validation; one is an epoch of the callbacks
+    checkpoint_every: int | None
+    steps_per_loop: int | None
+
+    def next_stop(self, step: int, windows: bool = False) -> int:
+        """The next step at which something is due on the host; a row is not, with `windows`."""
+        every = [None if windows else self.log_every, self.interval, self.checkpoint_every]
+        return min([self.steps, *(step - step % n + n for n in every if n)])
+
+
+def check_keep(keep_last, keep_best) -> None:
+    """Raises ValueError where these are no numbers of checkpoints to keep."""
+    if keep_last is not None and (not is_whole(keep_last) or keep_last < 1):
+        raise TermwiseError(f"keep_last={keep_last!r}: give a whole number from 1 on, or None.")
+    if not is_whole(keep_best) or keep_best < 0:
+        raise TermwiseError(f"keep_best={keep_best!r}: give a whole number from 0 on.")
+
+
+def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_every, steps_per_loop):
+    """The `Plan` of a fit's arguments.
+
+    Raises:
+      ValueError: neither or both of steps and epochs, or a cadence that is not at least 1.
+    """
+    numbers = {
+        "steps": steps,
+        "epochs": epochs,
+        "log_every": log_every,
+        "validate_every": validate_every,
+        "checkpoint_every": checkpoint_every,
+        "steps_per_loop": steps_per_loop,
+    }
+    for name, value in numbers.items():
+        if value is not None and (not is_whole(value) or value < 1):
+            raise TermwiseError(f"{name}={value!r}: give a whole number of at least 1.")
+    if steps is not None and steps >= 2**63:
+        raise TermwiseError(f"steps={steps}: give a whole number below 2**63.")
+    if (steps is None) == (epochs is None):
+        raise TermwiseError(
+            f"fit() needs steps= or epochs=, one of them; received steps={steps}, "
+            f"epochs={epochs}. steps is the global step to train to."
+        )
+    epoch = None
+    if epochs is not None:
+        epoch = source.steps_per_epoch
+        if epoch is None:
+            epoch = source.count_steps()
+        if epoch < 0:
+            raise TermwiseError(
+                "epochs= needs data that ends; this dataset is infinite. Pass steps=."
+            )
+        if not epoch:
+            raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
+        steps = epochs * epoch
+    return Plan(
+        steps=steps,
+        log_every=log_every or epoch or 100,
+        interval=validate_every or epoch or steps,
+        checkpoint_every=checkpoint_every,
+        steps_per_loop=steps_per_loop,
+    )

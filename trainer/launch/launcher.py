@@ -1,0 +1,243 @@
+"""`python -m trainer.launch`: local workers, watched, and all started again when one of them dies.
+
+A worker is told its place by TF_CONFIG and tells how it ended by its exit code. Under SLURM or
+Kubernetes these start the workers, and this program is not needed. It needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import math
+import os
+import queue
+import shutil
+import signal
+import sys
+
+from trainer.launch.local_cluster import (
+    DONE,
+    INTERRUPTED,
+    PREEMPTED,
+    WRONG,
+    LocalCluster,
+    after,
+    free_addresses,
+    next_event,
+    say,
+)
+from trainer.launch.worker_process import describe_ending
+
+STOPPED = 128 + signal.SIGTERM  # as a shell says it
+MOST_PREEMPTIONS = 100  # restarts after workers that saved and left; a fault if ever reached
+LONGEST_PAUSE_S = 5.0
+
+USAGE = """\
+Starts local workers of one training run and watches them.
+
+  python -m trainer.launch --workers=2 -- python -m experiments.run --strategy=multi_worker ...
+
+  --workers=N           how many; each is given TF_CONFIG with ports of its own on 127.0.0.1
+  --max_restarts=N      after a failure all workers are stopped and started again, so often; 3
+  --grace_s=SECONDS     from SIGTERM, on which workers save, to SIGKILL; 30
+  --startup_s=SECONDS   how long a worker waits for its peers at the start (TERMWISE_STARTUP_S)
+  --gpus_per_worker=N   worker 0 sees the first N GPUs, worker 1 the next N, and so on; without
+                        it each sees all
+
+Exit codes:
+    0  done
+    2  something given was wrong; not tried again
+   42  stopped by SIGTERM, and all workers saved: the same command continues the run
+  143  stopped by SIGTERM, and not all saved: the same command goes on from the last checkpoint
+  130  interrupted
+  else that of the worker that failed last; 128 and the number of the signal that killed it
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the workers to their end.
+
+    Args:
+      argv: the arguments after the program's name; those of the process by default.
+    Returns:
+      the exit code; `USAGE` lists them.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(argv[: argv.index("--") if "--" in argv else None]):
+        print(USAGE, end="")
+        return DONE
+    try:
+        given = _parse(argv)
+        return launch(given, _environments(given))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+
+
+def launch(given: argparse.Namespace, environments: list[dict[str, str]]) -> int:
+    """Starts the workers, and starts them again until they are done; gives the exit code.
+
+    Preemptions, where workers saved and left because one of them got SIGTERM from elsewhere, do
+    not count as failures.
+    """
+    events: queue.SimpleQueue = queue.SimpleQueue()
+    used: set[int] = set()
+    failures = preemptions = 0
+    with _signals_into(events):
+        while True:
+            cluster = _start(given, environments, free_addresses(given.workers, used), events)
+            blamed = cluster.run()
+            if not any(cluster.codes.values()):
+                return DONE
+            if cluster.signal is not None:
+                return _stopped(cluster.signal, cluster.codes)
+            assert blamed is not None  # one ended badly, and nobody had told it to
+            code, why = cluster.codes[blamed], describe_ending(blamed, cluster.codes[blamed])
+            if code in (INTERRUPTED, -signal.SIGINT):
+                return _end(INTERRUPTED, why)
+            if code == WRONG:
+                return _end(code, f"{why}: something given was wrong, a restart would not help")
+            if code == PREEMPTED:
+                preemptions += 1
+                if preemptions > MOST_PREEMPTIONS:
+                    return _end(code, f"{why}, as {MOST_PREEMPTIONS} others did before")
+                say(f"{why}: it saved and left; all start again")
+            else:
+                failures += 1
+                if failures > given.max_restarts:
+                    return _end(code, f"{why}; --max_restarts={given.max_restarts} is used up")
+                say(f"{why}; all start again: restart {failures} of {given.max_restarts}")
+            pause = after(min(0.1 * 2**failures, LONGEST_PAUSE_S))
+            if (event := next_event(events, pause)) is not None:
+                return _stopped(event[1], {})
+
+
+def _start(given, environments, addresses, events):
+    try:
+        cluster = LocalCluster(given.command, environments, addresses, given.grace_s, events)
+    except OSError as error:
+        raise ValueError(
+            f"{given.command[0]!r} cannot be started: {error.strerror}. Give a program after --."
+        ) from error
+    places = zip(cluster.workers, addresses, strict=True)
+    say(", ".join(f"worker {w.index} is process {w.process.pid} at {a}" for w, a in places))
+    return cluster
+
+
+def _stopped(number, codes):
+    """The exit code after a signal to this program; `codes` are those of the workers."""
+    if number == signal.SIGINT:
+        return _end(INTERRUPTED, "interrupted")
+    unsaved = [index for index in sorted(codes) if codes[index] not in (DONE, PREEMPTED)]
+    if unsaved:
+        endings = ", ".join(describe_ending(index, codes[index]) for index in unsaved)
+        return _end(STOPPED, f"stopped, not all saved: {endings}")
+    return _end(PREEMPTED, "stopped; the same command continues the run")
+
+
+def _end(code, why):
+    say(why)
+    return code if code >= 0 else 128 - code
+
+
+@contextlib.contextmanager
+def _signals_into(events):
+    """While open, a signal is an event ("signal", number) and ends nothing by itself."""
+
+    def handle(number, _):
+        # a closed terminal is a reason to save, as SIGTERM is
+        events.put(("signal", signal.SIGTERM if number == signal.SIGHUP else number))
+
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as it is under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _environments(given):
+    """The environment of each worker; TF_CONFIG is added at each start."""
+    # gRPC would look for its peers behind a proxy, where one is set
+    no_proxy = ",".join(filter(None, [os.environ.get("no_proxy", ""), "127.0.0.1"]))
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "no_proxy": no_proxy}
+    if given.startup_s is not None:
+        environment["TERMWISE_STARTUP_S"] = f"{given.startup_s:g}"
+    share = given.gpus_per_worker
+    if share is None:
+        return [environment] * given.workers
+    wanted = share * given.workers
+    gpus = [str(gpu) for gpu in range(wanted)]
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        gpus = [gpu for gpu in visible.split(",") if gpu]
+    if len(gpus) < wanted:
+        raise ValueError(
+            f"--gpus_per_worker={share}: {given.workers} workers need {wanted} GPUs, and "
+            f"CUDA_VISIBLE_DEVICES={visible!r} has fewer. Ask for fewer."
+        )
+    return [
+        {**environment, "CUDA_VISIBLE_DEVICES": ",".join(gpus[index * share :][:share])}
+        for index in range(given.workers)
+    ]
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    """The flags, and as `command` what follows them.
+
+    Raises:
+      ValueError: an unknown flag, a value that is not accepted, no command that can be run.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--workers", type=_whole(1), required=True)
+    parser.add_argument("--max_restarts", type=_whole(0), default=3)
+    parser.add_argument("--grace_s", type=_seconds, default=30.0)
+    parser.add_argument("--startup_s", type=_seconds)
+    parser.add_argument("--gpus_per_worker", type=_whole(0))
+    flags = ["workers", "max_restarts", "grace_s", "startup_s", "gpus_per_worker"]
+    for argument in argv[:end]:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and name not in flags:
+            close = difflib.get_close_matches(name, flags, 1)
+            hint = f"Did you mean --{close[0]}?" if close else "--help lists them."
+            raise ValueError(f"{argument}: no such flag. {hint}")
+    given, stray = parser.parse_known_args(argv[:end])
+    if stray:
+        raise ValueError(f"{stray[0]}: stray argument. The workers' command follows after --.")
+    given.command = argv[end + 1 :]
+    if not given.command:
+        raise ValueError(
+            "no command is given. Write it after --, as in "
+            "python -m trainer.launch --workers=2 -- python -m experiments.run ..."
+        )
+    if shutil.which(given.command[0]) is None:
+        raise ValueError(f"{given.command[0]!r}: no such program. Give one after --.")
+    return given
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ValueError(f"{message.removeprefix('argument ')}. --help lists the flags.")
+
+
+def _whole(least):
+    def parse(text):
+        with contextlib.suppress(ValueError):
+            if (number := int(text)) >= least:
+                return number
+        raise argparse.ArgumentTypeError(
+            f"received {text!r}, accepted is a whole number of at least {least}"
+        )
+
+    return parse
+
+
+def _seconds(text):
+    with contextlib.suppress(ValueError):
+        if 0 <= (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"received {text!r}, accepted are seconds, 0 or more")

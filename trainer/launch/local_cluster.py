@@ -1,0 +1,147 @@
+"""One life of the local workers of `trainer.launch`: started together, watched until all ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import queue
+import signal
+import socket
+import time
+
+from trainer.launch.worker_process import WorkerProcess, write_line
+
+DONE, WRONG, PREEMPTED, PEER_LOST, INTERRUPTED = 0, 2, 42, 75, 130  # exit codes of a worker
+SETTLE_S = 0.2  # deaths so close together are one event
+PEER_SETTLE_S = 5.0  # a worker that lost its peer may be gone before the peer itself is
+
+
+class LocalCluster:
+    """Workers that end together: when one fails, the others are told to stop, then made to.
+
+    SIGTERM lets them save; SIGKILL follows `grace_s` later. A signal that the launcher is given
+    goes to the workers once; a further SIGINT kills them at once.
+
+    Args:
+      command: list of str, what each worker runs.
+      environments: one dict per worker, without TF_CONFIG, which is added.
+      addresses: list of str, one "host:port" per worker.
+      grace_s: seconds from SIGTERM to SIGKILL.
+      events: a `queue.SimpleQueue`; ("signal", number) are put into it from outside.
+    Attributes:
+      codes: dict index -> exit code, of all workers once `run` has returned.
+      signal: the first signal that the launcher was given in this life, or None.
+    Raises:
+      OSError: the command cannot be started; no worker is left running.
+    """
+
+    def __init__(self, command, environments, addresses, grace_s, events):
+        self.codes: dict[int, int] = {}
+        self.signal: int | None = None
+        self._grace_s = grace_s
+        self._events = events
+        self._told = False  # whether the workers were sent a signal
+        self._due = math.inf  # when the next, harder signal is
+        self._first: dict[int, int] = {}  # those that ended badly before any was told to
+        self.workers: list[WorkerProcess] = []
+        try:
+            for index, environment in enumerate(environments):
+                task = {"type": "worker", "index": index}
+                config = json.dumps({"cluster": {"worker": addresses}, "task": task})
+                environment = {**environment, "TF_CONFIG": config}
+                self.workers.append(WorkerProcess(index, command, environment, self._report))
+        except OSError:
+            for worker in self.workers:
+                worker.kill()
+            raise
+
+    def run(self) -> int | None:
+        """Watches the workers until all have ended; gives the index of the one that ended it.
+
+        Returns:
+          the worker to blame: one that died before one that lost a peer, before one that saved
+          and left; None where all were done or all were told to stop.
+        """
+        while len(self.codes) < len(self.workers):
+            event = next_event(self._events, self._due)
+            if event is None:
+                self._be_firmer()
+            elif event[0] == "signal":
+                self._pass_on(event[1])
+            else:
+                self._note(*event[1:])
+        for consequences in ((PEER_LOST, PREEMPTED), (PREEMPTED,), ()):
+            for index, code in self._first.items():
+                if code not in consequences:
+                    return index
+        return None
+
+    def _note(self, index, code):
+        self.codes[index] = code
+        if code != DONE and not self._told:
+            self._first[index] = code
+            # those that save need the time for it, and an end that explains the others may follow
+            wait = {PREEMPTED: self._grace_s, PEER_LOST: PEER_SETTLE_S}.get(code, SETTLE_S)
+            self._due = min(self._due, after(min(wait, self._grace_s)))
+
+    def _pass_on(self, number):
+        if not self._told:
+            self._tell(number)
+        elif self.signal is not None and number == signal.SIGINT:
+            self._kill("killed at once")
+        self.signal = self.signal or number
+
+    def _be_firmer(self):
+        if self._told:
+            self._kill(f"killed, {self._grace_s:g} s after it was told to stop")
+        else:
+            self._tell(signal.SIGTERM)
+
+    def _tell(self, number):
+        self._told, self._due = True, after(self._grace_s)
+        for worker in self._running():
+            worker.send(number)
+
+    def _kill(self, why):
+        self._due = math.inf
+        for worker in self._running():
+            say(f"worker {worker.index}: {why}")
+            worker.kill()
+
+    def _running(self):
+        return [worker for worker in self.workers if worker.code is None]
+
+    def _report(self, index, code):
+        self._events.put(("end", index, code))
+
+
+def free_addresses(number: int, used: set[int]) -> list[str]:
+    """Addresses on loopback whose ports are free now and not in `used`, to which they are added."""
+    with contextlib.ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < number:  # all are held open until the last is found, so none is twice
+            one = stack.enter_context(socket.socket())
+            one.bind(("127.0.0.1", 0))
+            if (port := one.getsockname()[1]) not in used:
+                ports.append(port)
+    used.update(ports)
+    return [f"127.0.0.1:{port}" for port in ports]
+
+
+def next_event(events: queue.SimpleQueue, due: float):
+    """The next event, or None when it is `due`, a time of the monotonic clock."""
+    try:
+        return events.get(timeout=None if due == math.inf else max(0.0, due - time.monotonic()))
+    except queue.Empty:
+        return None
+
+
+def after(seconds: float) -> float:
+    """The time of the monotonic clock so many seconds from now."""
+    return time.monotonic() + seconds
+
+
+def say(text: str) -> None:
+    """Writes a line of the launcher's own."""
+    write_line(2, f"[launch] {text}".encode())

@@ -1,0 +1,83 @@
+"""Log windows become rows beside the training: built and written by a thread of its own."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from trainer.ledger.rows import stamped, window_row
+from trainer.ledger.writers import Writers
+from trainer.loop.window import Ended, Row
+
+WAITING = 2  # calls of the loop whose rows may wait to be written
+FLUSH_SECONDS = 2.0  # TensorBoard sees a row at most that late
+
+
+class Recorder:
+    """Writes the rows of a fit in the order of their steps.
+
+    What the thread raises (a full disk) is raised by the next call of a method.
+
+    Args:
+      writers: the fit's writers.
+      names: the terms.
+      diagnostics: of the terms' gradients, or None.
+      total_steps: the fit's last step, for the console.
+    """
+
+    def __init__(self, writers: Writers, names, diagnostics, total_steps: int):
+        self.writers = writers
+        self._names = names
+        self._diagnostics = diagnostics
+        self._total_steps = total_steps
+        self._thread = ThreadPoolExecutor(1, "ledger")
+        self._waiting: deque[Future] = deque()
+        self._flushed = time.monotonic()
+
+    def add(self, row: Row, packed: np.ndarray, steps, seconds, more: dict | None = None) -> None:
+        """Has the rows of log windows written.
+
+        Args:
+          row: reads the windows as the loop packed them, float64 [W, ...].
+          steps, seconds: W each, the step at a window's end, and how long it took.
+          more: what else stands in each row.
+        """
+
+        def write():
+            for step, vector, taken in zip(steps, packed, seconds, strict=True):
+                self._write(step, row.read(vector), taken, more or {})
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self.writers.show()
+                self._flushed = time.monotonic()
+
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) >= WAITING):
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(write))
+
+    def settle(self) -> None:
+        """Waits until every row is written: history is complete."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def close(self) -> None:
+        """Waits for the thread; what it raised before is raised here."""
+        self._thread.shutdown()
+        self.settle()
+
+    def _write(self, step: int, ended: Ended, seconds: float, more: dict) -> None:
+        sums = ended.sums
+        row = {**window_row(self._names, sums), **ended.values, **more}
+        if ended.gradients is not None:
+            measured = self._diagnostics.values(ended.gradients, step - sums.taken + 1, step)
+            row.update(measured)
+            if measured:
+                picture = self._diagnostics.picture(ended.gradients)
+                self.writers.image("gradient cosines", step, picture)
+        seconds = max(seconds, 1e-6)
+        row["steps_per_second"] = sums.taken / seconds
+        row["examples_per_second"] = sums.examples / seconds
+        row = stamped(row, step=step, split="train", seconds=ended.time)
+        self.writers.write(row, self._total_steps)
