@@ -122,9 +122,7 @@ def _do(command: Command, resolved: dict) -> int:
                 **experiment.fit,
             )
     elif command.follow:
-        from trainer.fitting.evaluate import follow
-
-        for step in follow(experiment.trainer):
+        for step in experiment.trainer.follow():
             _evaluate(experiment, f"step {step} validation", experiment.validation_data)
     else:
         _evaluate(experiment, "validation", experiment.validation_data)
@@ -171,7 +169,7 @@ def _evaluate(experiment: Experiment, split: str, data) -> None:
         for key, value in values.items()
         if key.startswith("metrics/")
     ]
-    if experiment.trainer.hosts.chief:
+    if experiment.trainer.is_chief:
         print(f"{split}  {equation(values)}{''.join(scores)}", flush=True)
 
 

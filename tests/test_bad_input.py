@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import losses
 from trainer import Trainer
-from trainer.debugging.tensorflow_errors import explain
+from trainer.errors import explain
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 Y = X[:, :1]

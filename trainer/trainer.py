@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from losses import Objective
 from losses.balancing.balancer import Balancer
 from losses.errors import TermwiseError
-from losses.objective.objective import NOTHING
+from losses.objective.objective import NOTHING, Objective
 from losses.objective.term import listed_terms
-from trainer.balancing.balancing import Balancing
-from trainer.balancing.diagnostics import Diagnostics
+from trainer.balancing.balanced_terms import check_balancer
+from trainer.balancing.diagnostics import check_diagnostics_every
 from trainer.data.augment import augmented
-from trainer.data.source import default_batch, open_data
-from trainer.debugging.nonfinite import check_mode, replay
+from trainer.data.class_weight import checked_class_weight
+from trainer.data.open import default_batch, open_data
+from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
+from trainer.debugging.replay import replay
 from trainer.distributed.hosts import Hosts
 from trainer.distributed.strategies import resolve_strategy
-from trainer.fitting.evaluate import evaluate, open_for_reading, predict
-from trainer.fitting.fit import run_fit
+from trainer.fitting.evaluate import evaluate, follow, predict, prepare_reading
+from trainer.fitting.fit import FitRequest, run_fit
 from trainer.fitting.plan import plan_fit
 from trainer.hooks import Hooks
 from trainer.ledger.describe import describe_terms
 from trainer.ledger.rows import History
 from trainer.loop.eval_loop import EvalLoops
-from trainer.loop.first_trace import trace
-from trainer.loop.jit_choice import check_jit_compile, decide
-from trainer.loop.train_loop import Loops
+from trainer.loop.jit_choice import JitChoice
+from trainer.loop.programs import Programs
+from trainer.loop.train_loop import OnNonfinite, TrainLoops
 from trainer.model.build import (
     compiled_arguments,
     make_model,
@@ -40,10 +41,13 @@ from trainer.model.build import (
 )
 from trainer.model.export import export_model
 from trainer.optimizers.optimizers import Optimizers, needs_scale
-from trainer.persistence.run_state import State
+from trainer.persistence.run import Run
+from trainer.persistence.run_state import RunState, make_counter
 from trainer.persistence.workdir import Workdir, checked_config
 from trainer.step.metrics import Metrics
-from trainer.step.replica import Replica
+from trainer.step.program import Discovery, Placement, StepProgram
+from trainer.step.randomness import Randomness
+from trainer.step.trainable import find_trainables
 
 
 class Trainer(Hooks):
@@ -82,8 +86,16 @@ class Trainer(Hooks):
       init_from: a workdir or checkpoint whose weights a new run starts with.
       init_loss_parameters: whether it takes those of the same name too.
       name: the run's name; the workdir's by default.
+    Attributes:
+      model, optimizer, strategy, step, loss_parameters: of the run, as the properties say.
+      terms: the `losses.Term` objects.
+      name, config, seed: as they were given.
+      workdir: the run's folder, or None.
+    A subclass may set any other attribute. Layers and variables among them are saved with the run,
+    and train where a term reads them.
     Raises:
-      ValueError, TypeError: an argument that cannot work, before anything is built.
+      ValueError, TypeError: an argument that cannot work, before anything is built; an attribute
+        of a public name that a subclass sets.
       RuntimeError: made inside a strategy's scope.
     """
 
@@ -114,43 +126,116 @@ class Trainer(Hooks):
         name: str | None = None,
     ):
         super().__init__()
-        self.on_nonfinite = check_mode(on_nonfinite, workdir)
-        self.jit_compile = check_jit_compile(jit_compile)
-        self.compiling: dict | None = None  # what "auto" has found
-        self.strategy = resolve_strategy(strategy)
-        self.hosts = Hosts(self.strategy)
-        self.workdir = None if workdir is None else Workdir(workdir)
-        self.name = name or (self.workdir.path.name if self.workdir else "model")
-        self.config = checked_config(config)
-        self.seed = seed
-        self.init_from, self.init_loss_parameters = init_from, init_loss_parameters
-        with self.strategy.scope():
-            self._model = make_model(model, self.build_model, self.strategy)
-            self.terms = [*self.build_terms(), *listed_terms(terms)]
-        names = output_names(self._model)
-        given: dict = dict(loss=loss, loss_weights=loss_weights, add_loss_sums=add_loss_sums)
-        self.objective = Objective(**given, terms=self.terms, output_names=names)
+        check_balancer(balancer)
+        check_diagnostics_every(gradient_diagnostics_every)
+        jit = JitChoice(jit_compile)
+        mode = check_mode(on_nonfinite, workdir)
+        strategy = resolve_strategy(strategy)
+        folder = None if workdir is None else Workdir(workdir)
+        self._set(
+            strategy=strategy,
+            workdir=folder,
+            name=name or (folder.path.name if folder else "model"),
+            config=checked_config(config),
+            seed=seed,
+        )
+        with strategy.scope():
+            self._set(model=make_model(model, self.build_model, strategy))
+            self._set(terms=[*self.build_terms(), *listed_terms(terms)])
+        objective = self._make_objective(loss, loss_weights, add_loss_sums)
+        optimizers = Optimizers(
+            strategy,
+            optimizer,
+            groups=groups,
+            update_every=update_every,
+            loss_parameter_optimizer=loss_parameter_optimizer,
+            scaled=needs_scale(self.model),
+        )
+        with strategy.scope():
+            training, evaluation = (Metrics(metrics, output_names(self.model)) for _ in range(2))
+        program = self._make_program(
+            objective, optimizers, training, groups, Randomness(strategy, replica_randomness), mode
+        )
+        hosts = Hosts(strategy)
+        state = RunState(strategy, hosts, folder, program.counter, self._owned_variables)
+        programs = Programs(
+            program, self._traced_step, balancer, gradient_diagnostics_every, state.spread_seeds
+        )
+        run = Run(
+            name=self.name,
+            config=self.config,
+            seed=seed,
+            strategy=strategy,
+            hosts=hosts,
+            workdir=folder,
+            programs=programs,
+            loops=TrainLoops(OnNonfinite.of(program.skips)),
+            evaluation=EvalLoops(lambda: programs.program, evaluation),
+            jit=jit,
+            state=state,
+            on_nonfinite=mode,
+            init_from=init_from,
+            init_loss_parameters=init_loss_parameters,
+            open_data=self._open,
+        )
+        self._set(run=run)
+
+    def _make_objective(self, loss, loss_weights, add_loss_sums) -> Objective:
+        objective = Objective(
+            loss=loss,
+            loss_weights=loss_weights,
+            add_loss_sums=add_loss_sums,
+            terms=self.terms,
+            output_names=output_names(self.model),
+        )
         computes = type(self).compute_terms is not Trainer.compute_terms
-        if self.objective.empty and not computes and not may_add_losses(self._model):
+        if objective.empty and not computes and not may_add_losses(self.model):
             raise TermwiseError(NOTHING)
-        parts: dict = dict(
-            groups=groups, update_every=update_every, scaled=needs_scale(self._model)
+        return objective
+
+    def _make_program(self, objective, optimizers, metrics, groups, randomness, mode):
+        def find(watched, model):
+            places = [
+                *objective.places(),
+                (self.name, type(self).compute_terms),
+                (self.name, self),
+            ]
+            return find_trainables(
+                watched, model, groups=groups, optimizers=optimizers, places=places
+            )
+
+        return StepProgram(
+            model=self.model,
+            objective=objective,
+            forward=self.forward,
+            compute_terms=self.compute_terms,
+            counter=make_counter(self.strategy),
+            optimizers=optimizers,
+            metrics=metrics,
+            randomness=randomness,
+            find_trainables=find,
+            placement=Placement(self.strategy),
+            discovery=Discovery(),
+            skips=mode == "skip" or optimizers.scaled,
+            several_passes=groups is not None or len(optimizers.of_group) > 1,
         )
-        parts["loss_parameter_optimizer"] = loss_parameter_optimizer
-        optimizers = Optimizers(self.strategy, optimizer, **parts)
-        with self.strategy.scope():
-            both = Metrics(metrics, names), Metrics(metrics, names)
-        balancing = None if balancer is None else Balancing(balancer, self.strategy)
-        replica = Replica(
-            self, self.objective, optimizers, both, groups, balancing, replica_randomness
-        )
-        skipping = on_nonfinite == "skip" or optimizers.scaled
-        diagnostics = Diagnostics.make(gradient_diagnostics_every, self.strategy)
-        compiled = self.jit_compile is True
-        settings: dict = dict(jit_compile=compiled, skipping=skipping, diagnostics=diagnostics)
-        self.loops = Loops(self, replica, **settings)
-        self.reading = EvalLoops(replica, self.strategy, jit_compile=compiled)
-        self.state = State(self)
+
+    def __setattr__(self, name: str, value) -> None:
+        if name in PUBLIC:
+            raise TermwiseError(
+                f"{type(self).__name__} sets self.{name}, which every Trainer has. Give the "
+                f"attribute another name, such as self.own_{name}."
+            )
+        super().__setattr__(name, value)
+
+    def _set(self, **parts: Any) -> None:
+        """Sets what the properties of these names show; no subclass can set them."""
+        for name, part in parts.items():
+            object.__setattr__(self, f"_Trainer__{name}", part)
+
+    @property
+    def _run(self) -> Run:
+        return self.__run
 
     @classmethod
     def from_compiled(cls, model: keras.Model, **arguments) -> Trainer:
@@ -162,12 +247,48 @@ class Trainer(Hooks):
 
     @property
     def model(self) -> keras.Model:
-        return self._model
+        """The Keras model."""
+        return self.__model
+
+    @property
+    def strategy(self) -> tf.distribute.Strategy:
+        """The strategy of the run."""
+        return self.__strategy
+
+    @property
+    def terms(self) -> list:
+        """The `losses.Term` objects of `terms=` and `build_terms`."""
+        return self.__terms
+
+    @property
+    def workdir(self) -> Workdir | None:
+        """The folder of the run; its `path` is a `pathlib.Path`."""
+        return self.__workdir
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.__name
+
+    @property
+    def config(self) -> Any:
+        """The plain values of `config=`, or None."""
+        return self.__config
+
+    @property
+    def seed(self) -> int:
+        """The seed of the shuffling of arrays."""
+        return self.__seed
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the files of the run."""
+        return self._run.hosts.chief
 
     @property
     def step(self) -> tf.Variable:
         """int64 [], the global step: how many batches the run has seen."""
-        return self.state.step
+        return self._run.program.counter
 
     def set_model(self, model) -> None:
         """As a callback the Trainer keeps its own model."""
@@ -175,22 +296,24 @@ class Trainer(Hooks):
     @property
     def optimizer(self):
         """The optimizer in use; a dict by group where there are groups."""
-        return self.loops.replica.optimizers.optimizer
+        return self._run.program.optimizers.optimizer
 
     @property
     def loss_parameters(self) -> dict[str, Any]:
         """name -> variable; empty before `build` or `fit` has found them."""
-        return dict(self.loops.replica.trained.parameters)
+        return dict(self._run.program.trainables.parameters)
 
     def describe(self) -> str:
         """The table of terms: name, from, weight; and the loss parameters."""
-        found = self.loss_parameters if self.loops.prepared else None
-        return describe_terms(self.objective, found)
+        run = self._run
+        parameters = self.loss_parameters if run.programs.prepared else None
+        return describe_terms(run.program.objective, parameters)
 
     def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
         size = batch_size or default_batch(data)
-        trace(self, self.open(data, size, static=True), class_weight)
+        source = self._open(data, size, static=True)
+        self._run.traced(source, checked_class_weight(class_weight))
         return self
 
     def fit(
@@ -242,11 +365,12 @@ class Trainer(Hooks):
         Returns:
           History; `.rows` are the lines of metrics.jsonl.
         """
-        source = self.open(data, batch_size, augment, shuffle=shuffle, static=True)
+        class_weight = checked_class_weight(class_weight)
+        source = self._open(data, batch_size, augment, shuffle=shuffle, static=True)
         validation = None
         if validation_data is not None:
             size = default_batch(validation_data, source.batch_size)
-            validation = self.open(validation_data, size, what="validation_data")
+            validation = self._open(validation_data, size, what="validation_data")
         plan = plan_fit(
             source,
             steps=steps,
@@ -256,18 +380,21 @@ class Trainer(Hooks):
             checkpoint_every=checkpoint_every,
             steps_per_loop=steps_per_loop,
         )
-        profile = Profile(profile_steps, self.workdir, plan.steps, self.hosts.chief)
-        trace(self, source, class_weight)
-        return run_fit(
-            self,
-            source,
-            validation,
-            plan,
+        run = self._run
+        request = FitRequest(
+            source=source,
+            validation=validation,
+            step=run.traced(source, class_weight),
+            class_weight=class_weight,
+            plan=plan,
             keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best_metric),
+            events=self,
             callbacks=callbacks,
+            describe=self.describe,
+            profile=Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief),
             verbose=verbose,
-            profile=profile,
         )
+        return run_fit(run, request)
 
     def evaluate(self, data, *, batch_size: int | None = None, steps: int | None = None) -> dict:
         """Every term and metric over a dataset, exact over its examples however it is batched.
@@ -279,8 +406,8 @@ class Trainer(Hooks):
         Returns:
           dict: total, terms/*, raw/*, weight/*, metrics/*.
         """
-        source = open_for_reading(self, data, batch_size, steps)
-        return evaluate(self, source, steps)
+        source = self._open_for_reading(data, batch_size, steps)
+        return evaluate(self._run, source, steps)
 
     def predict(self, data, *, batch_size: int | None = None):
         """The model's outputs for every example, in order.
@@ -291,18 +418,29 @@ class Trainer(Hooks):
         Returns:
           numpy arrays [examples, ...] in the outputs' structure.
         """
-        return predict(self, open_for_reading(self, data, batch_size))
+        return predict(self._run, self._open_for_reading(data, batch_size))
+
+    def follow(self, poll_seconds: float = 5.0) -> Iterator[int]:
+        """Restores each new checkpoint of a run that another process trains, until it is done.
+
+        Args:
+          poll_seconds: between two looks into the workdir.
+        Yields:
+          int, the step of the checkpoint that is restored; `evaluate` then reads it.
+        """
+        return follow(self._run, poll_seconds)
 
     def replay(self, data, step: int, *, batch_size: int | None = None, augment=None) -> str:
         """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
 
         Trains from the workdir's newest checkpoint up to it; `data` as `fit` was given it.
         """
-        source = self.open(data, batch_size, augment, shuffle=True, static=True)
-        trace(self, source)
-        decide(self, source)
-        self.state.restore(self.state.open_checkpoints(None, writes=False))
-        return replay(self, source, step)
+        source = self._open(data, batch_size, augment, shuffle=True, static=True)
+        run = self._run
+        run.traced(source)
+        run.decide_jit(source)
+        run.restore()
+        return replay(run, source, step)
 
     def export(self, path, *, outputs=None) -> Path:
         """Writes the inference model alone: no labels, no loss parameters.
@@ -313,12 +451,39 @@ class Trainer(Hooks):
         Returns:
           The path.
         """
-        replica = self.loops.replica
-        with replica.optimizers.averages(replica.trained.variables):
-            return export_model(self._model, path, outputs)
+        program = self._run.program
+        with program.optimizers.averages(program.trainables.variables):
+            return export_model(self.model, path, outputs)
 
-    def open(self, data, batch_size, augment=None, **arguments):
-        """A `Stream` or `Resident` source of data as `fit` takes it; arguments of `open_data`."""
-        given: dict = dict(batch_size=batch_size, seed=self.seed, hosts=self.hosts)
-        source = open_data(data, **given, **arguments)
-        return augmented(source, augment, self.seed, self.loops)
+    def _open(self, data, batch_size, augment=None, **arguments):
+        """The source of data as `fit` takes it; arguments of `open_data`."""
+        shared: dict = dict(batch_size=batch_size, seed=self.seed, hosts=self._run.hosts)
+        source = open_data(data, **shared, **arguments)
+        return augmented(source, augment, self.seed)
+
+    def _open_for_reading(self, data, batch_size, steps: int | None = None):
+        source = self._open(data, batch_size or default_batch(data))
+        prepare_reading(self._run, source, steps)
+        return source
+
+    def _traced_step(self, batch):
+        return self.train_step(batch)
+
+    def _owned_variables(self) -> list:
+        """The variables of terms, and those of networks that a subclass keeps."""
+        variables = [variable for term in self.terms for variable in term.variables]
+        for value in vars(self).values():
+            if isinstance(value, keras.Layer) and value is not self.model:
+                variables += value.variables
+            elif isinstance(value, keras.Variable):
+                variables.append(value)
+        return variables
+
+
+# what a subclass may override or read, but not set
+PUBLIC = frozenset(
+    name
+    for kind in (Trainer, Hooks)
+    for name in vars(kind)
+    if not name.startswith("_") or name == "_run"
+)

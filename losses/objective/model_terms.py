@@ -47,6 +47,8 @@ def add_loss_terms(model, examples, sums=()) -> dict[str, Ratio]:
     terms: dict[str, Ratio] = {}
     counts: dict[str, int] = {}
     for key, value in added.items():
+        if value.shape.num_elements() == 0:
+            continue  # an empty value adds nothing
         path = owners.get(key, model.name)
         count = counts[path] = counts.get(path, -1) + 1
         name = f"add_loss/{path}" + (f"/{count}" if count else "")

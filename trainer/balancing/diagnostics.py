@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.balancing.balancing import PLAIN
+from losses.objective.layout import Layout
+from trainer.balancing.balanced_terms import PLAIN
 from trainer.balancing.jacobian import gramian
+from trainer.data.batch import is_whole
 
 
 class Diagnostics:
@@ -17,55 +19,45 @@ class Diagnostics:
 
     Args:
       every: int, steps between two measurements; the others cost nothing.
+      layout: the T terms.
       strategy: the run's strategy.
-    Raises:
-      ValueError: `every` is no whole number of at least 1.
     """
 
-    def __init__(self, every: int, strategy):
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise TermwiseError(
-                f"gradient_diagnostics_every={every!r}: give a whole number of at least 1, or None."
-            )
+    def __init__(self, every: int, layout: Layout, strategy):
         self.every = every
         self._strategy = strategy
-        self._names: tuple[str, ...] = ()
-        self._inner: Any = None  # made by build
-        self._at: Any = None
-
-    @classmethod
-    def make(cls, every: int | None, strategy) -> Diagnostics | None:
-        """None for None."""
-        return None if every is None else cls(every, strategy)
-
-    def build(self, layout) -> None:
-        """Makes the variables that hold the last measurement."""
         self._names = layout.names
         size = len(layout.names)
-        self._inner = tf.Variable(tf.zeros([size, size], tf.float64), trainable=False)
+        self._gramian = tf.Variable(tf.zeros([size, size], tf.float64), trainable=False)
         self._at = tf.Variable(-1, dtype=tf.int64, trainable=False)
 
     @property
     def variables(self) -> list:
-        return [] if self._inner is None else [self._inner, self._at]
+        return [self._gramian, self._at]
 
     def due(self, step):
         """Whether a step, counted from 0, is measured: the last of each `every`."""
         return tf.equal((step + 1) % self.every, 0)
 
-    def measure(self, rows: dict, weights, step) -> None:
-        """Keeps the Gramian of the weighted terms' gradients, in cross-replica context.
+    def measure_when_due(self, jacobian: Callable[[], dict], weights, step) -> None:
+        """Keeps the Gramian of the weighted terms' gradients on a step that is due.
 
         Args:
-          rows: path -> [terms, ...], of the raw values, summed over the replicas.
-          weights: float32 [terms].
+          jacobian: () -> path -> [T, ...], of the raw values, summed over the replicas.
+          weights: float32 [T].
           step: int64 [], counted from 0.
         """
-        local = [self._strategy.experimental_local_results(row)[0] for row in rows.values()]
-        weights = tf.cast(weights, tf.float64)[: len(self._names)]
-        inner = gramian(local)[: len(self._names), : len(self._names)]
-        self._inner.assign(inner * weights[:, None] * weights[None, :])
-        self._at.assign(step + 1)
+
+        def measure():
+            rows = [
+                self._strategy.experimental_local_results(value)[0] for value in jacobian().values()
+            ]
+            scale = tf.cast(weights, tf.float64)
+            self._gramian.assign(gramian(rows) * scale[:, None] * scale[None, :])
+            self._at.assign(step + 1)
+            return tf.constant(True)
+
+        tf.cond(self.due(step), measure, lambda: tf.constant(False))
 
     @property
     def size(self) -> int:
@@ -74,16 +66,16 @@ class Diagnostics:
 
     def packed(self) -> tf.Tensor:
         """float64 [size], the last measurement: its step, and the Gramian; in a graph."""
-        return tf.concat([[tf.cast(self._at, tf.float64)], tf.reshape(self._inner, [-1])], 0)
+        return tf.concat([[tf.cast(self._at, tf.float64)], tf.reshape(self._gramian, [-1])], 0)
 
-    def _gramian(self, packed) -> np.ndarray:
+    def _unpacked(self, packed) -> np.ndarray:
         return np.reshape(packed[1:], [len(self._names)] * 2)
 
     def values(self, packed: np.ndarray, first: int, last: int) -> dict[str, float]:
         """`grad_norm/*`, `grad_cosine/*`, `update_share/*`, if measured from step first to last."""
         if not first <= packed[0] <= last:
             return {}
-        inner = self._gramian(packed)
+        inner = self._unpacked(packed)
         norms = np.sqrt(np.maximum(np.diag(inner), 0.0))
         found = {f"grad_norm/{n}": float(v) for n, v in zip(self._names, norms, strict=True)}
         cosines = self._cosines(inner, norms)
@@ -109,7 +101,7 @@ class Diagnostics:
 
     def picture(self, packed: np.ndarray) -> np.ndarray:
         """The cosines as a heat map, uint8 [height, width, 3]: blue agrees, red conflicts."""
-        inner = self._gramian(packed)
+        inner = self._unpacked(packed)
         pairs = [i for i, name in enumerate(self._names) if not name.startswith(PLAIN)]
         norms = np.sqrt(np.maximum(np.diag(inner), 0.0))
         cosines = self._cosines(inner, norms)[np.ix_(pairs, pairs)]
@@ -119,3 +111,11 @@ class Diagnostics:
         colours = 255.0 * (1 - strength) + hue * strength
         cell = max(8, 256 // max(len(pairs), 1))
         return np.kron(colours.round().astype(np.uint8), np.ones((cell, cell, 1), np.uint8))
+
+
+def check_diagnostics_every(every) -> None:
+    """Raises ValueError where `gradient_diagnostics_every=` is no interval, nor None."""
+    if every is not None and (not is_whole(every) or every < 1):
+        raise TermwiseError(
+            f"gradient_diagnostics_every={every!r}: give a whole number of at least 1, or None."
+        )

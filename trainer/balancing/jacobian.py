@@ -1,18 +1,60 @@
-"""Per-term gradients: one row per balanced term over the shared variables, and their direction."""
+"""Per-term gradients, a Jacobian: one row per balanced term over the variables they share."""
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
-
-import keras
 import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.balancing.balancing import Balancing
 from trainer.model.variables import tensor_variable
 from trainer.optimizers.groups import matches
+from trainer.step.gradients import Backward
+
+
+def jacobian_and_rest(backward: Backward, positions, at) -> tuple[dict, dict]:
+    """The balanced terms' gradients of the shared variables, and all other gradients.
+
+    Args:
+      backward: whose share keeps its terms' parts apart.
+      positions: int [m], where the balanced terms stand in the layout.
+      at: of the balancer, see `shared_paths`.
+    Returns:
+      path -> [m, ...] of the shared variables; path -> gradient of the terms that are not
+      balanced, and of the variables that one term alone reaches.
+    """
+    share, variables = backward.share, backward.trainables.variables
+    reached = _gradients_by_term(backward, positions)
+    parameters = backward.trainables.parameters
+    models = {p: variables[p] for p in backward.trainables.owners if p not in parameters}
+    shared = shared_paths(at, models, reached)
+    others = np.ones(len(share.layout.names), bool)
+    others[positions] = False
+    gradients = backward.gradients(only=shared, terms=others)
+    gradients.update(backward.gradients(only=set(backward.trainables.owners) - set(shared)))
+    rows = {p: stacked([of_term[p] for of_term in reached], variables[p]) for p in shared}
+    return rows, gradients
+
+
+def _gradients_by_term(backward: Backward, positions) -> list[dict]:
+    """For each balanced term path -> its gradient; None where it does not reach or not train."""
+    share = backward.share
+    masks = {path: mask for (mask, _), paths in backward.passes.items() for path in paths}
+    with backward.tape:
+        parts = [share.parts[i] for i in positions]
+        if share.accumulation is not None:
+            counts = [share.accumulation[i] for i in positions]
+            parts = [count * part for count, part in zip(counts, parts, strict=True)]
+    sources = backward.sources
+    by_term = term_gradients(backward.tape, parts, share.loss_scale, list(sources.values()))
+    return [
+        {
+            path: backward.scaled(path, gradient)
+            if gradient is not None and masks[path][position]
+            else None
+            for path, gradient in zip(sources, gradients, strict=True)
+        }
+        for position, gradients in zip(positions, by_term, strict=True)
+    ]
 
 
 def shared_paths(at, variables: dict, reached: list[dict]) -> list[str]:
@@ -30,68 +72,29 @@ def shared_paths(at, variables: dict, reached: list[dict]) -> list[str]:
     several = [p for p in variables if sum(g[p] is not None for g in reached) > 1]
     if at is None:
         return several
-    found = [path for path in several if matches(at, path, variables[path])]
-    if not found:
+    chosen = [path for path in several if matches(at, path, variables[path])]
+    if not chosen:
         raise TermwiseError(
             f"at={at!r} names no variable that at least two of the balanced terms reach. These "
             f"are {', '.join(several) or 'none'}; a layer's name takes its output."
         )
-    return found
+    return chosen
 
 
-def find_layer(model, at):
-    """The layer whose output `at` means, or None where it means variables."""
-    if isinstance(at, keras.Layer):
-        return at
-    if isinstance(at, str):
-        for layer in _layers(model):
-            if at in (layer.name, getattr(layer, "path", None)):
-                return layer
-    return None
+def term_gradients(tape, parts: list, scale, sources: list) -> list[list]:
+    """For each term's part of the total, [], its gradients by `sources`; None where unreached.
 
-
-def _layers(model):
-    yield model
-    for layer in getattr(model, "layers", []):
-        yield from _layers(layer)
-
-
-@contextlib.contextmanager
-def recorded(layer, tape):
-    """While it is open, the outputs of a layer are kept, and watched by the tape.
-
-    Yields:
-      list of tensors, filled by the layer's calls.
+    Args:
+      tape: persistent.
+      scale: float32 [], the loss scale, or None.
+      sources: variables or tensors.
     """
-    outputs: list[tf.Tensor] = []
-    if layer is None:
-        yield outputs
-        return
-    call = layer.call
-
-    def recording(*args, **arguments):
-        result = call(*args, **arguments)
-        flat = [tf.identity(tensor) for tensor in tf.nest.flatten(result)]
-        for tensor in flat:
-            tape.watch(tensor)
-        outputs.extend(flat)
-        return tf.nest.pack_sequence_as(result, flat)
-
-    layer.call = recording
-    try:
-        yield outputs
-    finally:
-        layer.call = call
-
-
-def term_gradients(tape, parts: list, scale, sources) -> list[list]:
-    """For each term's part of the total its gradients by `sources`; None where unreached."""
-    found = []
+    gradients = []
     for part in parts:
         with tape:
             total = part if scale is None else part * scale
-        found.append(tape.gradient(total, sources))
-    return found
+        gradients.append(tape.gradient(total, sources))
+    return gradients
 
 
 def stacked(gradients: list, variable) -> tf.Tensor:
@@ -100,51 +103,11 @@ def stacked(gradients: list, variable) -> tf.Tensor:
     return tf.stack([zeros if g is None else tf.convert_to_tensor(g) for g in gradients])
 
 
-def flat_rows(rows) -> list[tf.Tensor]:
+def flat_rows(jacobian) -> list[tf.Tensor]:
     """float64 [m, n] each, of rows [m, ...]."""
-    return [tf.reshape(tf.cast(row, tf.float64), [tf.shape(row)[0], -1]) for row in rows]
+    return [tf.reshape(tf.cast(rows, tf.float64), [tf.shape(rows)[0], -1]) for rows in jacobian]
 
 
-def gramian(rows) -> tf.Tensor:
-    """float64 [m, m], the inner products of the terms' gradients."""
-    return tf.add_n([tf.matmul(flat, flat, transpose_b=True) for flat in flat_rows(rows)])
-
-
-def direct(balancing: Balancing, rows: dict, values, step):
-    """The balanced direction of summed rows.
-
-    Args:
-      rows: path -> [m, ...], unscaled.
-    Returns:
-      path -> gradient; float32 [m] factors, for a direction that no weights give the nearest
-      ones; the statistic for `remember`.
-    """
-    balancer: Any = balancing.balancer
-    if balancer.needs != "jacobian":
-        statistic = gramian(rows.values())
-        factors = balancing.of_gradients(statistic, values, step)
-        return combined(rows, factors), factors, statistic
-    statistic = tf.concat(flat_rows(rows.values()), axis=1)
-    if hasattr(balancer, "weights"):
-        factors = balancing.of_gradients(statistic, values, step)
-        return combined(rows, factors), factors, statistic
-    whole = balancer.direction(statistic, balancing.state_now(), values=values, step=step)
-    sizes = [int(np.prod(row.shape[1:])) for row in rows.values()]
-    parts = tf.split(whole, sizes)
-    direction = {
-        path: tf.cast(tf.reshape(part, row.shape[1:]), row.dtype)
-        for part, (path, row) in zip(parts, rows.items(), strict=True)
-    }
-    inner = tf.matmul(statistic, statistic, transpose_b=True)
-    nearest = tf.linalg.matvec(tf.linalg.pinv(inner), tf.linalg.matvec(statistic, whole))
-    return direction, tf.cast(nearest, tf.float32), statistic
-
-
-def combined(rows: dict, factors) -> dict:
-    """path -> the rows' sum weighted by the factors [m]."""
-    found = {}
-    for path, row in rows.items():
-        each = tf.unstack(tf.cast(factors, row.dtype), num=row.shape[0])
-        # not one product of matrices: for that XLA would copy the rows side by side
-        found[path] = tf.add_n([f * r for f, r in zip(each, tf.unstack(row), strict=True)])
-    return found
+def gramian(jacobian) -> tf.Tensor:
+    """float64 [m, m], the inner products of the terms' gradients; of rows [m, ...] each."""
+    return tf.add_n([tf.matmul(flat, flat, transpose_b=True) for flat in flat_rows(jacobian)])

@@ -1,19 +1,44 @@
-"""A look at the terms' gradients one by one, in a pass that changes nothing."""
+"""The terms' gradients one by one, from a pass that changes nothing; on one replica."""
 
 from __future__ import annotations
 
-import keras
 import tensorflow as tf
 
-from losses import Layout
 from losses.errors import TermwiseError
 from losses.example_random import example_keys, uniform
 from trainer.balancing.jacobian import stacked, term_gradients
+from trainer.distributed.reduce import sum_in_replica
 from trainer.model.variables import tensor_variable
+from trainer.step.forward import Forward, stateless_forward
+from trainer.step.program import StepProgram
 
 
-def probe(replica, batch, alive, totals=None, *, residuals=False) -> dict[str, tf.Tensor]:
-    """The gradients of the terms' raw values, or of their residuals, on one replica.
+def probe_terms(program: StepProgram, batch, present, precomputed) -> dict[str, tf.Tensor]:
+    """The gradients of the terms' raw values, by the variables that train.
+
+    Args:
+      program: what is traced.
+      batch, present: of `Placement.shard`.
+      precomputed: float32 [2K + 2], the terms' sums over all replicas, or None.
+    Returns:
+      path -> [T, ...], to be summed over the replicas.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        forward = stateless_forward(program, batch, present)
+        layout = forward.layout
+        with tape.stop_recording():
+            sums = precomputed
+            if sums is None:
+                own = tf.concat([forward.numerators, forward.denominators], 0)
+                sums = sum_in_replica(own)
+            size, ones = layout.size, tf.ones([len(layout.names)])
+            _, cotangents = layout.raw_and_seeds(sums[:size], sums[size : 2 * size], ones)
+        parts = layout.parts(forward.terms, cotangents)
+    return _rows(program, tape, parts)
+
+
+def probe_residuals(program: StepProgram, names, batch, present) -> dict[str, tf.Tensor]:
+    """The gradients of the residuals of some terms, under random signs.
 
     A residual is the square root of one example's part of a term. Summed under random signs v,
 
@@ -22,41 +47,34 @@ def probe(replica, batch, alive, totals=None, *, residuals=False) -> dict[str, t
     the trace of the term's neural tangent kernel (Hutchinson's estimator).
 
     Args:
-      batch, alive, totals: as in `Replica.train`.
-      residuals: of the balanced terms' residuals instead of all terms' values.
+      program, batch, present: as in `probe_terms`.
+      names: the terms.
     Returns:
-      path -> rows [terms, ...], to be summed over the replicas.
+      path -> [names, ...], to be summed over the replicas.
     Raises:
-      ValueError: residuals of a term that gives no value per example.
+      ValueError: a term that gives no value per example.
     """
-    model, trained = replica.trainer.model, replica.trained
-    regularized = [v for v in model.variables if getattr(v, "regularizer", None)]
     with tf.GradientTape(persistent=True) as tape:
-        values = [(v, tf.convert_to_tensor(v.value)) for v in regularized]
-        with keras.StatelessScope(values, collect_losses=True, initialize_variables=False):
-            step, terms = replica.forward(batch, alive)
-        if residuals:
-            names = replica.balancing.names
-            parts = [_signed(terms[name], name, i, step) for i, name in enumerate(names)]
-        else:
-            layout = Layout.of(terms)
-            with tape.stop_recording():
-                if totals is None:
-                    totals = replica.total(tf.concat(layout.pack(terms), 0))
-                size, ones = layout.size, tf.ones([len(layout.names)])
-                _, seeds = layout.raw_and_seeds(totals[:size], totals[size : 2 * size], ones)
-            parts = layout.parts(terms, seeds)
-    paths = list(trained.owners)
-    sources = [tensor_variable(trained.variables[path]) for path in paths]
-    found = term_gradients(tape, parts, None, sources)
+        forward = stateless_forward(program, batch, present)
+        parts = [_signed_residuals(forward, name, i) for i, name in enumerate(names)]
+    return _rows(program, tape, parts)
+
+
+def _rows(program: StepProgram, tape, parts) -> dict[str, tf.Tensor]:
+    trainables = program.trainables
+    sources = {p: tensor_variable(trainables.variables[p]) for p in trainables.owners}
+    by_term = term_gradients(tape, parts, None, list(sources.values()))
     return {
-        path: stacked(list(rows), source)
-        for path, source, rows in zip(paths, sources, zip(*found, strict=True), strict=True)
+        path: stacked(list(gradients), source)
+        for (path, source), gradients in zip(
+            sources.items(), zip(*by_term, strict=True), strict=True
+        )
     }
 
 
-def _signed(ratio, name, index, step):
-    """The sum of one term's residuals under random signs, []."""
+def _signed_residuals(forward: Forward, name: str, index: int) -> tf.Tensor:
+    """float32 [], the sum of one term's residuals under random signs."""
+    ratio, step = forward.terms[name], forward.step
     if ratio.values is None:
         raise TermwiseError(
             f"Term {name!r} gives no value per example, so its residuals are unknown. Leave it "

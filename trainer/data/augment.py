@@ -29,13 +29,13 @@ _STATEFUL = re.compile(
 _BRANCHES = re.compile(r"(Stateless)?(If|Case|While)$")
 
 
-def augmented(source, function, seed: int, loops=None):
+def augmented(source, function, seed: int):
     """The source of a fit, whose batches are augmented from now on where there is a function.
 
     Args:
       source: of `open_data`.
       function: None, or as `Augment` takes it.
-      seed, loops: the run's.
+      seed: the run's.
     Raises:
       ValueError: the source is a pipeline, which has a place for this of its own.
       TypeError: `function` is no function.
@@ -49,7 +49,7 @@ def augmented(source, function, seed: int, loops=None):
             "tf.data.Dataset.counter()).map(lambda example, i: function(example, "
             "tf.stack([0, i])))."
         )
-    source.augment = Augment(function, seed, loops)
+    source.augment = Augment(function, seed)
     return source
 
 
@@ -70,8 +70,6 @@ class Augment:
         structure, shapes and dtypes. seed: int32 [2], for `tf.random.stateless_*` and
         `tf.image.stateless_random_*`; several draws: `tf.random.split(seed, draws)`.
       seed: whole number, the run's.
-      loops: the run's `Loops`; whether XLA compiles them is asked whenever a batch is drawn or
-        traced. None: it does not.
     Raises:
       TypeError: `function` is no function.
       ValueError: `seed` is no whole number.
@@ -84,7 +82,7 @@ class Augment:
       TensorShape([4, 1, 2, 1])
     """
 
-    def __init__(self, function: Callable[[Any, tf.Tensor], Any], seed: int = 0, loops=None):
+    def __init__(self, function: Callable[[Any, tf.Tensor], Any], seed: int = 0):
         if not callable(function):
             raise TermwiseTypeError(
                 f"augment={function!r}: give a function (example, seed) -> example, which draws "
@@ -94,24 +92,23 @@ class Augment:
             raise TermwiseError(f"seed={seed!r}: give a whole number.")
         self.function = function
         self.seed = int(seed)
-        self._loops = loops
         self._applied = {
             compiled: tf.function(self._apply, jit_compile=compiled or None, autograph=False)
             for compiled in (False, True)
         }
 
-    def __call__(self, batch, position):
+    def __call__(self, batch, position, xla: bool = False):
         """The augmented batch.
 
         Args:
           batch: nest of [examples, ...].
           position: int64 [], the batch's number, counted from the start of the data.
+          xla: whether XLA compiles the loop that the batch is for.
         Raises:
           TypeError, ValueError: the function returns another structure, shape or dtype, or draws
             without the seed; when it is traced.
         """
-        applied = self._applied[self._loops is not None and self._loops.jit_compile]
-        return applied(batch, tf.convert_to_tensor(position, tf.int64))
+        return self._applied[xla](batch, tf.convert_to_tensor(position, tf.int64))
 
     def __eq__(self, other):
         if not isinstance(other, Augment):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,39 +13,39 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from losses.objective.class_ids import class_ids
 from trainer.data.batch import unpack
-from trainer.debugging.tensorflow_errors import explain, raised_by_user_code
-from trainer.fitting.evaluate import evaluate
+from trainer.errors import explain, raised_by_user_code
+from trainer.persistence.run import Run
 
 LARGEST = 200_000_000  # elements of an array that is looked through before a fit
-MOST_BATCHES = 10_000  # of a pipeline that are read again after a failure
 
 
-def check_arrays(trainer, source) -> None:
+def check_arrays(run: Run, source, evaluate: Callable) -> None:
     """Looks through resident arrays, once before a fit: nothing is trained or written yet.
 
     A value that is not finite is refused where some term of its example is not finite either:
     a model may know how to read it. Arrays above `LARGEST` elements are not looked through.
 
     Args:
-      trainer: traced; one that leaves out what is not finite takes the data as it is.
+      run: traced; one that leaves out what is not finite takes the data as it is.
       source: of `open_data`; pipelines pass.
+      evaluate: (run, source) -> every term over a source's examples.
     Raises:
       ValueError: names the array, the example and the terms.
     """
-    if not source.indexed or trainer.loops.skipping or trainer.on_nonfinite == "restore":
+    if not source.indexed or run.skips or run.on_nonfinite == "restore":
         return
     found = _nonfinite(source.arrays, LARGEST)
     if found is None:
         return
     place, example = found
     row = tf.nest.map_structure(lambda array: array[example : example + 1], source.arrays)
-    values = evaluate(trainer, trainer.open(row, 1))
+    values = evaluate(run, run.open_data(row, 1))
     terms = [
         repr(key.removeprefix("terms/"))
         for key, value in values.items()
         if key.startswith("terms/") and not math.isfinite(value)
     ]
-    trainer.loops.replica.eval_metrics.reset()
+    run.evaluation.metrics.reset()
     if terms:
         raise TermwiseError(
             f"{source.what}: {place}, and with it {_plural('term', terms)} not finite. Clean the "
@@ -52,21 +53,22 @@ def check_arrays(trainer, source) -> None:
         )
 
 
-def find_in_batch(trainer, source, batch) -> str | None:
+def find_in_batch(run: Run, source, batch) -> str | None:
     """What is wrong with a batch that was kept, as `find_bad_value` says it."""
     try:
-        return _of_batch(trainer, source, batch, batch)
+        return _cause(run, source, batch, batch)
     except Exception:  # the failure itself is told; this only adds to it
         return None
 
 
-def find_bad_value(trainer, source, position: int, count: int) -> str | None:
+def find_bad_value(run: Run, source, position: int, count: int) -> str | None:
     """What is wrong with the data of some steps, as one clause; None where nothing is found.
 
     Reads the batches again, so a pipeline that gives others each time is not seen through.
 
     Args:
-      source: of `open_data`.
+      run: traced.
+      source: the data.
       position, count: the batches: the first, and how many.
 
     Returns:
@@ -74,34 +76,34 @@ def find_bad_value(trainer, source, position: int, count: int) -> str | None:
       examples are counted from 0, in the arrays, or in a batch that is named too.
     """
     try:
-        if source.indexed:
-            return _of_batch(trainer, source, source.arrays, source.next(tf.constant(0, tf.int64)))
-        for number, batch in enumerate(source.reread(position, min(count, MOST_BATCHES))):
-            found = _of_batch(trainer, source, batch, batch)
-            if found:
-                return f"{found} (batch {position + number} of the data, counted from 0)"
+        for values, batch, place in source.look_again(position, count):
+            cause = _cause(run, source, values, batch)
+            if cause:
+                return cause + place
     except Exception:  # the failure itself is told; this only adds to it
         return None
     return None
 
 
-def step_failure(trainer, source, position: int, steps: range, error: Exception) -> Exception:
-    """The exception to raise from one of `tensorflow_errors.OF_INPUT`: the cause first.
+def step_failure(run: Run, source, position: int, steps: range, error: Exception) -> Exception:
+    """The exception to raise from one of `errors.OF_INPUT`: the cause first.
 
     Args:
-      source: of `open_data`.
+      run: traced.
+      source: the data.
       position: of the first batch of the call that failed.
       steps: the global steps of that call.
       error: what TensorFlow raised.
     """
     if isinstance(error, tf.errors.OutOfRangeError) and not raised_by_user_code(error):
-        return TermwiseError(_ended(trainer, source, position, steps))
+        done = run.state.step - steps[0]
+        return TermwiseError(_ended(source, position + done, steps))
     cause = explain(error)
     if raised_by_user_code(error):
         return TermwiseError(f"{source.what} cannot be read: {cause}.")
-    found = find_bad_value(trainer, source, position, len(steps))
-    if found:
-        return TermwiseError(f"{found}. TensorFlow says: {cause}.")
+    value = find_bad_value(run, source, position, len(steps))
+    if value:
+        return TermwiseError(f"{value}. TensorFlow says: {cause}.")
     where = f"Between steps {steps[0] + 1} and {steps[-1] + 1}"
     if len(steps) == 1:
         where = f"At step {steps[0] + 1}"
@@ -110,9 +112,9 @@ def step_failure(trainer, source, position: int, steps: range, error: Exception)
     return TermwiseError(f"{where}: {cause}.")
 
 
-def _ended(trainer, source, position, steps) -> str:
-    done = int(trainer.step) - steps[0]
-    if not position and not done:
+def _ended(source, batches: int, steps: range) -> str:
+    """What to say of a pipeline that has ended after some batches."""
+    if not batches:
         return (
             f"{source.what} ended before its first batch: the dataset is empty. "
             "Give at least one batch."
@@ -124,31 +126,38 @@ def _ended(trainer, source, position, steps) -> str:
     )
 
 
-def _of_batch(trainer, source, values, batch) -> str | None:
-    found = _nonfinite(values)
-    if found:
-        return f"{source.what}: {found[0]}"
-    y = unpack(values)[1]
-    objective = trainer.objective
+def _cause(run: Run, source, values, batch) -> str | None:
+    """What is wrong with some values; `batch` is one that the model takes."""
+    bad = _nonfinite(values)
+    if bad:
+        return f"{source.what}: {bad[0]}"
+    y, objective = unpack(values)[1], run.program.objective
     if objective.loss is None or y is None:
         return None
-    y_pred = trainer.reading.predict(batch, source)
-    given = class_ids(objective.loss, y=y, y_pred=y_pred, output_names=objective.output_names)
-    for one in given:
-        labels = np.asarray(one.labels)
-        if labels.ndim > 1 and labels.shape[-1] == 1:
-            labels = labels[..., 0]
-        wrong = ~((labels >= 0) & (labels < one.classes))
-        if one.ignored is not None:
-            wrong &= labels != one.ignored
-        if wrong.any():
-            at = np.argwhere(wrong)[0]
-            return (
-                f"{source.what}: the label of example {at[0]} is {labels[tuple(at)]}{_inside(at)}, "
-                f"but term {one.term!r} takes class ids from 0 to {one.classes - 1}; found were "
-                f"{labels.min()} to {labels.max()}"
-            )
+    y_pred = run.evaluation.predict(batch, source, run.jit.xla)
+    for ids in class_ids(objective.loss, y=y, y_pred=y_pred, output_names=objective.output_names):
+        example = _first_out_of_range(ids)
+        if example is not None:
+            return f"{source.what}: {example}"
     return None
+
+
+def _first_out_of_range(ids) -> str | None:
+    """The first label that is no class id, in words; of one of `class_ids`."""
+    labels = np.asarray(ids.labels)
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    wrong = ~((labels >= 0) & (labels < ids.classes))
+    if ids.ignored is not None:
+        wrong &= labels != ids.ignored
+    if not wrong.any():
+        return None
+    at = np.argwhere(wrong)[0]
+    return (
+        f"the label of example {at[0]} is {labels[tuple(at)]}{_inside(at)}, "
+        f"but term {ids.term!r} takes class ids from 0 to {ids.classes - 1}; found were "
+        f"{labels.min()} to {labels.max()}"
+    )
 
 
 def _nonfinite(batch, largest: int | None = None) -> tuple[str, int] | None:

@@ -6,17 +6,11 @@ reduce flat packs of one dtype: each reduction waits for all devices, so there a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import tensorflow as tf
 
 from losses.distributed.hosts import host_count
 from trainer.distributed.devices import BYTES_PER_PACK
 from trainer.model.variables import tensor_variable
-from trainer.step.moving_statistics import assign_means, moving_variables
-
-if TYPE_CHECKING:
-    from trainer.step.replica import Passed, Replica
 
 SUM = tf.distribute.ReduceOp.SUM
 # About where copying into a pack and out of it costs what one more reduction does: between 256 KiB
@@ -89,48 +83,25 @@ def packs(values: list, limit: int) -> list[list[int]]:
     return found
 
 
-def sum_over_replicas(strategy, replica: Replica, passed: Passed, own_sums: bool) -> Passed:
-    """What every replica passed, summed, in cross-replica context.
-
-    Moving statistics are given the mean of the replicas that had examples.
+def sum_by_path(strategy, variables: dict, values: dict) -> dict:
+    """path -> the replicas' tensors summed, in cross-replica context.
 
     Args:
-      passed: of `Replica.train`, as `strategy.run` returns it.
-      own_sums: whether its sums are each replica's own; they go with the gradients then.
-    Returns:
-      Passed; its gradients as of `sum_all`, the rest is this host's.
+      variables: path -> the variable on whose devices the sum is needed.
+      values: path -> what `strategy.run` returned.
     """
-
-    def local(value):
-        return None if value is None else strategy.experimental_local_results(value)[0]
-
-    moved = moving_variables(replica.trainer.model)
-    # results of a traced function have lost their devices: without them, no efficient sum
-    given = passed.gradients, passed.rows, passed.moving, passed.sums
-    gradients, rows, moving, sums = strategy.run(_identities, args=(given,))
-    variables = [replica.trained.variables[path] for path in [*gradients, *rows]]
-    variables += [moved[path] for path in moving]
-    values = [*gradients.values(), *rows.values(), *moving.values()]
-    destinations = _destinations(strategy, values, variables)
-    if own_sums:
-        values, destinations = [*values, sums], [*destinations, sums]
-    summed = iter(sum_all(strategy, values, destinations))
-    gradients, rows, means = ({p: next(summed) for p in part} for part in (gradients, rows, moving))
-    sums = local(next(summed) if own_sums else sums)
-    assign_means(strategy, moved, means, sums[-1])
-    inner = tf.nest.map_structure(local, passed.inner)
-    raw, weights = local(passed.raw), local(passed.weights)
-    return passed._replace(
-        gradients=gradients, moving={}, sums=sums, raw=raw, weights=weights, rows=rows, inner=inner
-    )
+    values = on_devices(strategy, values)
+    tensors = list(values.values())
+    targets = destinations(strategy, tensors, [variables[path] for path in values])
+    return dict(zip(values, sum_all(strategy, tensors, targets), strict=True))
 
 
-def sum_rows(strategy, variables: dict, rows: dict) -> dict:
-    """path -> the replicas' rows summed, in cross-replica context."""
-    rows = strategy.run(_identities, args=(rows,))
-    values = list(rows.values())
-    destinations = _destinations(strategy, values, [variables[path] for path in rows])
-    return dict(zip(rows, sum_all(strategy, values, destinations), strict=True))
+def on_devices(strategy, values):
+    """The tensors of a nest on the replicas' devices.
+
+    Results of a traced function have lost their devices: without them there is no efficient sum.
+    """
+    return strategy.run(_identities, args=(values,))
 
 
 def _kinds(strategy) -> set:
@@ -138,7 +109,7 @@ def _kinds(strategy) -> set:
     return {tf.DeviceSpec.from_string(device).device_type for device in devices}
 
 
-def _destinations(strategy, values, variables):
+def destinations(strategy, values, variables):
     """Where the sums go: to the variables' devices; of one that is not mirrored, the values'."""
     inside = strategy.extended.variable_created_in_scope
     tensors = [tensor_variable(variable) for variable in variables]

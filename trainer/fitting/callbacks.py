@@ -22,9 +22,14 @@ class CallbackModel:
         return getattr(self._seen, name)
 
 
-def open_callbacks(callbacks, trainer, params: dict):
-    """The callbacks of a fit, the trainer's own events first.
+def open_callbacks(callbacks, events, model, optimizer, params: dict):
+    """The callbacks of a fit, the Trainer's own events first.
 
+    Args:
+      callbacks: the user's.
+      events: the Trainer, as a callback.
+      model, optimizer: what they see; a dict of optimizers by group, or one.
+      params: of the callbacks.
     Returns:
       keras.callbacks.CallbackList, and the CallbackModel they see.
 
@@ -32,11 +37,10 @@ def open_callbacks(callbacks, trainer, params: dict):
       TypeError: something that is no Keras callback.
     """
     check_callbacks(callbacks)
-    optimizer = trainer.optimizer
     if isinstance(optimizer, dict):
         optimizer = next(iter(optimizer.values()))
-    seen = CallbackModel(trainer.model, optimizer)
-    opened = keras.callbacks.CallbackList([trainer, *(callbacks or ())], model=seen, **params)
+    seen = CallbackModel(model, optimizer)
+    opened = keras.callbacks.CallbackList([events, *(callbacks or ())], model=seen, **params)
     return opened, seen
 
 

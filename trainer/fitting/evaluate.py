@@ -8,88 +8,95 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.data.source import default_batch
-from trainer.debugging.tensorflow_errors import OF_INPUT, reading_failure
+from trainer.errors import OF_INPUT, reading_failure
 from trainer.ledger.rows import term_entries
-from trainer.loop.first_trace import trace
 from trainer.model.build import build_model
+from trainer.persistence.run import Run
 
 
-def open_for_reading(trainer, data, batch_size=None, steps=None):
-    """The source of data to evaluate or predict; a run of another process is restored first.
+def prepare_reading(run: Run, source, steps: int | None = None) -> None:
+    """Restores a run of another process, before its model evaluates or predicts a source.
 
     Raises:
       ValueError: the data has no end, and no `steps` are given.
     """
-    source = trainer.open(data, batch_size or default_batch(data))
     if source.steps_per_epoch == -1 and steps is None:
         raise TermwiseError("This data is infinite. Give data that ends, or evaluate(steps=).")
-    if trainer.state.restorable:
-        trace(trainer, source)
-        trainer.state.restore(trainer.state.open_checkpoints(None, writes=False))
-    return source
+    if run.state.restorable:
+        run.traced(source)
+        run.restore()
 
 
-def follow(trainer, poll_seconds: float = 5.0):
+def follow(run: Run, poll_seconds: float = 5.0):
     """Restores each new checkpoint of a run that another process trains, until it is done.
 
-    The trainer is built. Checkpoints that come and go between two looks are passed over.
+    The run is traced. Checkpoints that come and go between two looks are passed over.
 
     Yields:
       int, the step of the checkpoint that is restored.
     """
-    checkpoints = trainer.state.open_checkpoints(None, writes=False)
+    checkpoints = run.state.open_checkpoints(run.programs, None, writes=False)
+    if run.workdir is None or checkpoints is None:
+        raise TermwiseError("follow() needs workdir=, where another process trains.")
     seen = None
     while True:
-        done = trainer.workdir.seconds() is not None  # before the look: its last one counts
+        done = run.workdir.seconds() is not None  # before the look: its last one counts
         newest = checkpoints.look_again()
         if newest is not None and newest != seen:
-            trainer.state.restore_newest(checkpoints)
+            run.state.restore_newest(run.programs, checkpoints)
             seen = newest
-            yield trainer.state.step_now
+            yield run.state.step
         elif done:
             return
         else:
             time.sleep(poll_seconds)
 
 
-def evaluate(trainer, source, steps: int | None = None) -> dict[str, float]:
+def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
     """Every term and metric over a source's examples.
 
     Sums are carried over the batches and divided once, so that the result does not depend on
     how the data is batched; a term that is a sum is the sum over all examples.
 
+    Args:
+      run: whose model, at its present weights.
+      source: the data.
+      steps: batches to take; all by default.
     Returns:
       dict: total, terms/*, raw/*, weight/*, metrics/*.
     Raises:
       ValueError: there is no batch.
     """
-    replica = trainer.loops.replica
-    build_model(trainer.model, trainer.strategy, source.element_spec)
-    replica.eval_metrics.reset()
-    with replica.optimizers.averages(replica.trained.variables):
+    program, evaluation = run.program, run.evaluation
+    build_model(program.model, run.strategy, source.element_spec)
+    evaluation.metrics.reset()
+    with program.optimizers.averages(program.trainables.variables):
         try:
-            top, bottom, weights, batches = trainer.reading.evaluate(source, steps)
+            sums = evaluation.evaluate(source, steps, run.jit.xla)
         except OF_INPUT as error:
             raise reading_failure(source, error) from error
-    if not int(batches):
+    if not int(sums.batches):
         raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
-    layout = replica.eval_layout
-    raw = layout.raw(tf.cast(top, tf.float32), tf.cast(bottom, tf.float32))
+    numerators, denominators = (
+        tf.cast(values, tf.float32) for values in (sums.numerators, sums.denominators)
+    )
+    raw = sums.layout.raw(numerators, denominators)
     # the shortest decimal of a float32: 0.1, not 0.10000000149
-    weights = [float(str(value)) for value in np.asarray(weights)]
-    values = term_entries(layout.names, np.asarray(raw), weights)
-    values.update({f"metrics/{k}": v for k, v in replica.eval_metrics.results().items()})
-    return values
+    weights = [float(str(value)) for value in np.asarray(sums.weights)]
+    values = term_entries(sums.layout.names, np.asarray(raw), weights)
+    metrics = evaluation.metrics.results()
+    return {**values, **{f"metrics/{name}": value for name, value in metrics.items()}}
 
 
-def predict(trainer, source):
+def predict(run: Run, source):
     """The model's outputs for every example, in order: numpy [examples, ...] each."""
-    replica = trainer.loops.replica
-    build_model(trainer.model, trainer.strategy, source.element_spec)
-    with replica.optimizers.averages(replica.trained.variables):
+    program = run.program
+    build_model(program.model, run.strategy, source.element_spec)
+    with program.optimizers.averages(program.trainables.variables):
         try:
-            parts = [trainer.reading.predict(batch, source) for batch in source.batches()]
+            parts = [
+                run.evaluation.predict(batch, source, run.jit.xla) for batch in source.batches()
+            ]
         except OF_INPUT as error:
             raise reading_failure(source, error) from error
     if not parts:

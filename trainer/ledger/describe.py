@@ -8,6 +8,7 @@ from losses.objective.outputs import flatten
 from losses.objective.term import Term
 from losses.objective.weights import Weight
 from trainer.ledger.rows import format_table
+from trainer.step.program import StepProgram
 
 PENDING = "(the model's own losses and loss parameters are found by build(data) or fit)"
 
@@ -34,18 +35,18 @@ def describe_terms(objective, parameters: dict | None) -> str:
     return "\n".join(lines)
 
 
-def describe_run(trainer) -> dict:
+def describe_run(program: StepProgram, seed: int, xla: bool) -> dict:
     """The configuration of a run that was given no `config=`: plain values by name."""
-    optimizers = trainer.loops.replica.optimizers.of_group
+    optimizers, strategy = program.optimizers.of_group, program.placement.strategy
     made = {name: {"name": o.name, **o.get_config()} for name, o in optimizers.items()}
     described = {
-        "model": trainer.model.name,
+        "model": program.model.name,
         "optimizer": made if len(made) > 1 else next(iter(made.values()), {}),
-        "weights": {one.name: one.weight for one in trainer.objective.described},
-        "strategy": type(trainer.strategy).__name__,
-        "replicas": trainer.strategy.num_replicas_in_sync,
-        "jit_compile": trainer.loops.jit_compile,
-        "seed": trainer.seed,
+        "weights": {line.name: line.weight for line in program.objective.described or []},
+        "strategy": type(strategy).__name__,
+        "replicas": strategy.num_replicas_in_sync,
+        "jit_compile": xla,
+        "seed": seed,
     }
     return json.loads(json.dumps(described, default=str))
 

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from trainer.ledger.rows import stamped, window_row
+from trainer.ledger.snapshot import WindowSnapshot
 from trainer.ledger.writers import Writers
-from trainer.loop.window import Ended, Row
 
 WAITING = 2  # calls of the loop whose rows may wait to be written
 FLUSH_SECONDS = 2.0  # TensorBoard sees a row at most that late
@@ -37,18 +37,18 @@ class Recorder:
         self._waiting: deque[Future] = deque()
         self._flushed = time.monotonic()
 
-    def add(self, row: Row, packed: np.ndarray, steps, seconds, more: dict | None = None) -> None:
+    def add(self, codec, packed: np.ndarray, steps, seconds, more: dict | None = None) -> None:
         """Has the rows of log windows written.
 
         Args:
-          row: reads the windows as the loop packed them, float64 [W, ...].
+          codec: reads the windows as the loop packed them, float64 [W, ...].
           steps, seconds: W each, the step at a window's end, and how long it took.
           more: what else stands in each row.
         """
 
         def write():
             for step, vector, taken in zip(steps, packed, seconds, strict=True):
-                self._write(step, row.read(vector), taken, more or {})
+                self._write(step, codec.read(vector), taken, more or {})
             if time.monotonic() - self._flushed > FLUSH_SECONDS:
                 self.writers.show()
                 self._flushed = time.monotonic()
@@ -67,7 +67,7 @@ class Recorder:
         self._thread.shutdown()
         self.settle()
 
-    def _write(self, step: int, ended: Ended, seconds: float, more: dict) -> None:
+    def _write(self, step: int, ended: WindowSnapshot, seconds: float, more: dict) -> None:
         sums = ended.sums
         row = {**window_row(self._names, sums), **ended.values, **more}
         if ended.gradients is not None:

@@ -2,123 +2,171 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
 import tensorflow as tf
+
+from losses.objective.layout import Layout
+from trainer.step.metrics import Metrics
+from trainer.step.program import Placement, StepProgram
+from trainer.step.replica import evaluate_replica, predict_replica
+
+
+class EvalSums(NamedTuple):
+    """The sums of a pass over data.
+
+    layout: the T terms; numerators, denominators: float64 [K]; weights: float32 [T];
+    batches: int64 [].
+    """
+
+    layout: Layout
+    numerators: tf.Tensor
+    denominators: tf.Tensor
+    weights: tf.Tensor
+    batches: tf.Tensor
+
+
+@dataclass(frozen=True)
+class TracedEvaluation:
+    """An evaluation step as it was traced.
+
+    step: the tensors of a batch -> numerators, denominators, weights; layout: its terms.
+    """
+
+    step: Any
+    layout: Layout
 
 
 class EvalLoops:
     """The compiled functions that evaluate and predict; they change nothing but metrics.
 
     Args:
-      replica: the run's `Replica`.
-      strategy: the run's strategy.
-      jit_compile: compile the step with XLA, on one replica.
+      program: () -> the run's program, with the weighting of its first trace once there is one.
+      metrics: of evaluation.
     """
 
-    def __init__(self, replica, strategy, *, jit_compile=False):
-        self.replica = replica
-        self.strategy = strategy
-        self.traces = 0
-        self.jit_compile = False
-        self._steps: dict = {}
-        self._predict_steps: dict = {}
-        self._loops: dict = {}
-        self.switch(jit_compile)
+    def __init__(self, program: Callable[[], StepProgram], metrics: Metrics):
+        self._program = program
+        self.metrics = metrics
+        self._evaluations: dict[tuple, TracedEvaluation] = {}
+        self._loops: dict[tuple, Any] = {}
+        self._predictions: dict[tuple, Any] = {}
 
-    def switch(self, jit_compile: bool) -> None:
-        """Goes on compiled by XLA, or not; what is traced the other way is dropped."""
-        compiled = jit_compile and self.strategy.num_replicas_in_sync == 1
-        if compiled != self.jit_compile:
-            self.jit_compile = compiled
-            for traced in (self._steps, self._predict_steps, self._loops):
-                traced.clear()
+    @property
+    def traces(self) -> int:
+        """How many evaluation steps were traced."""
+        return len(self._evaluations)
 
-    def _function(self, function):
-        return tf.function(function, jit_compile=self.jit_compile or None, autograph=False)
+    def trace(self, source, xla: bool) -> TracedEvaluation:
+        """The evaluation step for the structure of a source, traced once."""
+        program = self._placed(source, xla)
+        key = self._key(program, source)
+        if key not in self._evaluations:
+            self._evaluations[key] = self._traced(program, source)
+        return self._evaluations[key]
 
-    def _run(self, function, arguments):
-        return self.strategy.run(function, args=arguments)
-
-    def _local(self, value):
-        return self.strategy.experimental_local_results(value)[0]
-
-    def step(self, source):
-        """The traced evaluation step: batch -> numerators [K], denominators [K], weights [T]."""
-        key = str((source.element_spec, source.per_host))
-        if key not in self._steps:
-            self.replica.per_host = source.per_host
-
-            def evaluate(*batch):
-                self.traces += 1
-                sums = self._run(self.replica.evaluate, batch)
-                return tf.nest.map_structure(self._local, sums)
-
-            given = [source.element_spec]
-            if source.per_host:  # and whether the batch counts
-                given.append(tf.TensorSpec([], tf.float32))
-            self._steps[key] = self._function(evaluate).get_concrete_function(*given)
-        return self._steps[key]
-
-    def evaluate(self, source, steps=None):
-        """Sums over a pass through the data (or its first `steps` batches).
-
-        Returns:
-          float64 [K] numerators and denominators, float32 [T] weights, int64 [] batches.
-        """
-        step, batches = self.step(source), source.batches()
+    def evaluate(self, source, steps: int | None, xla: bool) -> EvalSums:
+        """Sums over a pass through the data (or its first `steps` batches)."""
+        evaluation, batches = self.trace(source, xla), source.batches()
         limit = tf.constant(-1 if steps is None else steps, tf.int64)
-        if step not in self._loops:
+        key = self._key(self._placed(source, xla), source)
+        if key not in self._loops:
             # each is traced once, here: no retracing that TensorFlow could warn of
-            self._loops[step] = self._make_loop(step).get_concrete_function(batches, limit)
-        return self._loops[step](batches, limit)
+            loop = _make_loop(evaluation.step)
+            self._loops[key] = loop.get_concrete_function(batches, limit)
+        return EvalSums(evaluation.layout, *self._loops[key](batches, limit))
 
-    def _make_loop(self, step):
-        numerators, _, weights = step.structured_outputs
-        zeros = tf.zeros(numerators.shape, tf.float64)
-
-        def take(iterator, more, count, top, bottom, _):
-            batch = more.get_value()
-            n, d, weight = step(*tf.nest.flatten(batch, expand_composites=True))
-            top, bottom = top + tf.cast(n, tf.float64), bottom + tf.cast(d, tf.float64)
-            return iterator.get_next_as_optional(), count + 1, top, bottom, weight
-
-        @tf.function(autograph=False)
-        def loop(iterator, limit):
-            start = (
-                iterator.get_next_as_optional(),
-                tf.zeros([], tf.int64),
-                zeros,
-                zeros,
-                tf.zeros(weights.shape, weights.dtype),
-            )
-            _, count, top, bottom, weight = tf.while_loop(
-                lambda more, count, *_: more.has_value() & ((limit < 0) | (count < limit)),
-                lambda *values: take(iterator, *values),
-                start,
-            )
-            return top, bottom, weight, count
-
-        return loop
-
-    def predict(self, batch, source):
+    def predict(self, batch, source, xla: bool):
         """The outputs of one batch, the replicas' parts joined; tensors."""
-        key = str(source.element_spec)
-        if key not in self._predict_steps:
+        program = self._placed(source, xla)
+        key = self._key(program, source)
+        if key not in self._predictions:
+            strategy = program.placement.strategy
 
             def predict(batch):
-                outputs, alive = self._run(self.replica.predict, (batch,))
-                if alive is None:
-                    return outputs
-                return self._join(outputs, alive)
+                replica = functools.partial(predict_replica, program)
+                outputs, present = strategy.run(replica, args=(batch,))
+                return outputs if present is None else _joined(strategy, outputs, present)
 
-            self._predict_steps[key] = self._function(predict)
-        return self._predict_steps[key](batch)
+            self._predictions[key] = _function(program, predict)
+        return self._predictions[key](batch)
 
-    def _join(self, outputs, alive):
-        alive = [a > 0 for a in self.strategy.experimental_local_results(alive)]
+    def _placed(self, source, xla: bool) -> StepProgram:
+        """The run's program for evaluation; on several replicas XLA does not compile it."""
+        program = self._program()
+        strategy = program.placement.strategy
+        placement = Placement(strategy, source.per_host, xla and strategy.num_replicas_in_sync == 1)
+        return replace(program, placement=placement, metrics=self.metrics, class_weight={})
 
-        def join(value):
-            parts = self.strategy.experimental_local_results(value)
-            parts = [p[: tf.where(a, tf.shape(p)[0], 0)] for p, a in zip(parts, alive, strict=True)]
-            return tf.concat(parts, 0)
+    @staticmethod
+    def _key(program: StepProgram, source) -> tuple:
+        placement = program.placement
+        weighting = id(program.weighting)
+        return str(source.element_spec), placement.per_host, placement.xla, weighting
 
-        return tf.nest.map_structure(join, outputs)
+    def _traced(self, program: StepProgram, source) -> TracedEvaluation:
+        strategy = program.placement.strategy
+        layouts: list[Layout] = []
+
+        def evaluate(*batch):
+            replica = functools.partial(evaluate_replica, program, layouts)
+            sums = strategy.run(replica, args=batch)
+            return tf.nest.map_structure(
+                lambda value: strategy.experimental_local_results(value)[0], sums
+            )
+
+        specs = [source.element_spec]
+        if source.per_host:  # and whether the batch counts
+            specs.append(tf.TensorSpec([], tf.float32))
+        step = _function(program, evaluate).get_concrete_function(*specs)
+        return TracedEvaluation(step, layouts[0])
+
+
+def _function(program: StepProgram, function):
+    return tf.function(function, jit_compile=program.placement.xla or None, autograph=False)
+
+
+def _make_loop(step):
+    """The loop of a traced evaluation step: sums over the batches of an iterator."""
+    numerators, _, weights = step.structured_outputs
+    zeros = tf.zeros(numerators.shape, tf.float64)
+
+    def take(iterator, more, count, numerators, denominators, _):
+        batch = more.get_value()
+        n, d, weight = step(*tf.nest.flatten(batch, expand_composites=True))
+        numerators += tf.cast(n, tf.float64)
+        denominators += tf.cast(d, tf.float64)
+        return iterator.get_next_as_optional(), count + 1, numerators, denominators, weight
+
+    @tf.function(autograph=False)
+    def loop(iterator, limit):
+        start = (
+            iterator.get_next_as_optional(),
+            tf.zeros([], tf.int64),
+            zeros,
+            zeros,
+            tf.zeros(weights.shape, weights.dtype),
+        )
+        _, count, numerators, denominators, weight = tf.while_loop(
+            lambda more, count, *_: more.has_value() & ((limit < 0) | (count < limit)),
+            lambda *values: take(iterator, *values),
+            start,
+        )
+        return numerators, denominators, weight, count
+
+    return loop
+
+
+def _joined(strategy, outputs, present):
+    """The replicas' outputs one after another; without those of padding."""
+    real = [value > 0 for value in strategy.experimental_local_results(present)]
+
+    def join(value):
+        parts = strategy.experimental_local_results(value)
+        parts = [p[: tf.where(r, tf.shape(p)[0], 0)] for p, r in zip(parts, real, strict=True)]
+        return tf.concat(parts, 0)
+
+    return tf.nest.map_structure(join, outputs)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.data.source import Stream
-from trainer.loop.window import Window
+from trainer.data.dataset import DatasetSource
+from trainer.loop.programs import TracedStep
+from trainer.loop.train_loop import OpenLoop, TrainLoops
+from trainer.loop.window import LogWindow
 
 AUTO = "auto"
 COMPILE_SECONDS = 120.0  # a program that is not compiled by then is given up
@@ -19,88 +22,145 @@ ROUNDS = 3
 MOST_STEPS = 4096  # of a round
 
 
-def check_jit_compile(given):
-    """`jit_compile=` if it is True, False or "auto"; else ValueError."""
-    if given is True or given is False or (isinstance(given, str) and given == AUTO):
-        return given
-    raise TermwiseError(f"jit_compile={given!r}: accepted are True, False and 'auto'.")
+class JitChoice:
+    """Whether XLA compiles the steps of a run.
+
+    Args:
+      jit_compile: of `Trainer`.
+    Attributes:
+      decided: what "auto" has found, as starts.jsonl notes it; None before.
+    Raises:
+      ValueError: neither True, False nor "auto".
+    """
+
+    def __init__(self, jit_compile):
+        auto = isinstance(jit_compile, str) and jit_compile == AUTO
+        if not auto and jit_compile is not True and jit_compile is not False:
+            raise TermwiseError(
+                f"jit_compile={jit_compile!r}: accepted are True, False and 'auto'."
+            )
+        self._given = jit_compile
+        self.decided: dict | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether "auto" has still to decide."""
+        return self._given == AUTO and self.decided is None
+
+    @property
+    def xla(self) -> bool:
+        """Whether XLA compiles; not before it is decided."""
+        return self._given is True or bool(self.decided and self.decided["compiled"])
+
+    @property
+    def notes(self) -> dict:
+        """What starts.jsonl notes of it."""
+        return {} if self.decided is None else {"jit_compile": self.decided}
 
 
-def decide(trainer, source) -> dict:
-    """Settles `jit_compile="auto"`, once per Trainer; what starts.jsonl notes of it.
+def decide(
+    choice: JitChoice,
+    source,
+    loops: TrainLoops,
+    traced: Callable[[bool], TracedStep],
+    noted: Callable[[], Any],
+    now: int,
+) -> None:
+    """Settles `jit_compile="auto"`, once per Trainer.
 
     A run that is continued keeps what its first start found. The trial trains on the first batches
     and then puts every variable back; what Python code of the user's does in a step, it does.
     A pipeline is opened once for its first batch, on every start alike: the order of its shuffles
     stays that of the first start.
+
+    Args:
+      choice: what is settled.
+      source: the data.
+      loops: of the run.
+      traced: whether XLA compiles -> the traced step.
+      noted: () -> what an earlier start has noted, on every host alike.
+      now: the global step.
     """
-    if trainer.jit_compile != AUTO:
-        return {}
-    loops = trainer.loops
-    if trainer.compiling is None:
-        batch = None if source.indexed else _first_batch(source)
-        noted = trainer.hosts.broadcast_json(
-            None if trainer.workdir is None else trainer.workdir.noted("jit_compile")
-        )
-        if not isinstance(noted, dict) or type(noted.get("compiled")) is not bool:
-            noted = None  # a first start, or starts.jsonl was edited
-            reason = _refused(loops, source)
-            noted = {"compiled": False, "because": reason} if reason else None
-        trainer.compiling = noted or _timed(trainer, source, batch)
-    loops.switch(trainer.compiling["compiled"])
-    trainer.reading.switch(trainer.compiling["compiled"])
-    return {"jit_compile": trainer.compiling}
+    if not choice.pending:
+        return
+    first = tf.constant(0, tf.int64)
+    batch = source.batch_at(first) if source.indexed else next(iter(source.dataset.take(1)))
+    decided = noted()
+    if not isinstance(decided, dict) or type(decided.get("compiled")) is not bool:
+        reason = _refused(traced(False), source)  # a first start, or starts.jsonl was edited
+        decided = {"compiled": False, "because": reason} if reason else None
+    choice.decided = decided or timed(source, batch, loops, traced, now)
 
 
-def _first_batch(source):
-    return next(iter(source.dataset.take(1)))
-
-
-def _refused(loops, source) -> str | None:
+def _refused(step: TracedStep, source) -> str | None:
     """Why there is nothing to time; None where there is."""
-    if loops.replica.replicas > 1:
+    if step.program.placement.replicas > 1:
         return "several replicas"
-    if not all(isinstance(one, tf.TensorSpec) for one in tf.nest.flatten(source.element_spec)):
+    if not all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(source.element_spec)):
         return "data that is not dense"
     return None
 
 
-def _timed(trainer, source, batch) -> dict:
-    """Seconds per step of both, and which is the faster."""
-    loops = trainer.loops
-    trial = source if batch is None else _repeated(source, batch)
-    kept: list = []
-    best: dict[bool, float] = {}
-    because = "timed"
-    try:
-        for compiled in (False, True):
-            loops.switch(compiled)
-            loops.open(trial, 0, trainer.state.step_now)
-            kept += [(v, tf.identity(v)) for v in loops.traced(trial) if _new(v, kept)]
-            if compiled:
-                failure = _within(COMPILE_SECONDS, lambda: loops.compile_step(trial))
-                if failure:
-                    because = failure
-                    break
-            steps = _enough(trainer, trial)
-            for _ in range(ROUNDS):
-                taken = _run(trainer, trial, steps) / steps
-                best[compiled] = min(taken, best.get(compiled, taken))
-    finally:
-        loops.switch(False)
-        for variable, value in kept:
-            variable.assign(value)
-        trainer.loops.replica.train_metrics.reset()
-    seconds = {"plain": best[False], "xla": best.get(True)}
-    faster = True in best and best[True] < best[False]
-    return {"compiled": faster, "because": because, "seconds_per_step": seconds}
+def timed(source, batch, loops: TrainLoops, traced, now: int) -> dict:
+    """What timing a step with XLA and without has found; every variable is put back."""
+    return _Trial(source, batch, loops, traced, now).result()
 
 
-def _new(variable, kept) -> bool:
-    return all(variable is not other for other, _ in kept)
+class _Trial:
+    """Times a step with XLA and without, and puts every variable back."""
+
+    def __init__(self, source, batch, loops: TrainLoops, traced, now: int):
+        self._source = source if source.indexed else _repeated(source, batch)
+        self._batch = batch
+        self._loops, self._traced, self._now = loops, traced, now
+        self._values: list[tuple] = []  # variable, its value before the trial
+
+    def result(self) -> dict:
+        """What is decided: whether the compiled step is the faster, why, seconds per step."""
+        seconds: dict[str, float] = {}
+        because = "timed"
+        plain = self._traced(False)
+        try:
+            seconds["plain"] = self._seconds_per_step(plain)
+            compiled = self._traced(True)
+            loop = self._open(compiled)
+            failure = _within(COMPILE_SECONDS, lambda: _compile(compiled, self._batch))
+            if failure:
+                because = failure
+            else:
+                seconds["xla"] = self._seconds_per_step(compiled, loop)
+        finally:
+            for variable, value in self._values:
+                variable.assign(value)
+            plain.program.metrics.reset()
+        faster = seconds.get("xla", float("inf")) < seconds["plain"]
+        shown = {"plain": seconds["plain"], "xla": seconds.get("xla")}
+        return {"compiled": faster, "because": because, "seconds_per_step": shown}
+
+    def _open(self, step: TracedStep) -> OpenLoop:
+        loop = self._loops.open(step, self._source, 0, self._now)
+        saved = {id(variable) for variable, _ in self._values}
+        self._values += [(v, tf.identity(v)) for v in loop.variables if id(v) not in saved]
+        return loop
+
+    def _seconds_per_step(self, step: TracedStep, loop: OpenLoop | None = None) -> float:
+        """The least seconds of a step in `ROUNDS` rounds."""
+        loop = self._open(step) if loop is None else loop
+        terms = len(step.program.layout.names)
+        steps = _enough(loop, terms)
+        return min(_run(loop, terms, steps) / steps for _ in range(ROUNDS))
 
 
-def _repeated(source, batch) -> Stream:
+def _compile(step: TracedStep, batch) -> None:
+    """Has XLA compile one step, without running it."""
+    arguments = [*tf.nest.flatten(batch, expand_composites=True)]
+    if step.program.optimizers.accumulation > 1:
+        arguments.append(tf.zeros([len(step.program.layout.names)]))
+    alone = tf.function(step.function, jit_compile=True, autograph=False)
+    alone.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo")
+
+
+def _repeated(source, batch) -> DatasetSource:
     """A pipeline of one batch, of the source's own structure."""
 
     def loose(*parts):
@@ -113,23 +173,22 @@ def _repeated(source, batch) -> Stream:
         return tf.nest.pack_sequence_as(source.element_spec, relaxed)
 
     dataset = tf.data.Dataset.from_tensors(batch).cache().repeat()
-    return Stream(dataset.map(loose), source.what)
+    return DatasetSource(dataset.map(loose), source.what)
 
 
-def _run(trainer, source, steps: int) -> float:
+def _run(loop: OpenLoop, terms: int, steps: int) -> float:
     """Seconds of some steps."""
-    window = Window.empty(trainer.state.terms)
     began = time.perf_counter()
-    trainer.loops.train(source, window, 0, steps)
+    loop.run(LogWindow.empty(terms), 0, steps)
     return time.perf_counter() - began
 
 
-def _enough(trainer, source) -> int:
+def _enough(loop: OpenLoop, terms: int) -> int:
     """How many steps take about `TRIAL_SECONDS`."""
-    _run(trainer, source, 1)
+    _run(loop, terms, 1)
     steps = 1
     while True:
-        seconds = _run(trainer, source, steps)
+        seconds = _run(loop, terms, steps)
         if seconds > TRIAL_SECONDS / 2 or steps >= MOST_STEPS:
             return steps
         steps = min(4 * steps, MOST_STEPS)

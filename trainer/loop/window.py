@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from trainer.step.replica import Record
+from trainer.ledger.snapshot import WindowSnapshot, WindowSums
+from trainer.step.outputs import StepRecord
 
 NUMBERS = 4  # behind the terms' sums: examples, grad_norm, steps, skipped
 
 
-class Window(NamedTuple):
+class LogWindow(NamedTuple):
     """Sums over the steps of a log window, in one vector: few operations, and one transfer.
 
     sums: float64 [2T + 4], of raw [T], weighted [T], examples, grad_norm, steps and skipped
@@ -23,14 +24,14 @@ class Window(NamedTuple):
     weight: tf.Tensor
 
     @classmethod
-    def empty(cls, terms: int) -> Window:
+    def empty(cls, terms: int) -> LogWindow:
         return cls(tf.zeros([2 * terms + NUMBERS], tf.float64), tf.zeros([terms]))
 
     def finite(self) -> tf.Tensor:
         """bool [], whether every value so far is."""
         return tf.math.is_finite(tf.reduce_sum(self.sums))
 
-    def add(self, record: Record, skipping: bool) -> Window:
+    def add(self, record: StepRecord, skipping: bool) -> LogWindow:
         """The window with one more step; a skipped step leaves only its count."""
         numbers = tf.stack([record.examples, record.grad_norm, 1.0, 0.0])
         step = tf.concat([record.raw, record.weighted, numbers], 0)
@@ -39,83 +40,55 @@ class Window(NamedTuple):
             counted = tf.math.is_finite(record.grad_norm)
             only_skipped = tf.one_hot(step.shape[0] - 1, step.shape[0])
             step = tf.where(counted, step, only_skipped)
-        return Window(self.sums + tf.cast(step, tf.float64), record.weight)
+        return LogWindow(self.sums + tf.cast(step, tf.float64), record.weight)
 
-    def frozen(self, following: Window) -> Window:
+    def or_before(self, following: LogWindow) -> LogWindow:
         """The following window, but this one where it holds a value that is not finite."""
-        finite = self.finite()
-        pairs = zip(following, self, strict=True)
-        return Window(*(tf.where(finite, after, before) for after, before in pairs))
+        return self.where(self.finite(), following)
 
-    def read(self) -> Sums:
+    def where(self, condition, other: LogWindow) -> LogWindow:
+        """The other window where the condition, bool [], is true, else this one."""
+        pairs = zip(other, self, strict=True)
+        return LogWindow(*(tf.where(condition, theirs, own) for theirs, own in pairs))
+
+    def read(self) -> WindowSums:
         """The window on the host."""
-        return Sums.of(self.sums.numpy(), self.weight.numpy())
+        return WindowSums.of(self.sums.numpy(), self.weight.numpy())
 
 
-class Sums(NamedTuple):
-    """A `Window` on the host: float64 [T] sums of raw and weighted, float32 [T] weights."""
-
-    raw: np.ndarray
-    weighted: np.ndarray
-    weight: np.ndarray
-    examples: float
-    grad_norm: float
-    steps: int
-    skipped: int
-
-    @classmethod
-    def of(cls, sums: np.ndarray, weight: np.ndarray) -> Sums:
-        terms = len(weight)
-        examples, norm, steps, skipped = sums[2 * terms :]
-        numbers = float(examples), float(norm), int(steps), int(skipped)
-        return cls(sums[:terms], sums[terms : 2 * terms], weight.astype(np.float32), *numbers)
-
-    @property
-    def taken(self) -> int:
-        """The steps of the window, skipped ones among them."""
-        return self.steps + self.skipped
-
-    @property
-    def finite(self) -> bool:
-        return bool(np.isfinite(self.weighted).all() and np.isfinite(self.grad_norm))
-
-
-class Ended(NamedTuple):
-    """What the host reads of a log window: its sums, and what stood beside them at its end.
-
-    values: tag -> float, of loss parameters, metrics and learning rates; gradients: what
-    `Diagnostics.values` takes, or None; time: seconds since 1970.
-    """
-
-    sums: Sums
-    values: dict[str, float]
-    gradients: Any
-    time: float
-
-
-class Row:
+class WindowCodec:
     """One log window as one float64 vector: what the loop hands to the host.
 
     Args:
       terms: int, T.
-      measured: int, size of the diagnostics' vector; 0 without.
+      measured: int, the size of the diagnostics' vector; 0 without.
+      tags: the names of the values that stand beside the sums.
     """
 
-    def __init__(self, terms: int, measured: int):
-        self._sums = [2 * terms + NUMBERS, terms, measured]
-        self.tags: tuple[str, ...] = ()
+    def __init__(self, terms: int, measured: int, tags: tuple[str, ...]):
+        self._sizes = [2 * terms + NUMBERS, terms, measured]
+        self._tags = tags
 
-    def pack(self, window: Window, values: dict, measured=None) -> tf.Tensor:
-        """A vector, stamped with the time at which it is made; in a graph."""
-        self.tags = tuple(values)
+    def pack(self, window: LogWindow, values: dict, measured=None) -> tf.Tensor:
+        """A vector, stamped with the time at which it is made; in a graph.
+
+        Args:
+          window: the log window.
+          values: tag -> [], in the order of the codec's tags.
+          measured: float64 [measured], of the diagnostics, or None.
+        """
         parts = [window.sums, tf.cast(window.weight, tf.float64)]
         parts += [] if measured is None else [measured]
-        numbers = [tf.cast(value, tf.float64) for value in values.values()]
+        numbers = [tf.cast(values[tag], tf.float64) for tag in self._tags]
         return tf.concat([*parts, tf.stack([*numbers, tf.timestamp()])], 0)
 
-    def read(self, row: np.ndarray) -> Ended:
+    def read(self, vector: np.ndarray) -> WindowSnapshot:
         """What `pack` has put together."""
-        sums, weight, measured, rest = np.split(row, np.cumsum(self._sums))
+        sums, weight, measured, rest = np.split(vector, np.cumsum(self._sizes))
         *values, time = rest.tolist()
-        found = measured if len(measured) else None
-        return Ended(Sums.of(sums, weight), dict(zip(self.tags, values, strict=True)), found, time)
+        return WindowSnapshot(
+            WindowSums.of(sums, weight),
+            dict(zip(self._tags, values, strict=True)),
+            measured if len(measured) else None,
+            time,
+        )

@@ -8,7 +8,7 @@ import tensorflow as tf
 from losses.errors import TermwiseError, TermwiseTypeError
 from losses.objective.inputs import model_inputs
 from trainer.data.batch import unpack
-from trainer.debugging.tensorflow_errors import explain
+from trainer.errors import explain
 
 
 def make_model(given, build, strategy) -> keras.Model:

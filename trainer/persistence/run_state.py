@@ -2,197 +2,243 @@
 
 from __future__ import annotations
 
-import keras
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
-from trainer.loop.window import Window
+from trainer.distributed.hosts import Hosts
+from trainer.loop.programs import Programs
+from trainer.loop.window import LogWindow
 from trainer.model.variables import read, tensor_variable
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.restore import WarmStart, initialize_from
+from trainer.persistence.workdir import Workdir
 
 
-class State:
-    """The state of a run that is not the model's: made once, saved and restored with it.
+def make_counter(strategy) -> tf.Variable:
+    """The global step of a run: int64 [] variable."""
+    with strategy.scope():
+        return tf.Variable(
+            0,
+            dtype=tf.int64,
+            trainable=False,
+            name="step",
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
 
-    Attributes:
-      step: int64 variable, the global step.
+
+@dataclass(frozen=True)
+class TrainState:
+    """The variables on which a run's future depends: what a checkpoint holds, part by part.
+
+    model, optimizers: theirs. terms: name -> loss parameters, and what terms and a subclass own.
+    random: the state of draws without a seed. balancer: of the balancer and the diagnostics.
+    metrics: each replica's parts, [replicas, ...] each. window: of the log window. step,
+    data_start: the global step, and that at which the data began. others: what the traced step
+    reads or writes beside them, by name.
     """
 
-    def __init__(self, trainer):
-        self.trainer = trainer
-        with trainer.strategy.scope():
-            self.step = tf.Variable(
-                0,
-                dtype=tf.int64,
-                trainable=False,
-                name="step",
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
+    model: list
+    optimizers: list
+    terms: dict
+    random: list
+    balancer: list
+    metrics: list
+    window: list
+    step: list
+    data_start: list
+    others: list
+
+    def parts(self) -> dict:
+        """part -> its variables, a list or a dict by name."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+    def variables(self, *parts: str) -> list:
+        """The variables of some parts, of all by default."""
+        chosen = [self.parts()[part] for part in parts] if parts else self.parts().values()
+        return [v for part in chosen for v in (part.values() if isinstance(part, dict) else part)]
+
+
+class RunState:
+    """The state of a run that is not the model's: made once, saved and restored with it.
+
+    Args:
+      strategy, hosts, workdir: the run's.
+      counter: of `make_counter`.
+      owned: () -> variables of terms, and of networks that a subclass keeps.
+    """
+
+    def __init__(
+        self,
+        strategy,
+        hosts: Hosts,
+        workdir: Workdir | None,
+        counter: tf.Variable,
+        owned: Callable[[], list],
+    ):
+        self._strategy, self._hosts, self._workdir = strategy, hosts, workdir
+        self._owned = owned
+        self._step = counter
         self._data_start = tf.Variable(0, dtype=tf.int64, trainable=False, name="data_start")
         self._window: list[tf.Variable] = []
         self._metrics: list[tf.Variable] = []  # [replicas, ...] each
-        self._saved: dict = {}
+        self._saved: Any = None  # the TrainState of the open checkpoints
         self._restored = False
         self._resumed_window = False
 
     @property
-    def step_now(self) -> int:
-        return int(read(self.step))
+    def step(self) -> int:
+        """The global step."""
+        return int(read(self._step))
 
-    @property
-    def terms(self) -> int:
-        return len(self.trainer.loops.replica.layout.names)
-
-    def spread_seeds(self) -> None:
+    def spread_seeds(self, programs: Programs) -> None:
         """Gives each replica draws of its own; once, before the first step."""
-        replica = self.trainer.loops.replica
-        held = [*self.trainer.model.non_trainable_variables, *self._held()]
-        replica.randomness.spread([*held, *replica.randomness.variables])
+        program = programs.program
+        seeds = [*program.model.non_trainable_variables, *self._owned()]
+        program.randomness.spread([*seeds, *program.randomness.variables])
 
-    def window(self) -> Window:
+    def window(self, programs: Programs) -> LogWindow:
         """The log window to go on with: a resumed run's, or an empty one."""
         if self._resumed_window:
             self._resumed_window = False
-            return Window(*(tf.convert_to_tensor(variable) for variable in self._window))
-        self.trainer.loops.replica.train_metrics.reset()
-        return Window.empty(self.terms)
+            return LogWindow(*(tf.convert_to_tensor(variable) for variable in self._window))
+        programs.program.metrics.reset()
+        return LogWindow.empty(len(programs.program.layout.names))
 
-    def keep_window(self, window: Window) -> None:
-        """Puts the window where the next checkpoint saves it."""
+    def keep_window(self, window: LogWindow, metrics) -> None:
+        """Puts the window, and the metrics' parts, where the next checkpoint saves them."""
         for variable, value in zip(self._window, window, strict=True):
             variable.assign(value)
-        parts = [self._parts(v) for v in self.trainer.loops.replica.train_metrics.variables]
-        values = [np.stack([np.asarray(part) for part in own]) for own in parts]
-        for variable, value in zip(self._metrics, self.trainer.hosts.gather(values), strict=True):
+        parts = [self._parts(v) for v in metrics.variables]
+        values = [np.stack([np.asarray(part) for part in replicas]) for replicas in parts]
+        for variable, value in zip(self._metrics, self._hosts.gather(values), strict=True):
             variable.assign(value)
 
     def _parts(self, variable) -> tuple:
         """This host's replicas' own parts of a metric's variable."""
-        return self.trainer.strategy.experimental_local_results(tensor_variable(variable))
+        return self._strategy.experimental_local_results(tensor_variable(variable))
 
-    def _held(self) -> list:
-        """The variables of terms, and those of networks that a subclass keeps."""
-        trainer = self.trainer
-        held = [variable for term in trainer.terms for variable in term.variables]
-        for value in vars(trainer).values():
-            if isinstance(value, keras.Layer) and value is not trainer.model:
-                held += value.variables
-            elif isinstance(value, keras.Variable):
-                held.append(value)
-        return held
-
-    def open_checkpoints(self, keep_last, **settings) -> Checkpoints | None:
+    def open_checkpoints(self, programs: Programs, keep_last, **settings) -> Checkpoints | None:
         """The checkpoints of the workdir; None where there is none.
 
         Args:
+          programs: traced.
           keep_last, settings: of `Checkpoints`.
         """
-        trainer = self.trainer
-        if trainer.workdir is None:
+        if self._workdir is None:
             return None
-        replica = trainer.loops.replica
-        if not self._window:
-            empty = Window.empty(self.terms)
-            self._window = [tf.Variable(value, trainable=False) for value in empty]
-            for variable in replica.train_metrics.variables:
-                parts = [trainer.hosts.replicas, *variable.shape]
-                self._metrics.append(
-                    tf.Variable(tf.zeros(parts, variable.dtype), trainable=False, name="parts")
-                )
-        terms = dict(replica.trained.parameters)  # by name: a warm start looks them up
-        for variable in {id(v): v for v in self._held()}.values():
-            if not any(variable is one for one in terms.values()):
-                terms[f"{len(terms)}/{variable.path}"] = variable
-        optimizers = [updated.optimizer for updated in replica.optimizers.updated]
-        state: dict = {
-            "model": trainer.model.variables,
-            "optimizers": [v for optimizer in optimizers for v in optimizer.variables],
-            "terms": terms,
-            "random": replica.randomness.variables,
-            "balancer": trainer.loops.balancer_variables,
-            "metrics": self._metrics,
-            "window": self._window,
-            "step": [self.step],
-            "data_start": [self._data_start],
-        }
-        known = [v for held in state.values() for v in _values(held)]
-        known += [*replica.train_metrics.variables, *replica.optimizers.twins.values()]
-        state["others"] = trainer.loops.others(known)
-        self._saved = state
-        return Checkpoints(trainer.workdir.checkpoints, state, keep_last, **settings)
+        self._saved = self._train_state(programs)
+        path = self._workdir.checkpoints
+        return Checkpoints(path, self._saved.parts(), keep_last, **settings)
 
-    def restore(self, checkpoints: Checkpoints | None) -> bool:
+    def _train_state(self, programs: Programs) -> TrainState:
+        program = programs.program
+        metrics = program.metrics.variables
+        if not self._window:
+            empty = LogWindow.empty(len(program.layout.names))
+            self._window = [tf.Variable(value, trainable=False) for value in empty]
+            for variable in metrics:
+                zeros = tf.zeros([self._hosts.replicas, *variable.shape], variable.dtype)
+                self._metrics.append(tf.Variable(zeros, trainable=False, name="parts"))
+        optimizers = program.optimizers
+        state = TrainState(
+            model=program.model.variables,
+            optimizers=[v for updated in optimizers.updated for v in updated.optimizer.variables],
+            terms=self._terms(program.trainables.parameters),
+            random=program.randomness.variables,
+            balancer=programs.balancing_variables,
+            metrics=self._metrics,
+            window=self._window,
+            step=[self._step],
+            data_start=[self._data_start],
+            others=[],
+        )
+        known = [*state.variables(), *metrics, *optimizers.twins.values()]
+        state.others.extend(self._others(programs, known))
+        return state
+
+    def _terms(self, parameters: dict) -> dict:
+        """The loss parameters by name, for a warm start looks them up; then what terms own."""
+        terms = dict(parameters)
+        for variable in {id(v): v for v in self._owned()}.values():
+            if not any(variable is parameter for parameter in terms.values()):
+                terms[f"{len(terms)}/{variable.path}"] = variable
+        return terms
+
+    def _others(self, programs: Programs, known) -> list[tf.Variable]:
+        """What the traced step reads or writes beside the known variables, by name.
+
+        A counter or a table that a subclass or a term keeps in no attribute of its own.
+        """
+        results = self._strategy.experimental_local_results
+        ids = {id(part) for v in known for part in results(tensor_variable(v))}
+        ids |= {id(tensor_variable(v)) for v in known}
+        traced = {id(v): v for v in programs.variables}
+        return sorted((v for i, v in traced.items() if i not in ids), key=lambda v: v.name)
+
+    def restore(self, programs: Programs, checkpoints: Checkpoints | None) -> bool:
         """Restores the newest checkpoint, once per Trainer; whether there was one."""
         if checkpoints is None or self._restored:
             return False
         self._restored = True
-        return self.restore_newest(checkpoints)
+        return self.restore_newest(programs, checkpoints)
 
-    def restore_newest(self, checkpoints: Checkpoints) -> bool:
+    def restore_newest(self, programs: Programs, checkpoints: Checkpoints) -> bool:
         """Restores the newest checkpoint, on every host; whether there was one."""
-        hosts = self.trainer.hosts
+        hosts = self._hosts
         # the chief is the only one that needs to see the files
         if not hosts.from_chief(lambda: checkpoints.restore_latest() is not None):
             return False
-        self._broadcast(list(self._saved))
+        self._broadcast(programs)
         first = hosts.index * (hosts.replicas // hosts.count)
-        metrics = self.trainer.loops.replica.train_metrics.variables
+        metrics = programs.program.metrics.variables
         for variable, saved in zip(metrics, self._metrics, strict=True):
             for index, part in enumerate(self._parts(variable)):
                 part.assign(saved[first + index])
         self._resumed_window = True
         return True
 
-    def initialize(self, path, loss_parameters: bool) -> WarmStart:
+    def initialize(self, programs: Programs, path, loss_parameters: bool) -> WarmStart:
         """Takes the model's weights, and the loss parameters, of another run's checkpoint."""
-        state, hosts = self._saved, self.trainer.hosts
-        warm = hosts.from_chief(
-            lambda: list(initialize_from(path, state, loss_parameters=loss_parameters))
+        parts = self._saved.parts()
+        warm = self._hosts.from_chief(
+            lambda: list(initialize_from(path, parts, loss_parameters=loss_parameters))
         )
-        self._broadcast(["model", "terms"])
+        self._broadcast(programs, "model", "terms")
         return WarmStart(*warm)
 
-    def _broadcast(self, parts) -> None:
+    def _broadcast(self, programs: Programs, *parts: str) -> None:
         """Gives every host what the chief has restored, and every replica its own draws."""
-        hosts = self.trainer.hosts
-        held = [v for part in parts for v in _values(self._saved[part])]
-        if hosts.count > 1:
-            values = hosts.broadcast([read(v) for v in held])
-            for variable, value in zip(held, values, strict=True):
+        variables = self._saved.variables(*parts)
+        if self._hosts.count > 1:
+            values = self._hosts.broadcast([read(v) for v in variables])
+            for variable, value in zip(variables, values, strict=True):
                 tensor_variable(variable).assign(value)
-        self.spread_seeds()
+        self.spread_seeds(programs)
 
-    def open_data(self, source, resumed: bool) -> int:
-        """Starts the data of a fit where the run stands.
+    def data_start(self, resumed: bool) -> int:
+        """The step at which this run's data began: now, unless the run was resumed.
 
         A pipeline is positioned by skipping, and opened once: a second iterator of the same
         shuffle would draw on. TensorFlow's own iterator checkpoints are not used: restored, a
         shuffle that is repeated may draw an epoch's order again (seen in 2.21).
-
-        Returns:
-          The step at which this run's data began: now, unless the run was resumed.
         """
         if not resumed:
-            self._data_start.assign(self.step_now)
-        began = int(self._data_start)
-        self.trainer.loops.open(source, self.step_now - began, self.step_now)
-        return began
+            self._data_start.assign(self.step)
+        return int(self._data_start)
 
-    def leave_out(self, source, position: int) -> int:
-        """Goes on, from the restored step, with the data that begins at a batch; as `open_data`."""
-        began = self.step_now - position
+    def leave_out(self, position: int) -> int:
+        """`data_start`, when the data goes on at batch `position` from the restored step."""
+        began = self.step - position
         self._data_start.assign(began)
-        self.trainer.loops.open(source, position, self.step_now)
         return began
 
     @property
     def restorable(self) -> bool:
         """Whether the workdir holds a run that this Trainer has not restored yet."""
-        workdir = self.trainer.workdir
-        found = workdir is not None and not self._restored and workdir.checkpoints.exists()
-        return self.trainer.hosts.broadcast_json(found)
-
-
-def _values(held) -> list:
-    return list(held.values()) if isinstance(held, dict) else list(held)
+        workdir = self._workdir
+        waits = workdir is not None and not self._restored and workdir.checkpoints.exists()
+        return self._hosts.broadcast_json(waits)

@@ -1,180 +1,135 @@
-"""A replica's gradients: of the total, or one row per balanced term over the shared variables."""
+"""The backward pass of one replica: its share of the total, and the gradients by path."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from losses import Layout
-from trainer.balancing.balancing import Balancing
-from trainer.balancing.jacobian import gramian, shared_paths, stacked, term_gradients
+from losses.objective.layout import Layout
 from trainer.model.variables import tensor_variable
-from trainer.optimizers.optimizers import Optimizers
-from trainer.step.trainable import Trained
+from trainer.step.trainable import TrainableVariables
 
 
-class Surrogate:
-    """What a tape differentiates: shares whose gradients, over the replicas, are the total's.
+@dataclass(frozen=True)
+class ObjectiveShare:
+    """This replica's share of the total: over the replicas, its gradients add up to the total's.
 
-    shares: float32 [K], each sum's part of the total; parts: the same by term, [] each, kept apart
-    so that it shows which variables a term reaches; own: float32 [T], weight * raw, for the
-    gradient by the weights; scale: float32 [], the loss scale, or None; counts: float32 [T],
-    what the step counts in an accumulated window, or None.
+    Attributes:
+      layout: the T terms, of K sums.
+      numerator_part: float32 [K], each numerator times the total's derivative by it.
+      weight_part: float32 [T], weights * raw, of which the gradient by the weights is taken.
+      loss_scale: float32 [], or None.
+      accumulation: float32 [T], what the step counts among accumulated steps, or None.
+      parts: the numerator part by term, [] each, kept apart so that a tape tells which variables
+        a term reaches; empty where the terms are not differentiated one by one.
     """
 
-    def __init__(self, layout: Layout, shares, own, scale, counts, parts=()):
-        self.layout = layout
-        self.parts = parts
-        self.shares, self.own, self.scale, self.counts = shares, own, scale, counts
+    layout: Layout
+    numerator_part: tf.Tensor
+    weight_part: tf.Tensor
+    loss_scale: Any = None
+    accumulation: Any = None
+    parts: tuple = ()
 
-    def counted(self) -> Surrogate:
-        """The surrogate of an accumulated step: each term by what it counts."""
-        if self.counts is None:
-            return self
-        return self.times(self.counts)
+    def accumulated(self) -> ObjectiveShare:
+        """The share of an accumulated step: each term by what it counts."""
+        return self if self.accumulation is None else self.times(self.accumulation)
 
-    def times(self, factors) -> Surrogate:
-        """Each term's part times a factor [T]."""
+    def times(self, factors) -> ObjectiveShare:
+        """Each term's part times a factor, [T]."""
         on_sums = tf.gather(factors, self.layout.of_sum)
-        parts = [factors[i] * part for i, part in enumerate(self.parts)]
-        shares, own = self.shares * on_sums, self.own * factors
-        return Surrogate(self.layout, shares, own, self.scale, self.counts, parts)
+        return ObjectiveShare(
+            self.layout,
+            self.numerator_part * on_sums,
+            self.weight_part * factors,
+            self.loss_scale,
+            self.accumulation,
+            tuple(factors[i] * part for i, part in enumerate(self.parts)),
+        )
 
     def total(self, mask=None) -> tf.Tensor:
-        """The part of the total of some terms, of one at least; all by default."""
+        """float32 [], the share of the terms in a mask, bool [T], of one at least; of all."""
         if mask is None or all(mask):
-            total = tf.reduce_sum(self.shares) + tf.reduce_sum(self.own)
+            total = tf.reduce_sum(self.numerator_part) + tf.reduce_sum(self.weight_part)
         elif self.parts:  # by themselves: nothing is differentiated for the others
             chosen = tf.constant(np.flatnonzero(mask))
             total = tf.add_n([part for part, on in zip(self.parts, mask, strict=True) if on])
-            total += tf.reduce_sum(tf.gather(self.own, chosen))
+            total += tf.reduce_sum(tf.gather(self.weight_part, chosen))
         else:
-            part = self.times(tf.constant(np.asarray(mask, np.float32)))
-            total = tf.reduce_sum(part.shares) + tf.reduce_sum(part.own)
-        return total if self.scale is None else total * self.scale
+            masked = self.times(tf.constant(np.asarray(mask, np.float32)))
+            total = tf.reduce_sum(masked.numerator_part) + tf.reduce_sum(masked.weight_part)
+        return total if self.loss_scale is None else total * self.loss_scale
 
 
-class Gradients:
-    """Gradients by path, of the variables that train.
+@dataclass(frozen=True)
+class Backward:
+    """A tape that has recorded one replica's forward pass, and what its gradients are taken of.
 
-    Args:
-      trained: which variables train, and for which terms.
-      optimizers: whose loss scales and accumulation count.
+    Attributes:
+      tape: the tape.
+      share: this replica's share of the total.
+      trainables: the variables that train.
+      passes: (mask of terms, bool [T] as a tuple; whether their optimizer accumulates) -> paths.
+      scales: float32 [optimizers], the loss scales, or None.
+      scale_index: the place of each group's optimizer among `scales`.
+      tapped: the tensors that the weighting recorded in the forward pass.
+      step: int64 [], the global step.
+      sum_over_replicas: tensor -> its sum over all replicas.
     """
 
-    def __init__(self, trained: Trained, optimizers: Optimizers):
-        self._trained = trained
-        self._optimizers = optimizers
+    tape: tf.GradientTape
+    share: ObjectiveShare
+    trainables: TrainableVariables
+    passes: dict[tuple, list[str]]
+    scales: Any
+    scale_index: dict[str, int]
+    tapped: tuple
+    step: tf.Tensor
+    sum_over_replicas: Callable
 
-    def plain(self, tape, surrogate: Surrogate, scales, only=None, terms=None) -> dict[str, Any]:
-        """path -> gradient; one pass for every set of terms that train the same groups.
+    @property
+    def sources(self) -> dict[str, Any]:
+        """path -> `tf.Variable` of what trains."""
+        variables = self.trainables.variables
+        return {path: tensor_variable(variables[path]) for path in self.trainables.owners}
+
+    def gradients(self, share: ObjectiveShare | None = None, only=None, terms=None) -> dict:
+        """path -> gradient; one pass of the tape for each set of terms that train alike.
 
         Args:
+          share: what is differentiated; the share of the total by default.
           only: the paths that are wanted; all by default.
           terms: bool [T], the terms that count; all by default.
         """
-        found: dict[str, Any] = {}
-        mask: tuple
-        for (mask, accumulates), paths in self._trained.passes(surrogate.layout).items():
-            paths = [path for path in paths if only is None or path in only]
-            if not paths:
-                continue
+        share = self.share if share is None else share
+        gradients: dict[str, Any] = {}
+        for (mask, accumulates), group in self.passes.items():
+            paths = [path for path in group if only is None or path in only]
             if terms is not None:
                 mask = tuple(np.logical_and(mask, terms))
-            if not any(mask):
+            if not paths or not any(mask):
                 continue
-            with tape:
-                total = (surrogate.counted() if accumulates else surrogate).total(mask)
-            variables = [tensor_variable(self._trained.variables[path]) for path in paths]
-            for path, gradient in zip(paths, tape.gradient(total, variables), strict=True):
+            with self.tape:
+                total = (share.accumulated() if accumulates else share).total(mask)
+            sources = [tensor_variable(self.trainables.variables[path]) for path in paths]
+            for path, gradient in zip(paths, self.tape.gradient(total, sources), strict=True):
                 if gradient is not None:
-                    found[path] = self._scaled(path, gradient, scales)
-        return found
+                    gradients[path] = self.scaled(path, gradient)
+        return gradients
 
-    def rows(self, tape, surrogate: Surrogate, scales, balancing: Balancing):
-        """The balanced terms' gradients of the shared variables, and all other gradients.
+    def scaled(self, path: str, gradient):
+        """A gradient of the total under the first loss scale, as its optimizer wants it.
 
-        Returns:
-          path -> gradient of the terms that are not balanced, and of variables that one term
-          alone reaches; path -> rows [m, ...] of the shared variables.
+        It is negative for what is to grow, and has the scale of its own optimizer.
         """
-        layout = surrogate.layout
-        positions = balancing.positions(layout)
-        paths = list(self._trained.owners)
-        passes = self._trained.passes(layout)
-        kinds = {path: key for key, members in passes.items() for path in members}
-        with tape:
-            parts = [surrogate.parts[i] for i in positions]
-            if surrogate.counts is not None:
-                parts = [
-                    surrogate.counts[i] * part for i, part in zip(positions, parts, strict=True)
-                ]
-        sources = [tensor_variable(self._trained.variables[path]) for path in paths]
-        found = term_gradients(tape, parts, surrogate.scale, sources)
-        reached: list[dict] = []
-        for position, of_sources in zip(positions, found, strict=True):
-            of_term = {}
-            for path, gradient in zip(paths, of_sources, strict=True):
-                trains = kinds[path][0][position]
-                wanted = gradient is not None and trains
-                of_term[path] = self._scaled(path, gradient, scales) if wanted else None
-            reached.append(of_term)
-        models = {p: self._trained.variables[p] for p in paths if p not in self._trained.parameters}
-        shared = shared_paths(balancing.balancer.at, models, reached)
-        others = np.ones(len(layout.names), bool)
-        others[positions] = False
-        gradients = self.plain(tape, surrogate, scales, only=shared, terms=others)
-        gradients.update(self.plain(tape, surrogate, scales, only=set(paths) - set(shared)))
-        variables = self._trained.variables
-        rows = {p: stacked([of[p] for of in reached], variables[p]) for p in shared}
-        return gradients, rows
-
-    def through(self, tape, surrogate, scales, balancing, outputs, values, step, sum_over):
-        """All gradients, the balanced terms weighed by their gradients of a layer's outputs.
-
-        The replicas' outputs are other examples, so their Gramians add up.
-
-        Args:
-          outputs: the layer's outputs, watched by the tape.
-          values: float32 [m], of the balanced terms.
-          step: int64 [].
-          sum_over: function that sums a tensor over the replicas.
-        Returns:
-          path -> gradient; float32 [m] factors and float64 [m, m] Gramian.
-        """
-        layout = surrogate.layout
-        positions = balancing.positions(layout)
-        parts = [surrogate.parts[i] for i in positions]
-        found = term_gradients(tape, parts, None, outputs)
-        rows = [
-            stacked(list(of), output)
-            for of, output in zip(zip(*found, strict=True), outputs, strict=True)
-        ]
-        inner = sum_over(gramian(rows))
-        factors = balancing.when_due(step, lambda: balancing.of_gradients(inner, values, step))
-        with tape:
-            weighed = surrogate.times(balancing.weighted(tf.ones_like(surrogate.own), factors))
-        paths = list(self._trained.owners)
-        sources = [tensor_variable(self._trained.variables[path]) for path in paths]
-        with tape:
-            total = tf.add_n([tf.reduce_sum(output) for output in outputs])
-        before = tape.gradient(total, sources)
-        before = {path for path, g in zip(paths, before, strict=True) if g is not None}
-        gradients = self.plain(tape, weighed, scales, only=before)
-        gradients.update(self.plain(tape, surrogate, scales, only=set(paths) - before))
-        return gradients, (factors, inner)
-
-    def settle(self, gradients: dict, rows=()) -> None:
-        """Keeps, among the variables that train, those with a gradient."""
-        self._trained.settle({**gradients, **dict.fromkeys(rows)})
-
-    def _scaled(self, path, gradient, scales):
-        factor = -1.0 if getattr(self._trained.variables[path], "maximize", False) else None
-        index = list(self._optimizers.of_group).index(self._trained.owners[path])
-        if scales is not None and index:
-            factor = (factor or 1.0) * scales[index] / scales[0]
+        factor = -1.0 if getattr(self.trainables.variables[path], "maximize", False) else None
+        index = self.scale_index[self.trainables.owners[path]]
+        if self.scales is not None and index:
+            factor = (factor or 1.0) * self.scales[index] / self.scales[0]
         return gradient if factor is None else times(gradient, factor)
 
 

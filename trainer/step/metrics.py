@@ -56,6 +56,19 @@ class Metrics:
                     )
                 metric.update_state(labels[name], outputs[name])
 
+    def count(self, y, y_pred, present) -> None:
+        """`update`, but for padding examples: where `present`, float32 [], is 0, or None."""
+        if present is None:
+            self.update(y, y_pred)
+            return
+
+        def update():
+            self.update(y, y_pred)
+            return tf.constant(True)
+
+        if self.metrics:
+            tf.cond(present > 0, update, lambda: tf.constant(False))
+
     def results(self) -> dict[str, float]:
         """name -> value since the last reset; `<output>_<metric>` with several outputs."""
         return {name: float(np.asarray(value)) for name, value in self.tensors().items()}

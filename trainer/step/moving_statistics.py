@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from trainer.model.layers import layers_of
+
 
 def moving_variables(model) -> dict[str, keras.Variable]:
     """The variables that a forward pass may move: path -> variable.
@@ -12,7 +14,7 @@ def moving_variables(model) -> dict[str, keras.Variable]:
     Batch normalisation's moving mean and variance, and what custom layers keep alike: floating
     and not trainable, in a layer that trains. Frozen layers are left out: they move nothing.
     """
-    frozen = {id(v) for layer in _layers(model) if not layer.trainable for v in layer.variables}
+    frozen = {id(v) for layer in layers_of(model) if not layer.trainable for v in layer.variables}
     return {
         variable.path: variable
         for variable in model.non_trainable_variables
@@ -20,24 +22,18 @@ def moving_variables(model) -> dict[str, keras.Variable]:
     }
 
 
-def _layers(model):
-    yield model
-    for layer in getattr(model, "layers", []):
-        yield from _layers(layer)
-
-
-def assign_means(strategy, variables: dict, summed: dict, alive) -> None:
+def assign_means(strategy, variables: dict, summed: dict, present) -> None:
     """Gives every replica the mean of the replicas that had examples, in cross-replica context.
 
     Args:
       variables: path -> variable.
-      summed: path -> sum over the replicas of value * alive.
-      alive: float32 [], how many replicas had examples.
+      summed: path -> sum over the replicas of value * present.
+      present: float32 [], how many replicas had examples.
     """
     for path, total in summed.items():
         variable = variables[path].value
         strategy.extended.update(
             variable,
-            lambda own, value: own.assign(value / tf.cast(alive, value.dtype)),
+            lambda own, value: own.assign(value / tf.cast(present, value.dtype)),
             args=(total,),
         )

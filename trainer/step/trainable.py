@@ -3,104 +3,75 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import tensorflow as tf
 
-from losses import Layout, Objective
 from losses.errors import TermwiseError
+from losses.objective.layout import Layout
 from trainer.model.variables import by_path, find_parameters, name_parameters
 from trainer.optimizers.groups import WHOLE, partition
 from trainer.optimizers.optimizers import Optimizers
 
 
-class Trained:
+@dataclass(frozen=True)
+class TrainableVariables:
     """The variables of a run, found in the first trace of its step.
 
     Attributes:
       variables: path -> variable that the total may reach.
       parameters: path -> loss parameter, among `variables`.
       owners: path -> the optimizer's group, of those that train.
+      groups: path -> the group of `groups=`.
     """
 
-    def __init__(self, trainer, objective: Objective, optimizers: Optimizers, groups=None):
-        self._trainer = trainer
-        self._objective = objective
-        self._optimizers = optimizers
-        self._groups = groups
-        self.variables: dict = {}
-        self.parameters: dict = {}
-        self.owners: dict[str, str] = {}
-        self._groups_of: dict[str, str] = {}
+    variables: dict = field(default_factory=dict)
+    parameters: dict = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
-    def values(self) -> dict:
+    def parameter_values(self) -> dict[str, tf.Tensor]:
         """name -> tensor of the loss parameters."""
-        return {name: tf.convert_to_tensor(held) for name, held in self.parameters.items()}
+        return {name: tf.convert_to_tensor(value) for name, value in self.parameters.items()}
 
-    def find(self, tape, model) -> None:
-        """Finds the variables, once; `tape` has recorded a step."""
-        if self.variables:
-            return
-        own = by_path(model.trainable_variables)
-        found = find_parameters(tape.watched_variables(), model)
-        places = [
-            *self._objective.places(),
-            (self._trainer.name, type(self._trainer).compute_terms),
-            (self._trainer.name, self._trainer),
-        ]
-        parameters = name_parameters(found, places)
-        self.parameters = {
-            f"{name} (loss)" if name in own else name: variable
-            for name, variable in parameters.items()
-        }
-        self.variables = {**own, **self.parameters}
-        members = partition(self._groups, self.variables)
-        groups = {path: group for group, paths in members.items() for path in paths}
-        loose = [path for path in own if path not in groups]
-        if loose:
-            raise TermwiseError(
-                f"Variables in no group: {', '.join(loose)}. Add them to one of groups= "
-                f"({', '.join(members)}); a group without an optimizer is frozen."
-            )
-        for path in self.variables:
-            parameter = path if path in self.parameters else None
-            owner = self._optimizers.owner(groups.get(path), parameter)
-            if owner is not None:
-                self.owners[path] = owner
-        self._groups_of = groups
+    def passes(self, layout: Layout, trained_groups: Mapping, accumulates: Callable) -> dict:
+        """The variables by the pass of the tape that differentiates them.
 
-    @property
-    def several_passes(self) -> bool:
-        """Whether `passes` may be more than one."""
-        return self._groups is not None or len(self._optimizers.of_group) > 1
-
-    def passes(self, layout: Layout) -> dict[tuple, list[str]]:
-        """The variables by the pass that differentiates them.
-
+        Args:
+          layout: the T terms.
+          trained_groups: term -> the groups it trains; () trains all it reaches.
+          accumulates: group -> whether its optimizer adds up the gradients of several steps.
         Returns:
           dict: (which terms train them, bool [T] as a tuple; whether their optimizer
           accumulates) -> paths.
+        Raises:
+          ValueError: a term trains a group that is not there.
         """
-        trains = {d.name: d.trains or () for d in self._objective.described or []}
-        groups = set(self._groups_of.values()) - {WHOLE}
-        for name, only in trains.items():
+        groups = set(self.groups.values()) - {WHOLE}
+        for name, only in trained_groups.items():
             if only and not set(only) <= groups:
                 raise TermwiseError(
                     f"Term {name!r} trains {', '.join(map(repr, only))}; the groups are "
                     f"{', '.join(map(repr, sorted(groups))) or 'none: pass groups='}."
                 )
-        found: dict[tuple, list[str]] = {}
+        passes: dict[tuple, list[str]] = {}
         for path, owner in self.owners.items():
-            group = self._groups_of.get(path)
+            group = self.groups.get(path)
             mask = tuple(
-                group is None or not trains.get(term) or group in trains[term]
+                group is None or not trained_groups.get(term) or group in trained_groups[term]
                 for term in layout.names
             )
-            accumulates = self._optimizers.accumulates(owner)
-            found.setdefault((mask, accumulates), []).append(path)
-        return found
+            passes.setdefault((mask, accumulates(owner)), []).append(path)
+        return passes
 
-    def settle(self, reached) -> None:
-        """Keeps the variables that some term reaches; says which the model has in vain."""
+    def reached_by(self, paths: Iterable[str]) -> TrainableVariables:
+        """Those among them that some term reaches; warns of the model's that none does.
+
+        Raises:
+          ValueError: none is reached.
+        """
+        reached = set(paths)
         if not reached:
             raise TermwiseError(
                 "No term depends on any trainable variable. Check that the losses use y_pred, and "
@@ -112,6 +83,42 @@ class Trained:
             warnings.warn(
                 f"No term reaches {', '.join(idle)}: they stay as they are.", stacklevel=2
             )
-        for path in unreached:
-            self.parameters.pop(path, None)
-            del self.owners[path]
+        return replace(
+            self,
+            parameters={p: v for p, v in self.parameters.items() if p not in unreached},
+            owners={path: owner for path, owner in self.owners.items() if path in reached},
+        )
+
+
+def find_trainables(
+    watched, model, *, groups, optimizers: Optimizers, places: list
+) -> TrainableVariables:
+    """The variables that a step may train.
+
+    Args:
+      watched: `tf.Variable`s that the tape of a step watched.
+      model: the Keras model.
+      groups: of `Trainer(groups=)`.
+      optimizers: which own the variables.
+      places: (term name, object) pairs that may hold loss parameters, for their names.
+    Raises:
+      ValueError: a variable of the model in no group.
+    """
+    own = by_path(model.trainable_variables)
+    named = name_parameters(find_parameters(watched, model), places)
+    parameters = {f"{name} (loss)" if name in own else name: v for name, v in named.items()}
+    variables = {**own, **parameters}
+    members = partition(groups, variables)
+    group_of = {path: group for group, paths in members.items() for path in paths}
+    loose = [path for path in own if path not in group_of]
+    if loose:
+        raise TermwiseError(
+            f"Variables in no group: {', '.join(loose)}. Add them to one of groups= "
+            f"({', '.join(members)}); a group without an optimizer is frozen."
+        )
+    owners = {}
+    for path in variables:
+        owner = optimizers.owner(group_of.get(path), path if path in parameters else None)
+        if owner is not None:
+            owners[path] = owner
+    return TrainableVariables(variables, parameters, owners, group_of)

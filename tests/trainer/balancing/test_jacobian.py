@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.balancing.jacobian import combined, gramian
+from trainer.balancing.direction import weighted_sum
+from trainer.balancing.jacobian import gramian
 
 
 def test_a_direction_is_the_weighted_sum_of_the_rows_in_their_shape_and_type():
@@ -12,14 +13,14 @@ def test_a_direction_is_the_weighted_sum_of_the_rows_in_their_shape_and_type():
         "kernel": tf.constant([[[1.0, 2.0]], [[3.0, -1.0]]]),  # two terms, [1, 2]
         "bias": tf.constant([[1.0], [2.0]], tf.bfloat16),
     }
-    found = combined(rows, tf.constant([2.0, 0.5]))
+    found = weighted_sum(rows, tf.constant([2.0, 0.5]))
     np.testing.assert_array_equal(found["kernel"], [[3.5, 3.5]])
     assert found["bias"].dtype == tf.bfloat16
     np.testing.assert_array_equal(tf.cast(found["bias"], tf.float32), [3.0])
 
 
 def test_one_term_is_combined_alone():
-    found = combined({"w": tf.constant([[2.0, 4.0]])}, tf.constant([0.25]))
+    found = weighted_sum({"w": tf.constant([[2.0, 4.0]])}, tf.constant([0.25]))
     np.testing.assert_array_equal(found["w"], [0.5, 1.0])
 
 
@@ -34,7 +35,7 @@ def test_gramian_and_direction_are_those_of_numpy_under_xla_too(jit):
     @tf.function(jit_compile=jit, autograph=False)
     def derive(kernel, bias):
         inner = gramian([kernel, bias])
-        return inner, combined({"kernel": kernel, "bias": bias}, factors)
+        return inner, weighted_sum({"kernel": kernel, "bias": bias}, factors)
 
     inner, direction = derive(tf.constant(kernel), tf.constant(bias))
     flat = np.concatenate([kernel.reshape(4, -1), bias], 1).astype("float64")

@@ -1,5 +1,6 @@
 """Each example is changed by its own seed, whoever draws the batch, and whenever."""
 
+import functools
 import hashlib
 import types
 
@@ -14,7 +15,6 @@ from trainer import Trainer
 from trainer.data.augment import Augment, augmented, example_seeds
 
 MOST = 2**31
-COMPILED = types.SimpleNamespace(jit_compile=True)
 
 
 def images(examples=8, height=2, width=3):
@@ -189,7 +189,7 @@ def test_one_that_cannot_runs_example_by_example_without_a_word(function, caplog
 @pytest.mark.parametrize("function", [noise, flip, without_draws])
 def test_a_whole_loop_of_xla_augments_as_a_single_batch_outside_does(function):
     x = tf.constant(images(6))
-    augment = Augment(function, seed=2, loops=COMPILED)
+    augment = functools.partial(Augment(function, seed=2), xla=True)
 
     @tf.function(jit_compile=True, autograph=False)
     def loop(start, count):
@@ -207,19 +207,17 @@ def test_a_whole_loop_of_xla_augments_as_a_single_batch_outside_does(function):
     np.testing.assert_array_equal(loop(start + 2, tf.constant(1)), parts[2])
 
 
-def test_it_is_compiled_from_when_the_loops_are():
-    loops = types.SimpleNamespace(jit_compile=False)
-    augment = Augment(noise, loops=loops)
+def test_it_is_compiled_where_the_loop_is():
+    augment = Augment(noise)
     plain = augment(images(), 0)
-    np.testing.assert_array_equal(plain, Augment(noise)(images(), 0))
-    loops.jit_compile = True
-    np.testing.assert_array_equal(augment(images(), 0), Augment(noise, 0, COMPILED)(images(), 0))
-    loops.jit_compile = False
+    np.testing.assert_array_equal(plain, Augment(noise)(images(), 0, xla=False))
+    compiled = augment(images(), 0, xla=True)
+    np.testing.assert_array_equal(compiled, Augment(noise, 0)(images(), 0, xla=True))
     np.testing.assert_array_equal(augment(images(), 0), plain)
 
 
 def test_a_batch_of_unknown_size_is_compiled_as_well():
-    augment = Augment(noise, loops=COMPILED)
+    augment = functools.partial(Augment(noise), xla=True)
     spec = tf.TensorSpec([None, 2, 3, 1])
     traced = tf.function(lambda x: augment(x, tf.constant(0, tf.int64)), autograph=False)
     out = traced.get_concrete_function(spec)(tf.constant(images(5)))

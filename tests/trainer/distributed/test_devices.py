@@ -223,9 +223,9 @@ def trained_with(gpu, monkeypatch):
     data = tf.data.Dataset.from_tensor_slices((x, x[:, :1])).shuffle(30, seed=1).batch(8)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     trainer = Trainer(model, optimizer="adam", loss="mse", strategy="one_device")
-    source = trainer.open(numbered(), None)  # a second pass of `data` would shuffle it anew
+    source = trainer._open(numbered(), None)  # a second pass of `data` would shuffle it anew
     source.start(0)
-    device = source.next(0)[0].device
+    device = next(source.iterator)[0].device
     trainer.fit(data, steps=11, log_every=4, verbose=False)
     return model.get_weights(), trainer.evaluate(data), device
 

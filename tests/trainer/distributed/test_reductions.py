@@ -34,8 +34,8 @@ def operations(strategy, data, build=model, **arguments):
     arguments = {"loss": "mse", **arguments}
     run = Trainer(build, optimizer="sgd", strategy=strategy, **arguments)
     run.fit(data, steps=1, verbose=False)
-    (step,) = run.loops._train_steps.values()
-    graph = step.graph.as_graph_def()
+    (step,) = run._run.programs.steps
+    graph = step.function.graph.as_graph_def()
     nodes = [*graph.node, *(n for one in graph.library.function for n in one.node_def)]
     return collections.Counter(node.op for node in nodes)
 

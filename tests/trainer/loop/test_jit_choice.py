@@ -80,19 +80,19 @@ def test_the_trial_leaves_no_trace_in_the_training(tmp_path, accumulated):
 
 @pytest.mark.parametrize("answer", [True, False])
 def test_a_continued_run_keeps_what_the_first_start_found(tmp_path, answer, monkeypatch):
-    def timed(trainer, source, batch):
+    def timed(source, batch, loops, traced, now):
         return {"compiled": answer, "because": "timed", "seconds_per_step": {}}
 
-    monkeypatch.setattr(jit_choice, "_timed", timed)
+    monkeypatch.setattr(jit_choice, "timed", timed)
     whole = make(tmp_path / "whole")
     whole.fit(pipeline(), steps=9, verbose=False)
-    assert whole.loops.jit_compile is answer and whole.reading.jit_compile is answer
+    assert whole._run.jit.xla is answer
     make(tmp_path / "run").fit(pipeline(), steps=5, verbose=False)
 
-    monkeypatch.setattr(jit_choice, "_timed", None)  # it would fail if it were called
+    monkeypatch.setattr(jit_choice, "timed", None)  # it would fail if it were called
     resumed = make(tmp_path / "run")
     resumed.fit(pipeline(), steps=9, verbose=False)
-    assert resumed.loops.jit_compile is answer
+    assert resumed._run.jit.xla is answer
     assert [start["jit_compile"]["compiled"] for start in noted(tmp_path / "run")] == [answer] * 2
     for mine, theirs in zip(resumed.model.weights, whole.model.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -101,7 +101,7 @@ def test_a_continued_run_keeps_what_the_first_start_found(tmp_path, answer, monk
 def test_pipelines_are_timed_on_their_first_batch():
     trainer = make()
     trainer.fit(pipeline(), steps=3, verbose=False)
-    assert trainer.compiling["because"] == "timed"
+    assert trainer._run.jit.decided["because"] == "timed"
     assert int(trainer.step) == 3
 
 
@@ -145,28 +145,28 @@ def test_how_many_rows_an_embedding_has_is_a_constant_of_the_compiled_step():
     # found in the graph, it made XLA compile each step anew
     trainer = make(build=words, jit_compile=True)
     trainer.build(sentences(), batch_size=16)
-    (step,) = trainer.loops._train_steps.values()
-    sums = [op for op in step.graph.get_operations() if op.type == "UnsortedSegmentSum"]
+    (step,) = trainer._run.programs.steps
+    sums = [op for op in step.function.graph.get_operations() if op.type == "UnsortedSegmentSum"]
     assert sums
     for op in sums:
         assert origins(op.inputs[2]) <= {"Const", "StridedSlice"}
 
 
 def test_further_fits_and_replays_keep_the_choice_and_its_traces(tmp_path, monkeypatch):
-    def timed(trainer, source, batch):
+    def timed(source, batch, loops, traced, now):
         return {"compiled": True, "because": "timed", "seconds_per_step": {}}
 
-    monkeypatch.setattr(jit_choice, "_timed", timed)
+    monkeypatch.setattr(jit_choice, "timed", timed)
     trainer = make(tmp_path)
     fit = dict(batch_size=16, validation_data=arrays(), verbose=False)
     trainer.fit(arrays(), steps=2, **fit)
-    traces = trainer.reading.traces
+    traces = trainer._run.evaluation.traces
     trainer.fit(arrays(), steps=4, **fit)
-    assert trainer.reading.traces == traces
+    assert trainer._run.evaluation.traces == traces
 
     again = make(tmp_path)
     again.replay(arrays(), 6, batch_size=16)
-    assert again.loops.jit_compile is True
+    assert again._run.jit.xla is True
 
 
 def test_what_xla_refuses_runs_without_it():
@@ -175,8 +175,8 @@ def test_what_xla_refuses_runs_without_it():
 
     trainer = make(loss=loss)
     history = trainer.fit(arrays(), batch_size=16, steps=2, verbose=False)
-    assert trainer.compiling["compiled"] is False
-    assert trainer.compiling["because"].startswith("XLA refused the step: ")
+    assert trainer._run.jit.decided["compiled"] is False
+    assert trainer._run.jit.decided["because"].startswith("XLA refused the step: ")
     assert history.rows[-1]["step"] == 2
 
 
@@ -184,8 +184,8 @@ def test_a_program_that_takes_too_long_is_given_up(monkeypatch):
     monkeypatch.setattr(jit_choice, "COMPILE_SECONDS", 0.0)
     trainer = make()
     trainer.fit(arrays(), batch_size=16, steps=2, verbose=False)
-    assert trainer.compiling["compiled"] is False
-    assert "had not compiled" in trainer.compiling["because"]
+    assert trainer._run.jit.decided["compiled"] is False
+    assert "had not compiled" in trainer._run.jit.decided["because"]
 
 
 def test_an_edited_note_is_found_anew(tmp_path):
@@ -193,7 +193,7 @@ def test_an_edited_note_is_found_anew(tmp_path):
     (tmp_path / "starts.jsonl").write_text('{"jit_compile": {"compiled": "yes"}}\nnot json\n')
     again = make(tmp_path)
     again.fit(arrays(), batch_size=16, steps=4, verbose=False)
-    assert type(again.compiling["compiled"]) is bool
+    assert type(again._run.jit.decided["compiled"]) is bool
 
 
 @pytest.mark.parametrize("given", ["always", None, 1])

@@ -47,7 +47,7 @@ def test_training_is_traced_once_and_evaluation_once_whatever_the_cadences(array
     trainer.fit(dataset, steps=40, log_every=5, validate_every=11, **common)
     trainer.evaluate(dataset)
     trainer.fit(dataset.shuffle(9), steps=50, verbose=False)
-    assert (trainer.loops.train_traces, trainer.reading.traces) == (1, 1)
+    assert (trainer._run.programs.traces, trainer._run.evaluation.traces) == (1, 1)
     assert trainer.calls == 2  # the user's own code: once to train, once to evaluate
 
 

@@ -9,7 +9,9 @@ import losses
 from trainer import Trainer
 from trainer.ledger.console import Console
 from trainer.ledger.recorder import Recorder
-from trainer.loop.window import Row, Sums, Window
+from trainer.ledger.snapshot import WindowSums
+from trainer.loop.train_loop import OnNonfinite
+from trainer.loop.window import LogWindow, WindowCodec
 
 TIMES = ("time", "steps_per_second", "examples_per_second")
 
@@ -126,11 +128,11 @@ def test_epochs_of_arrays_are_drawn_alike_by_the_loop_and_by_position():
     x = np.arange(10, dtype="float32")[:, None]
     net = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     trainer = Spy(net, optimizer="sgd", loss=lambda t, p: tf.square(p))
-    source = trainer.open(x, 4, shuffle=True)
+    source = trainer._open(x, 4, shuffle=True)
     trainer.fit(x, steps=7, batch_size=4, steps_per_loop=3, verbose=False)
     for position, batch in enumerate(seen):
         np.testing.assert_array_equal(
-            batch, source.next(tf.constant(position, tf.int64)).numpy().ravel()
+            batch, source.batch_at(tf.constant(position, tf.int64)).numpy().ravel()
         )
 
 
@@ -142,7 +144,7 @@ def test_other_data_of_the_same_kind_costs_no_trace_of_the_loop():
     for _ in range(2):
         data = tf.data.Dataset.from_tensor_slices(arrays()).batch(8)
         rows(trainer, data, steps=int(trainer.step) + 4)
-    assert len(trainer.loops._train_loops) == 2
+    assert len(trainer._run.loops) == 2
 
 
 def test_without_a_check_in_each_step_the_window_stays_as_the_bad_step_left_it():
@@ -153,7 +155,7 @@ def test_without_a_check_in_each_step_the_window_stays_as_the_bad_step_left_it()
     with pytest.raises(FloatingPointError) as expected:
         rows(plain, data, steps=5)
     on_gpu = make(loss_weights=None)
-    on_gpu.loops.checks = False
+    on_gpu._run.loops.on_nonfinite = OnNonfinite.FREEZE
     with pytest.raises(FloatingPointError) as found:
         rows(on_gpu, data, steps=5)
     assert "at step 3" in str(found.value)
@@ -161,11 +163,13 @@ def test_without_a_check_in_each_step_the_window_stays_as_the_bad_step_left_it()
 
 
 def test_a_row_comes_back_from_the_vector_it_was_packed_in():
-    window = Window(tf.constant([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1.0], tf.float64), tf.ones([2]))
-    row = Row(2, 3)
+    window = LogWindow(
+        tf.constant([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1.0], tf.float64), tf.ones([2])
+    )
     values = {"learning_rate": tf.constant(0.25), "metrics/mae": tf.constant(3.0)}
+    row = WindowCodec(2, 3, tuple(values))
     ended = row.read(row.pack(window, values, tf.constant([9.0, 8.0, 7.0], tf.float64)).numpy())
-    assert ended.sums._replace(raw=0, weighted=0, weight=0) == Sums(0, 0, 0, 5.0, 6.0, 7, 1)
+    assert ended.sums._replace(raw=0, weighted=0, weight=0) == WindowSums(0, 0, 0, 5.0, 6.0, 7, 1)
     assert ended.sums.raw.tolist() == [1.0, 2.0] and ended.sums.weighted.tolist() == [3.0, 4.0]
     assert ended.sums.taken == 8
     assert ended.values == {"learning_rate": 0.25, "metrics/mae": 3.0}
@@ -180,8 +184,8 @@ class Full:
 
 
 def test_what_the_writing_thread_raises_reaches_the_training():
-    row = Row(1, 0)
-    packed = row.pack(Window.empty(1), {"learning_rate": tf.constant(0.1)}).numpy()
+    row = WindowCodec(1, 0, ("learning_rate",))
+    packed = row.pack(LogWindow.empty(1), {"learning_rate": tf.constant(0.1)}).numpy()
     recorder = Recorder(Full(), ["loss"], None, 10)
     recorder.add(row, packed[None], [1], [0.1])
     with pytest.raises(OSError, match="No space"):

@@ -292,8 +292,8 @@ def test_the_compiled_step_of_a_trainer_holds_the_kernel(name, present, absent):
     )
     data = tf.data.Dataset.from_tensors((np.ones((4, 3), "float32"), np.ones((4, 2), "float32")))
     trainer.fit(data, steps=1, verbose=False)
-    steps = trainer.loops._train_steps.values()
-    graphs = [step.graph.as_graph_def() for step in steps]
+    steps = trainer._run.programs.steps
+    graphs = [step.function.graph.as_graph_def() for step in steps]
     nodes = [node.op for graph in graphs for node in graph.node]
     nodes += [n.op for graph in graphs for one in graph.library.function for n in one.node_def]
     assert nodes.count(present) == 2

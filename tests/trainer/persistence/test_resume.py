@@ -45,10 +45,9 @@ def make(workdir, **arguments):
 
 
 def everything(trainer):
-    replica = trainer.loops.replica
     state = [v.numpy() for v in trainer.model.variables]
-    state += [v.numpy() for v in replica.optimizers.optimizer.variables]
-    return state + [v.numpy() for v in replica.trained.parameters.values()]
+    state += [v.numpy() for v in trainer.optimizer.variables]
+    return state + [v.numpy() for v in trainer.loss_parameters.values()]
 
 
 class Stop(keras.callbacks.Callback):

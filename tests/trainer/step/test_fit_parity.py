@@ -285,7 +285,8 @@ def test_training_equals_model_fit(name):
     totals = [row["total"] for row in history.rows]
     np.testing.assert_allclose(totals, recorder.losses, rtol=1e-6, atol=1e-7)
     inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    with trainer.loops.replica.optimizers.averages(trainer.loops.replica.trained.variables):
+    program = trainer._run.program
+    with program.optimizers.averages(program.trainables.variables):
         # fit ends with the averages in place of the weights
         for mine, theirs in zip(ours.weights, model.weights, strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6, err_msg=mine.path)

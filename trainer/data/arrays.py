@@ -1,0 +1,179 @@
+"""Batches of arrays that stay on the device: each a function of its position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from losses.errors import TermwiseError, TermwiseTypeError
+from trainer.data.batch import is_whole, unpack
+from trainer.data.source import ACCEPTED, Source
+
+# Arrays up to this size are copied in the order of each epoch: a slice is faster than a gather;
+# up to the other, in that of the following epoch too, while the present one trains.
+COPIED_BYTES, AHEAD_BYTES = 2**28, 2**24
+
+
+class ArraySource(Source):
+    """Arrays that stay on the device; a batch is a function of its position.
+
+    Position p is batch p % steps_per_epoch of epoch p // steps_per_epoch. The last batch of
+    an epoch is short when the batch does not divide the examples.
+
+    Attributes:
+      augment: an `Augment` of the batches that train, or None.
+      copied, ahead: bool, whether an epoch's arrays are laid out in its order, and the next one's.
+    """
+
+    indexed = True
+    augment: Any = None
+
+    def __init__(self, arrays, batch_size, shuffle, seed, static, what):
+        self.what = what
+        self.arrays = tf.nest.map_structure(lambda a: _to_tensor(a, what), arrays)
+        unpack(self.arrays)
+        flat = tf.nest.flatten(self.arrays)
+        if not flat:
+            raise TermwiseTypeError(f"{what} holds no array. Give {ACCEPTED}.")
+        lengths = [int(a.shape[0]) for a in flat]
+        if len(set(lengths)) > 1:
+            raise TermwiseError(
+                f"{what} holds arrays of different lengths: {lengths}. "
+                "Each has one row per example."
+            )
+        self.examples: int = lengths[0]
+        if not self.examples:
+            raise TermwiseError(f"{what} holds no examples. Give at least one.")
+        if batch_size is None:
+            raise TermwiseError(f"{what} is arrays, so batch_size= is needed: the global batch.")
+        if not is_whole(batch_size) or batch_size < 1:
+            raise TermwiseError(f"batch_size={batch_size!r}: give a whole number of at least 1.")
+        if not is_whole(seed):
+            raise TermwiseError(f"seed={seed!r}: give a whole number.")
+        self.batch_size = min(int(batch_size), self.examples)
+        self.shuffle = shuffle
+        self.seed = seed
+        self.steps_per_epoch = -(-self.examples // self.batch_size)
+        whole = static and self.examples % self.batch_size == 0
+        size = sum(array.shape.num_elements() * array.dtype.size for array in flat)
+        self.copied = shuffle and size <= COPIED_BYTES
+        self.ahead = shuffle and size <= AHEAD_BYTES
+        rows = self.batch_size if whole else None
+        self.element_spec = tf.nest.map_structure(
+            lambda a: tf.TensorSpec([rows, *a.shape[1:]], a.dtype), self.arrays
+        )
+
+    @property
+    def key(self):
+        """What a traced loop depends on beside the structure: how batches are drawn."""
+        return self.examples, self.batch_size, self.shuffle, self.seed, self.augment
+
+    def batch_at(self, position, xla: bool = False):
+        """The batch at `position`, int64 []; `xla`: what is augmented is drawn by XLA."""
+        epoch, batch = position // self.steps_per_epoch, position % self.steps_per_epoch
+        start = batch * self.batch_size
+        end = tf.minimum(start + self.batch_size, self.examples)
+        if not self.shuffle:
+            batch = tf.nest.map_structure(lambda a: a[start:end], self.arrays)
+        else:
+            index = self._shuffled(tf.range(start, end), epoch)
+            batch = tf.nest.map_structure(lambda a: tf.gather(a, index), self.arrays)
+        return self._augmented(self._shaped(batch), position, xla)
+
+    def order(self, epoch):
+        """int32 [examples], the order of the examples in an epoch, int64 []."""
+        return tf.cast(self._shuffled(tf.range(self.examples, dtype=tf.int64), epoch), tf.int32)
+
+    def laid_out(self, arrays, order):
+        """An epoch's arrays: those given in an order, int32 [examples], or the order itself."""
+        if not self.copied:
+            return order
+        return tf.nest.map_structure(lambda a: tf.gather(a, order), arrays)
+
+    def batch_of_epoch(self, arrays, epoch_arrays, position, batch, whole=False, xla=False):
+        """A batch of an epoch.
+
+        Args:
+          arrays: the source's.
+          epoch_arrays: of `laid_out`; without shuffle ().
+          position: int64 [], of the batch.
+          batch: int32 [], its number in the epoch.
+          whole: whether it is known not to be a short one at an epoch's end.
+          xla: whether what is augmented is drawn by XLA.
+        """
+        start, count = batch * self.batch_size, self.batch_size
+        if not whole and self.examples % self.batch_size:
+            count = tf.minimum(count, self.examples - start)
+
+        def slices(nest):
+            return tf.nest.map_structure(
+                lambda a: tf.slice(a, [start, *[0] * (a.shape.rank - 1)], [count, *a.shape[1:]]),
+                nest,
+            )
+
+        if not self.shuffle:
+            drawn = slices(arrays)
+        elif self.copied:
+            drawn = slices(epoch_arrays)
+        else:
+            index = slices(epoch_arrays)
+            drawn = tf.nest.map_structure(lambda a: tf.gather(a, index), arrays)
+        return self._augmented(drawn if whole else self._shaped(drawn), position, xla)
+
+    def _augmented(self, batch, position, xla):
+        return batch if self.augment is None else self.augment(batch, position, xla)
+
+    def _shuffled(self, index, epoch):
+        seed = tf.cast(tf.stack([self.seed, epoch // 2**31, epoch % 2**31]), tf.uint32)
+        last = tf.constant(self.examples - 1, tf.int64)
+        return tf.raw_ops.RandomIndexShuffle(index=index, seed=seed, max_index=last)
+
+    def _shaped(self, batch):
+        return tf.nest.map_structure(
+            lambda t, spec: tf.ensure_shape(t, spec.shape), batch, self.element_spec
+        )
+
+    def look_again(self, position, count):
+        yield self.arrays, self.batch_at(tf.constant(0, tf.int64)), ""
+
+    def batch_again(self, position, last):
+        return self.batch_at(tf.constant(position, tf.int64))
+
+    def batches(self):
+        """The batches of one pass over the data, for evaluation."""
+        dataset = tf.data.Dataset.from_tensor_slices(self.arrays).batch(self.batch_size)
+        options = tf.data.Options()
+        options.experimental_warm_start = True
+        return iter(dataset.with_options(options).prefetch(tf.data.AUTOTUNE))
+
+
+def _to_tensor(array, what):
+    if callable(getattr(array, "__next__", None)) or callable(array):
+        raise TermwiseTypeError(
+            f"{what} is a {type(array).__name__}. Accepted: {ACCEPTED}. Wrap a generator with "
+            "tf.data.Dataset.from_generator."
+        )
+    if array is None or isinstance(array, (tf.data.Dataset, keras.utils.PyDataset, str, set)):
+        holds = "is" if array is None else "holds a"
+        raise TermwiseTypeError(
+            f"{what} {holds} {'None' if array is None else type(array).__name__}, which is no "
+            f"array. Accepted: {ACCEPTED}."
+        )
+    try:
+        array = array if tf.is_tensor(array) else np.asarray(array)
+        if isinstance(array, np.ndarray) and array.dtype == np.float64:
+            array = array.astype(keras.config.floatx())
+        tensor = tf.convert_to_tensor(array)
+    except (TypeError, ValueError) as error:
+        raise TermwiseTypeError(
+            f"{what} holds a {type(array).__name__} that is no array. Accepted: {ACCEPTED}."
+        ) from error
+    if tensor.shape.rank == 0:
+        raise TermwiseTypeError(
+            f"{what} holds a single {tensor.dtype.name}, not an array. Accepted: {ACCEPTED}; "
+            "make lists of numbers arrays with np.asarray."
+        )
+    return tensor

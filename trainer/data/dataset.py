@@ -1,0 +1,105 @@
+"""Batches of a tf.data pipeline: of global batches, or each host's own part of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from losses.errors import TermwiseError
+from trainer.data.batch import unpack
+from trainer.data.prefetch import prefetched
+from trainer.data.source import Source
+
+MOST_BATCHES = 10_000  # that are read again after a failure
+
+
+class DatasetSource(Source):
+    """A tf.data pipeline of global batches, repeated without end when training.
+
+    A function of a `tf.distribute.InputContext` gives each host its own pipeline, of its part of
+    each global batch.
+
+    Attributes:
+      element_spec: of one batch.
+      steps_per_epoch: int; None when tf.data does not know, -1 when there is no end.
+      examples: None; a pipeline does not say.
+    """
+
+    def __init__(self, dataset, what, hosts=None, gpu=None):
+        self.dataset = dataset
+        self.gpu = gpu
+        self.what = what
+        self.hosts = hosts
+        self.per_host = hosts is not None
+        self.element_spec = dataset.element_spec
+        self.iterator: Any = None
+        unpack(self.element_spec)
+        for spec in tf.nest.flatten(self.element_spec):
+            if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0:
+                raise TermwiseError(
+                    f"{what} yields scalars, so it is not batched. Call .batch(global_batch) on it."
+                )
+        cardinality = int(dataset.cardinality())
+        if cardinality == 0:
+            raise TermwiseError(f"{what} is an empty dataset. Give at least one batch.")
+        self.steps_per_epoch = cardinality if cardinality > 0 else None
+        if cardinality == tf.data.INFINITE_CARDINALITY:
+            self.steps_per_epoch = -1
+            if what == "validation_data":
+                raise TermwiseError(
+                    "validation_data is an infinite dataset, and one evaluation reads all of it. "
+                    "Give data that ends: .take(batches)."
+                )
+
+    @property
+    def batch_size(self):
+        """The static global batch, or None."""
+        own = tf.nest.flatten(self.element_spec)[0].shape[0]
+        return own * self.hosts.count if self.per_host and own else own
+
+    def count_steps(self) -> int:
+        """Steps per epoch by going through the data once; for pipelines of unknown length."""
+        return int(self.dataset.reduce(np.int64(0), lambda count, *_: count + 1))
+
+    def start(self, position: int, on_gpu: bool = True) -> None:
+        """Opens the repeated pipeline at a batch; `position` batches are skipped.
+
+        Args:
+          on_gpu: whether batches are prefetched onto the GPU, where there is one.
+        """
+        dataset = self.dataset.repeat()
+        if position:
+            dataset = dataset.skip(position)
+        self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None))
+
+    def look_again(self, position, count):
+        again = self.dataset.repeat().skip(position).take(min(count, MOST_BATCHES))
+        for number, batch in enumerate(again):
+            yield batch, batch, self._place(position + number)
+
+    def batch_again(self, position, last):
+        return last
+
+    @staticmethod
+    def _place(position: int) -> str:
+        return f" (batch {position} of the data, counted from 0)"
+
+    def batches(self):
+        """The batches of one pass over the data, for evaluation.
+
+        Where each host has its own, also 1.0, or 0.0 for what fills up to the longest host's.
+        """
+        if not self.per_host:
+            return iter(prefetched(self.dataset, self.gpu))
+        own = self.steps_per_epoch or self.count_steps()
+        longest = int(self.hosts.exchange(own).max())
+        counted = self.dataset.map(lambda *batch: (_joined(batch), 1.0))
+        filling = self.dataset.take(1).repeat().map(lambda *batch: (_joined(batch), 0.0))
+        dataset = counted.concatenate(filling).take(longest)
+        return iter(dataset.prefetch(tf.data.AUTOTUNE))
+
+
+def _joined(batch):
+    return batch[0] if len(batch) == 1 else batch

@@ -1,0 +1,71 @@
+"""From what the user passes as data to a source of batches."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+import tensorflow as tf
+
+from losses.errors import TermwiseError, TermwiseTypeError
+from trainer.data.arrays import ArraySource
+from trainer.data.dataset import DatasetSource
+
+
+def open_data(
+    data, *, batch_size=None, shuffle=False, seed=0, static=False, what="data", hosts=None
+):
+    """The source of what the user gave.
+
+    Args:
+      data: a batched `tf.data.Dataset`, arrays in the nesting x, (x,), (x, y) or
+        (x, y, sample_weight), where x, y, sample_weight may be nests, or a function of a
+        `tf.distribute.InputContext` that returns this host's dataset.
+      batch_size: int, the global batch; for arrays only.
+      shuffle: bool; arrays are drawn without replacement, anew in each epoch.
+      seed: int of the shuffling.
+      static: bool; arrays whose batches are all whole are traced with that size (for XLA),
+        else with an unknown one, so that another batch size costs no trace.
+      what: the argument's name, for errors.
+      hosts: the run's `Hosts`, for a function of an input context, and for the GPU onto which
+        batches of a dataset are prefetched.
+    Raises:
+      TypeError: data of another kind.
+      ValueError: an empty or unbatched dataset, arrays of different lengths, no batch_size.
+    """
+    own = hosts if inspect.isroutine(data) or isinstance(data, functools.partial) else None
+    if own is not None:
+        data = _of_this_host(data, own, what)
+    if isinstance(data, tf.data.Dataset):
+        if batch_size is not None:
+            raise TermwiseError(
+                f"{what} is a tf.data.Dataset, which brings its own batches, but batch_size="
+                f"{batch_size} was given too. Drop batch_size=, or pass arrays."
+            )
+        return DatasetSource(data, what, own, hosts.gpu if hosts else None)
+    if isinstance(data, tf.distribute.DistributedDataset):
+        raise TermwiseTypeError(
+            f"{what} is a distributed dataset. Pass the plain tf.data.Dataset of global batches; "
+            "the Trainer gives each replica its share."
+        )
+    return ArraySource(data, batch_size, shuffle, seed, static, what)
+
+
+def _of_this_host(function, hosts, what):
+    context = tf.distribute.InputContext(
+        num_input_pipelines=hosts.count,
+        input_pipeline_id=hosts.index,
+        num_replicas_in_sync=hosts.replicas,
+    )
+    dataset = function(context)
+    if not isinstance(dataset, tf.data.Dataset):
+        raise TermwiseTypeError(
+            f"{what} is a function that returned {type(dataset).__name__}. Return a batched "
+            "tf.data.Dataset of this host's part of each global batch."
+        )
+    return dataset
+
+
+def default_batch(data, size: int | None = None) -> int | None:
+    """The batch of arrays that are only read, `size` or 64; None for a dataset: it has its own."""
+    return None if isinstance(data, tf.data.Dataset) or callable(data) else size or 64

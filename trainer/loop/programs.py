@@ -1,0 +1,236 @@
+"""The traced steps of a run: one for each structure of data, way of compiling and class weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import tensorflow as tf
+
+from losses.balancing.balancer import Balancer
+from losses.errors import TermwiseError
+from trainer.balancing.balanced_terms import BalancedTerms
+from trainer.balancing.diagnostics import Diagnostics
+from trainer.balancing.weightings import choose_weighting
+from trainer.distributed.strategies import resolve_strategy
+from trainer.loop.train_step import StepContext, TrainPasses, step_context
+from trainer.model.build import build_model
+from trainer.step.program import Discovery, Placement, StepProgram
+
+
+@dataclass(frozen=True)
+class TracedStep:
+    """A training step as it was traced.
+
+    Attributes:
+      function: the concrete function: the tensors of a batch; with accumulation also float32 [T],
+        the mean denominators -> StepRecord.
+      passes: what the step is made of.
+      diagnostics: of the terms' gradients, or None.
+      key: what it was traced for.
+    """
+
+    function: Any
+    passes: TrainPasses
+    diagnostics: Diagnostics | None
+    key: tuple
+
+    @property
+    def program(self) -> StepProgram:
+        return self.passes.program
+
+
+class Programs:
+    """Traces training steps, each once.
+
+    Args:
+      base: the program without its placement, weighting and class weights.
+      train_step: batch -> StepRecord; the Trainer's, which a subclass may override.
+      balancer: of the terms, or None.
+      diagnostics_every: steps between two measurements of the terms' gradients, or None.
+      on_first_trace: called once, when the optimizers are built.
+    """
+
+    def __init__(
+        self,
+        base: StepProgram,
+        train_step: Callable,
+        balancer: Balancer | None = None,
+        diagnostics_every: int | None = None,
+        on_first_trace: Callable[[Programs], None] = lambda programs: None,
+    ):
+        self._base = base
+        self._train_step = train_step
+        self._balancer = balancer
+        self._every = diagnostics_every
+        self._on_first_trace = on_first_trace
+        self._steps: dict[tuple, TracedStep] = {}
+        self._first: TrainPasses | None = None
+        self.balanced: BalancedTerms | None = None
+        self.diagnostics: Diagnostics | None = None
+
+    @property
+    def program(self) -> StepProgram:
+        """The program of the run's first trace; before it without a weighting."""
+        return self._base if self._first is None else self._first.program
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the first trace has found the terms and the variables."""
+        return self._first is not None
+
+    @property
+    def traces(self) -> int:
+        """How often a forward and backward pass was traced."""
+        passes = {id(step.passes): step.passes for step in self._steps.values()}
+        return sum(one.traces for one in passes.values())
+
+    @property
+    def steps(self) -> list[TracedStep]:
+        return list(self._steps.values())
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """What the traced steps read or write."""
+        functions = [step.function for step in self._steps.values()]
+        return [variable for function in functions for variable in function.variables]
+
+    @property
+    def balancing_variables(self) -> list:
+        """What a checkpoint holds of the balancer and the diagnostics."""
+        variables = [] if self.diagnostics is None else self.diagnostics.variables
+        if self.balanced is None:
+            return variables
+        accumulated = self.program.weighting.accumulated
+        return [*self.balanced.variables, *accumulated.values(), *variables]
+
+    def step(self, source, xla: bool, class_weight: Mapping[int, float]) -> TracedStep:
+        """The traced step for a structure of data.
+
+        The first trace of a run also finds the terms and the variables, and the optimizers are
+        built for them.
+
+        Args:
+          source: the data.
+          xla: whether XLA compiles the step.
+          class_weight: class id -> weight.
+        Raises:
+          RuntimeError: called inside a strategy's scope.
+          ValueError: a step that cannot be trained.
+        """
+        base = self._base
+        if tf.distribute.has_strategy():
+            resolve_strategy(base.placement.strategy)  # says why not
+        build_model(base.model, base.placement.strategy, _of_any_size(source.element_spec))
+        if not self.prepared:
+            self._prepare(source, xla, class_weight)
+        structure = str((source.element_spec, source.per_host))
+        key = structure, xla, tuple(sorted(class_weight.items()))
+        if key not in self._steps:
+            self._steps[key] = self._trace(key, source, xla, class_weight)
+        return self._steps[key]
+
+    def _prepare(self, source, xla, class_weight) -> None:
+        try:
+            passes = self._first_passes(source, xla, class_weight)
+        except ValueError as error:
+            if "tf.function only supports singleton tf.Variables" not in str(error):
+                raise
+            where = " ".join(getattr(error, "__notes__", ()))
+            raise TermwiseError(
+                "A variable is made anew at each call of a loss or term, so it could never be "
+                f"trained or saved {where}. Make it once: outside the function, or in __init__."
+            ) from error
+        program = passes.program
+        if self.balanced is not None:
+            objective = program.objective
+            objective.described = self.balanced.describe(objective.described or [])
+        trainables, optimizers = program.trainables, program.optimizers
+        optimizers.build(trainables.owners, trainables.variables, trainables.parameters)
+        if optimizers.twins and program.placement.precomputes_sums:
+            raise TermwiseError(
+                f"Loss parameters {', '.join(map(repr, optimizers.twins))} were made "
+                "outside the strategy's scope, and what XLA compiles for several replicas "
+                "cannot read them. Make them in build_terms(), or pass jit_compile=False."
+            )
+        self._first = passes
+        self._on_first_trace(self)
+
+    def _first_passes(self, source, xla, class_weight) -> TrainPasses:
+        program, spec = self._placed(self._base, source, xla, class_weight), source.element_spec
+        program.randomness.prepare()
+        accumulation = program.optimizers.accumulation
+        if self._balancer is not None:
+            names = Discovery()
+            TrainPasses(replace(program, discovery=names)).trace_counts(spec)
+            strategy = program.placement.strategy
+            self.balanced = BalancedTerms(self._balancer, names.layout_found, strategy)
+            weighting = choose_weighting(
+                self.balanced, program.model, strategy, program.discovery, accumulation
+            )
+            program = replace(program, weighting=weighting)
+        passes = self._passes(program)
+        precomputes = program.placement.precomputes_sums
+        if precomputes or accumulation > 1 or self._every is not None:
+            counts = passes.trace_counts(spec)
+        if self._every is not None:
+            self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
+        scales = _spec_of(program.optimizers.scales())
+        precomputed = _local_spec(program, counts) if precomputes else None
+        means = self._means_spec(program) if accumulation > 1 else None
+        traced = passes.trace(spec, scales, precomputed, means)
+        program.weighting.make_accumulated(traced.structured_outputs.jacobian)
+        return passes
+
+    def _trace(self, key, source, xla, class_weight) -> TracedStep:
+        program = self._placed(self.program, source, xla, class_weight)
+        passes = self._first
+        if passes is None or self._steps or program != passes.program:
+            passes = self._passes(program)
+        diagnostics = self.diagnostics
+
+        def train_step(batch, accumulation=None):
+            with step_context(StepContext(passes, diagnostics, accumulation)):
+                return self._train_step(batch)
+
+        specs = [source.element_spec]
+        if program.optimizers.accumulation > 1:
+            specs.append(self._means_spec(program))
+        compiled = xla and not program.placement.precomputes_sums
+        # as in Keras, users' code is traced as it stands: no AutoGraph
+        function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
+        return TracedStep(function.get_concrete_function(*specs), passes, diagnostics, key)
+
+    def _passes(self, program: StepProgram) -> TrainPasses:
+        return TrainPasses(program, () if self.balanced is None else self.balanced.names)
+
+    @staticmethod
+    def _placed(program: StepProgram, source, xla, class_weight) -> StepProgram:
+        placement = Placement(program.placement.strategy, source.per_host, xla)
+        return replace(program, placement=placement, class_weight=class_weight)
+
+    @staticmethod
+    def _means_spec(program: StepProgram):
+        return tf.TensorSpec([len(program.layout.names)], tf.float32)
+
+
+def _spec_of(tensor):
+    return None if tensor is None else tf.TensorSpec(tensor.shape, tensor.dtype)
+
+
+def _local_spec(program: StepProgram, function):
+    results = program.placement.strategy.experimental_local_results
+    return tf.TensorSpec(results(function.structured_outputs)[0].shape, tf.float32)
+
+
+def _of_any_size(spec):
+    """The structure of batches of any size: a model is not built for one of them."""
+    return tf.nest.map_structure(
+        lambda part: (
+            tf.TensorSpec([None, *part.shape[1:]], part.dtype)
+            if isinstance(part, tf.TensorSpec) and part.shape.rank
+            else part
+        ),
+        spec,
+    )

@@ -1,0 +1,28 @@
+"""What stands in a row of the ledger beside the terms: loss parameters, metrics, learning rates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.step.program import StepProgram
+
+
+def row_values(program: StepProgram) -> dict[str, Any]:
+    """tag -> [], a row's loss parameters (means of larger ones), metrics and learning rates.
+
+    Metrics are among them where `program.reads_metrics`; else the host reads them.
+    """
+    values: dict[str, Any] = {
+        f"loss_parameters/{name}": tf.reduce_mean(tf.cast(value, tf.float32))
+        for name, value in program.trainables.parameter_values().items()
+    }
+    if program.reads_metrics:
+        metrics = program.metrics.tensors()
+        values.update({f"metrics/{name}": value for name, value in metrics.items()})
+    optimizers = program.optimizers.of_group
+    for group, optimizer in optimizers.items():
+        tag = "learning_rate" if len(optimizers) == 1 else f"learning_rate/{group}"
+        values[tag] = tf.convert_to_tensor(optimizer.learning_rate)
+    return values

@@ -1,0 +1,216 @@
+"""One training step over all replicas: from the global batch to gradients and the step's record."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from losses.errors import TermwiseRuntimeError
+from trainer.balancing.diagnostics import Diagnostics
+from trainer.balancing.direction import dense, mirrored
+from trainer.balancing.probe import probe_residuals, probe_terms
+from trainer.data.batch import examples_in
+from trainer.distributed.reduce import sum_by_path
+from trainer.step.norm import global_norm
+from trainer.step.outputs import ReplicaResult, StepRecord
+from trainer.step.program import StepProgram
+from trainer.step.reduction import sum_results
+from trainer.step.replica import count_replica, train_replica
+from trainer.step.weighting import Weighting
+
+
+class TrainPasses:
+    """The passes of a program over all replicas, each traced once for a structure of batches.
+
+    Args:
+      program: what is traced.
+      balanced_names: the terms whose residuals a weighting may ask for.
+    """
+
+    def __init__(self, program: StepProgram, balanced_names=()):
+        self.program = program
+        self._balanced_names = balanced_names
+        self._count = self._on_replicas(functools.partial(count_replica, program))
+        self._train = self._traced(program.weighting)
+
+    @property
+    def traces(self) -> int:
+        """How often the forward and backward pass was traced."""
+        return self._train.experimental_get_tracing_count()
+
+    def trace_counts(self, spec):
+        """Traces `counts` for batches of a spec."""
+        return self._count.get_concrete_function(spec)
+
+    def trace(self, *specs):
+        """Traces the forward and backward pass; specs of `compute`'s inputs."""
+        return self._train.get_concrete_function(*specs)
+
+    def counts(self, batch):
+        """float32 [2K + 2], the terms' sums over all replicas, by a pass that changes nothing."""
+        sums = self._count(batch)
+        if self.program.placement.replicas == 1:
+            return sums
+        strategy = self.program.placement.strategy
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    def precomputed(self, batch):
+        """`counts` where the placement asks for it, else None."""
+        return self.counts(batch) if self.program.placement.precomputes_sums else None
+
+    def compute(self, batch, scales, precomputed, accumulation) -> ReplicaResult:
+        """The forward and backward pass, summed over the replicas, weighed.
+
+        Args:
+          batch: the global batch, or this host's.
+          scales, precomputed, accumulation: as in `train_replica`.
+        """
+        inputs, weighting = (batch, scales, precomputed, accumulation), self.program.weighting
+        step = self.program.step
+        residuals = functools.partial(self.residuals, batch)
+        if weighting.otherwise is None:
+            result = sum_results(self.program, weighting, self._train(*inputs))
+            return weighting.finish(result, scales, step, residuals)
+
+        def branch(weighting: Weighting):
+            # traced in place: a function that holds collectives cannot be called in a branch
+            result = self._run(weighting, *inputs)
+            result = weighting.finish(
+                sum_results(self.program, weighting, result), scales, step, residuals
+            )
+            gradients = dense(self.program.placement.strategy, result.gradients)
+            return result._replace(gradients=gradients, jacobian={}, decided=None)
+
+        result = tf.cond(
+            weighting.due(step), lambda: branch(weighting), lambda: branch(weighting.otherwise)
+        )
+        strategy, variables = self.program.placement.strategy, self.program.trainables.variables
+        return result._replace(gradients=mirrored(strategy, variables, result.gradients))
+
+    def one_pass(self, batch) -> ReplicaResult:
+        """The forward and backward pass of a batch, for a look at it; it is not applied."""
+        scales = self.program.optimizers.scales()
+        weighting = self.program.weighting.in_one_pass
+        result = self._run(weighting, batch, scales, self.precomputed(batch), None)
+        return sum_results(self.program, weighting, result)
+
+    def jacobian(self, batch, precomputed) -> dict:
+        """path -> [T, ...], the gradients of the terms' raw values; nothing is changed."""
+        probe = functools.partial(probe_terms, self.program)
+        return self._summed(self._on_replicas(probe)(batch, precomputed))
+
+    def residuals(self, batch) -> dict:
+        """path -> [m, ...], the gradients of the balanced terms' residuals; nothing is changed."""
+        probe = functools.partial(probe_residuals, self.program, self._balanced_names)
+        return self._summed(self._on_replicas(probe)(batch))
+
+    def _summed(self, rows: dict) -> dict:
+        if self.program.placement.replicas == 1:
+            return rows
+        variables = self.program.trainables.variables
+        return sum_by_path(self.program.placement.strategy, variables, rows)
+
+    def _traced(self, weighting: Weighting):
+        return tf.function(functools.partial(self._run, weighting), autograph=False)
+
+    def _run(self, weighting: Weighting, *inputs):
+        replica = functools.partial(train_replica, self.program, weighting)
+        with weighting.lent():
+            return self._on_replicas(replica, traced=False)(*inputs)
+
+    def _on_replicas(self, function, traced: bool = True):
+        """A function of a batch that runs one of its part, and `present`, on every replica."""
+        placement = self.program.placement
+        if placement.precomputes_sums:  # XLA compiles each replica's part alone
+            function = tf.function(function, jit_compile=True, autograph=False)
+
+        def on_replica(batch, *others):
+            return function(*placement.shard(batch), *others)
+
+        def run(*inputs):
+            return placement.strategy.run(on_replica, args=inputs)
+
+        return tf.function(run, autograph=False) if traced else run
+
+
+class StepContext(NamedTuple):
+    """What the step that is being traced or run is made of.
+
+    passes: of its program.
+    diagnostics: of the terms' gradients, or None.
+    accumulation: float32 [T], the mean denominators of the accumulated steps, or None.
+    """
+
+    passes: TrainPasses
+    diagnostics: Diagnostics | None
+    accumulation: Any
+
+
+_CONTEXT: ContextVar[StepContext | None] = ContextVar("step", default=None)
+
+
+@contextlib.contextmanager
+def step_context(context: StepContext) -> Iterator[None]:
+    """Around `Trainer.train_step`: what `compute_gradients` in it is to use."""
+    token = _CONTEXT.set(context)
+    try:
+        yield
+    finally:
+        _CONTEXT.reset(token)
+
+
+def current_context() -> StepContext:
+    """The context of the step that calls. RuntimeError: called outside `train_step`."""
+    context = _CONTEXT.get()
+    if context is None:
+        raise TermwiseRuntimeError(
+            "compute_gradients() and apply_gradients() work inside train_step(batch), which fit() "
+            "calls. Override train_step, and call fit()."
+        )
+    return context
+
+
+def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
+    """path -> gradient of the total, summed over the replicas, and the record of the step."""
+    passes, program = context.passes, context.passes.program
+    scales = program.optimizers.scales()
+    precomputed = passes.precomputed(batch)
+    result = passes.compute(batch, scales, precomputed, context.accumulation)
+    gradients, raw, weights = _static(program, result.gradients), result.raw, result.weights
+    if context.diagnostics is not None:
+        rows = functools.partial(passes.jacobian, batch, precomputed)
+        context.diagnostics.measure_when_due(rows, weights, program.step)
+    strategy = program.placement.strategy
+    local = [strategy.experimental_local_results(g)[0] for g in gradients.values()]
+    norm = global_norm(local, program.placement.xla)
+    if scales is not None:
+        norm /= scales[0]
+    examples = result.sums[-2]
+    if program.placement.replicas == 1:  # of static batches a constant
+        examples = tf.cast(examples_in(batch), tf.float32)
+    return gradients, StepRecord(raw, weights, weights * raw, examples, norm)
+
+
+def apply_gradients(context: StepContext, gradients: dict, record: StepRecord) -> None:
+    """One update of every group that is due; none where the step is left out."""
+    program = context.passes.program
+    finite = tf.math.is_finite(record.grad_norm) if program.skips else None
+    program.optimizers.apply(gradients, program.trainables.variables, program.step, finite)
+
+
+def _static(program: StepProgram, gradients: dict) -> dict:
+    """The gradients with known shapes: XLA compiles anew for each that it has to find out."""
+    placement, variables = program.placement, program.trainables.variables
+    if not placement.xla or placement.precomputes_sums:
+        return gradients
+    return {
+        path: tf.IndexedSlices(g.values, g.indices, tf.constant([*variables[path].shape], tf.int32))
+        if isinstance(g, tf.IndexedSlices)
+        else g
+        for path, g in gradients.items()
+    }

@@ -1,0 +1,91 @@
+"""The parts of a run, made once by the Trainer; what the host's side of training works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from trainer.distributed.hosts import Hosts
+from trainer.loop.eval_loop import EvalLoops
+from trainer.loop.jit_choice import JitChoice, decide
+from trainer.loop.programs import Programs, TracedStep
+from trainer.loop.train_loop import OpenLoop, TrainLoops
+from trainer.persistence.run_state import RunState
+from trainer.persistence.workdir import Workdir
+from trainer.step.program import StepProgram
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a run.
+
+    Attributes:
+      name: of the run.
+      config: plain values for config.json, or None.
+      seed: of the shuffling of arrays.
+      strategy, hosts, workdir: where it runs, and writes.
+      programs: its traced steps.
+      loops: its traced loops.
+      evaluation: its traced evaluations.
+      jit: whether XLA compiles the step.
+      state: where it stands.
+      on_nonfinite: "raise", "skip" or "restore".
+      init_from, init_loss_parameters: what a new run starts with.
+      open_data: (data, batch_size) -> the source of data to be read once.
+    """
+
+    name: str
+    config: dict | None
+    seed: int
+    strategy: tf.distribute.Strategy
+    hosts: Hosts
+    workdir: Workdir | None
+    programs: Programs
+    loops: TrainLoops
+    evaluation: EvalLoops
+    jit: JitChoice
+    state: RunState
+    on_nonfinite: str
+    init_from: str | Path | None
+    init_loss_parameters: bool
+    open_data: Callable
+
+    @property
+    def program(self) -> StepProgram:
+        return self.programs.program
+
+    @property
+    def skips(self) -> bool:
+        """Whether steps that are not finite are left out."""
+        return self.program.skips
+
+    def traced(self, source, class_weight: Mapping[int, float] | None = None) -> TracedStep:
+        """The traced step for a source."""
+        return self.programs.step(source, self.jit.xla, class_weight or {})
+
+    def decide_jit(self, source, class_weight: Mapping[int, float] | None = None) -> None:
+        """Settles `jit_compile="auto"` where it is pending."""
+
+        def traced(xla: bool) -> TracedStep:
+            return self.programs.step(source, xla, class_weight or {})
+
+        def noted():
+            workdir = self.workdir
+            return self.hosts.broadcast_json(
+                None if workdir is None else workdir.noted("jit_compile")
+            )
+
+        decide(self.jit, source, self.loops, traced, noted, self.state.step)
+
+    def open(self, step: TracedStep, source, data_start: int) -> OpenLoop:
+        """The loop over a source, at the present step of a run whose data began at `data_start`."""
+        now = self.state.step
+        return self.loops.open(step, source, now - data_start, now)
+
+    def restore(self) -> None:
+        """Restores the workdir's newest checkpoint, to be looked at."""
+        checkpoints = self.state.open_checkpoints(self.programs, None, writes=False)
+        self.state.restore(self.programs, checkpoints)

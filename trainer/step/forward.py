@@ -1,0 +1,107 @@
+"""The forward pass of one replica: from its part of a batch to the terms' sums."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from losses.distributed.gather import own_examples
+from losses.errors import TermwiseTypeError
+from losses.objective.layout import Layout
+from losses.objective.ratio import Ratio
+from losses.objective.step import Step
+from trainer.data.batch import examples_in, unpack
+from trainer.data.class_weight import class_weights
+from trainer.step.program import StepProgram
+
+
+class Forward(NamedTuple):
+    """What one replica's forward pass gives.
+
+    step: what the terms were given; terms: name -> Ratio; layout: of the terms.
+    numerators, denominators: float32 [K], this replica's.
+    tapped: the tensors that the weighting recorded.
+    """
+
+    step: Step
+    terms: dict[str, Ratio]
+    layout: Layout
+    numerators: tf.Tensor
+    denominators: tf.Tensor
+    tapped: tuple
+
+    def sums(self, present) -> tf.Tensor:
+        """float32 [2K + 2]: numerators, denominators, examples, and 1 where they are not padding.
+
+        Args:
+          present: float32 [], 0 where the examples are padding; None: they are not.
+        """
+        examples: Any = tf.cast(examples_in(self.step.x), tf.float32)
+        present = tf.ones([]) if present is None else present
+        counts = tf.stack([examples * present, present])
+        return tf.concat([self.numerators, self.denominators, counts], 0)
+
+
+def run_forward(program: StepProgram, weighting, batch, present, tape=None) -> Forward:
+    """The forward pass of a training step.
+
+    Args:
+      program: what is traced.
+      weighting: of this pass.
+      batch, present: of `Placement.shard`.
+      tape: that of the gradients, for what the weighting records; None records nothing.
+    """
+    tap = contextlib.nullcontext(()) if tape is None else weighting.tap(tape)
+    with tap as recorded:
+        step = make_step(program, batch, training=True)
+        tapped = tuple(recorded)
+    terms = make_terms(program, step, present)
+    layout = Layout.of(terms)
+    return Forward(step, terms, layout, *layout.pack(terms), tapped)
+
+
+def stateless_forward(program: StepProgram, batch, present) -> Forward:
+    """`run_forward` in a pass that changes nothing: no statistics move, no draws advance."""
+    # reading a model's losses there asks for the values of the regularized variables
+    regularized = [v for v in program.model.variables if getattr(v, "regularizer", None)]
+    values = [(v, tf.convert_to_tensor(v.value)) for v in regularized]
+    with keras.StatelessScope(values, collect_losses=True, initialize_variables=False):
+        return run_forward(program, program.weighting, batch, present)
+
+
+def make_step(program: StepProgram, batch, training: bool) -> Step:
+    """The `Step` of a batch, with the model's outputs."""
+    program.randomness.enter()
+    x, y, sample_weight = unpack(batch)
+    if program.class_weight and training:
+        sample_weight = class_weights(y, sample_weight, program.class_weight)
+    step = Step(
+        x=x,
+        y=y,
+        sample_weight=sample_weight,
+        model=program.model,
+        step=program.step,
+        training=training,
+        objective=program.objective,
+        forward=program.forward,
+    )
+    step.y_pred = program.forward(step)
+    if step.y_pred is None:
+        raise TermwiseTypeError("forward() returned nothing. Return the model's outputs.")
+    return step
+
+
+def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
+    """All terms of a step by name; none counts where the examples are padding."""
+    # read before compute_terms(): another call of the model would clear them
+    model_terms = program.objective.model_terms(step)
+    with own_examples(present):  # a padding example is no one's pair
+        computed = program.compute_terms(step)
+    terms = program.objective.complete(computed, model_terms, step)
+    terms.update(program.weighting.penalties())
+    if present is not None:
+        terms = {name: ratio.scaled(present) for name, ratio in terms.items()}
+    return terms

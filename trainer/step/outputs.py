@@ -1,0 +1,44 @@
+"""What a step leaves: on one replica, and, after the sum over the replicas, for the ledger."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class StepRecord(NamedTuple):
+    """What one step leaves for the ledger; the same on every replica.
+
+    raw, weight, weighted: float32 [terms]; examples: float32 [], of the global batch;
+    grad_norm: float32 [], of the gradient of the total.
+    """
+
+    raw: tf.Tensor
+    weight: tf.Tensor
+    weighted: tf.Tensor
+    examples: tf.Tensor
+    grad_norm: tf.Tensor
+
+
+class ReplicaResult(NamedTuple):
+    """What a forward and backward pass leaves on one replica.
+
+    gradients: path -> gradient of this replica's share of the total.
+    moving: path -> value of a moving statistic, times `present`.
+    sums: float32 [2K + 2], see `Forward.sums`: over all replicas, or this replica's own where the
+      reducer is deferred.
+    raw, weights: float32 [terms], of the global batch; `raw` is valid only where `sums` are over
+      all replicas.
+    jacobian: path -> [m, ...], the gradients of the m balanced terms one by one.
+    decided: what a weighting decided during the pass: float32 [m] factors, and the statistic they
+      came of; None where it decides after the sum over the replicas.
+    """
+
+    gradients: dict[str, Any]
+    moving: dict[str, tf.Tensor]
+    sums: tf.Tensor
+    raw: tf.Tensor
+    weights: tf.Tensor
+    jacobian: dict[str, tf.Tensor]
+    decided: Any

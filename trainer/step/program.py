@@ -1,0 +1,190 @@
+"""What a step is traced with: the static facts of a run, and what its first trace finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from losses.distributed.hosts import host_index, local_replicas
+from losses.errors import TermwiseError
+from losses.objective.layout import Layout
+from losses.objective.objective import Objective
+from losses.objective.step import Step
+from trainer.data.batch import share
+from trainer.optimizers.optimizers import Optimizers
+from trainer.step.metrics import Metrics
+from trainer.step.randomness import Randomness
+from trainer.step.trainable import TrainableVariables
+from trainer.step.weighting import FixedWeighting, Weighting
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a step runs, and how it is compiled.
+
+    Attributes:
+      strategy: the run's strategy.
+      per_host: whether a batch holds this host's examples alone, not the global batch.
+      xla: whether XLA compiles the step.
+    """
+
+    strategy: tf.distribute.Strategy
+    per_host: bool = False
+    xla: bool = False
+
+    @property
+    def replicas(self) -> int:
+        return self.strategy.num_replicas_in_sync
+
+    @property
+    def precomputes_sums(self) -> bool:
+        """Whether the terms' sums need a pass of their own, before that of the gradients.
+
+        What XLA compiles on several replicas cannot wait for another replica.
+        """
+        return self.xla and self.replicas > 1
+
+    def shard(self, batch, per_host: bool | None = None):
+        """This replica's part of a batch, in replica context.
+
+        Args:
+          batch: the global batch, or this host's.
+          per_host: whether it is this host's; as the placement says by default.
+        Returns:
+          The part, and `present`: float32 [], 1.0, or 0.0 where the part is padding; None where
+          it is known to be 1.0.
+        """
+        if self.replicas == 1:
+            return batch, None
+        index = tf.distribute.get_replica_context().replica_id_in_sync_group
+        if self.per_host if per_host is None else per_host:
+            local = local_replicas(self.strategy)
+            index_on_host = index - host_index(self.strategy) * local
+            return share(batch, index_on_host, local, maybe_empty=self.per_host)
+        return share(batch, index, self.replicas)
+
+
+class Discovery:
+    """What the first trace of a step finds out: the terms, and the variables that train.
+
+    Whoever traces makes one, hands it in with the program, and reads it afterwards. Each fact is
+    written once; a later trace that finds other terms is an error.
+
+    Attributes:
+      layout: the terms of a training step; None before the first trace.
+      trainables: the variables that train; None before the first backward pass was traced.
+    """
+
+    def __init__(self) -> None:
+        self.layout: Layout | None = None
+        self.trainables: TrainableVariables | None = None
+        self._candidates: TrainableVariables | None = None
+
+    def candidates(self, find: Callable[[], TrainableVariables]) -> TrainableVariables:
+        """The variables that train, or may: what `find` gives, called once for all replicas."""
+        if self._candidates is None:
+            self._candidates = find()
+        return self.trainables or self._candidates
+
+    @property
+    def layout_found(self) -> Layout:
+        """The terms. ValueError: nothing was traced yet."""
+        if self.layout is None:
+            raise TermwiseError("The terms are found by build(data) or fit(data). Call one first.")
+        return self.layout
+
+    @property
+    def trainables_found(self) -> TrainableVariables:
+        """The variables that train; none before the first trace."""
+        return self.trainables or TrainableVariables()
+
+    def settle(self, layout: Layout, trainables: TrainableVariables, reached) -> None:
+        """Notes what a trace of a backward pass has found.
+
+        Args:
+          layout: the terms.
+          trainables: the variables that may train.
+          reached: the paths of those that some term reaches.
+        Raises:
+          ValueError: other terms than those of the first trace, or no variable is reached.
+        """
+        self.settle_layout(layout)
+        if self.trainables is None:
+            self.trainables = trainables.reached_by(reached)
+
+    def settle_layout(self, layout: Layout) -> None:
+        """Notes the terms of a trace.
+
+        Raises:
+          ValueError: these are not the terms of the first trace.
+        """
+        if self.layout is None:
+            self.layout = layout
+        elif layout != self.layout:
+            raise TermwiseError(
+                f"This data gives the terms {', '.join(layout.names)}, but the run has "
+                f"{', '.join(self.layout.names)}. Give data of the same parts, or use another "
+                "Trainer."
+            )
+
+
+@dataclass(frozen=True)
+class StepProgram:
+    """The static facts of a traced step; per-step tensors are arguments beside it.
+
+    Attributes:
+      model, objective: what is trained, and on what.
+      forward: (Step) -> the model's outputs; the Trainer's, which a subclass may override.
+      compute_terms: (Step) -> terms by name; likewise.
+      counter: int64 variable, the global step.
+      optimizers: of the groups.
+      metrics: of training.
+      randomness: the random state of the replicas.
+      find_trainables: (variables that a tape watched, model) -> TrainableVariables.
+      placement: where the step runs.
+      discovery: what the first trace finds out.
+      weighting: how the terms are weighed.
+      class_weight: class id -> weight of the labels.
+      skips: whether steps that are not finite are left out.
+      several_passes: whether groups may ask for several passes of the tape.
+    """
+
+    model: keras.Model
+    objective: Objective
+    forward: Callable[[Step], Any]
+    compute_terms: Callable[[Step], dict]
+    counter: tf.Variable
+    optimizers: Optimizers
+    metrics: Metrics
+    randomness: Randomness
+    find_trainables: Callable[[Any, keras.Model], TrainableVariables]
+    placement: Placement
+    discovery: Discovery
+    weighting: Weighting = field(default_factory=FixedWeighting)
+    class_weight: Mapping[int, float] = field(default_factory=dict)
+    skips: bool = False
+    several_passes: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """The terms of the run. ValueError: nothing was traced yet."""
+        return self.discovery.layout_found
+
+    @property
+    def trainables(self) -> TrainableVariables:
+        """The variables that train; none before the first trace."""
+        return self.discovery.trainables_found
+
+    @property
+    def step(self) -> tf.Tensor:
+        """int64 [], the global step, counted from 0."""
+        return tf.convert_to_tensor(self.counter)
+
+    @property
+    def reads_metrics(self) -> bool:
+        """Whether the loop reads the metrics at the end of a log window; else the host does."""
+        return self.placement.replicas == 1 and self.metrics.traceable
