@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from trainer.ledger.rows import stamped, window_row
-from trainer.ledger.snapshot import WindowSnapshot
 from trainer.ledger.writers import Writers
+from trainer.loop.snapshot import WindowSnapshot
 
 WAITING = 2  # calls of the loop whose rows may wait to be written
 FLUSH_SECONDS = 2.0  # TensorBoard sees a row at most that late
