@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,57 +129,53 @@ class Trainer(Hooks):
         super().__init__()
         check_balancer(balancer)
         check_diagnostics_every(gradient_diagnostics_every)
-        jit = JitChoice(jit_compile)
-        mode = check_mode(on_nonfinite, workdir)
-        strategy = resolve_strategy(strategy)
+        jit, mode = JitChoice(jit_compile), check_mode(on_nonfinite, workdir)
+        self._set(strategy=resolve_strategy(strategy))
         folder = None if workdir is None else Workdir(workdir)
-        self._set(
-            strategy=strategy,
-            workdir=folder,
-            name=name or (folder.path.name if folder else "model"),
-            config=checked_config(config),
-            seed=seed,
-        )
-        with strategy.scope():
-            self._set(model=make_model(model, self.build_model, strategy))
+        name = name or (folder.path.name if folder else "model")
+        self._set(workdir=folder, name=name, config=checked_config(config), seed=seed)
+        with self.strategy.scope():
+            self._set(model=make_model(model, self.build_model, self.strategy))
             self._set(terms=[*self.build_terms(), *listed_terms(terms)])
         objective = self._make_objective(loss, loss_weights, add_loss_sums)
         optimizers = Optimizers(
-            strategy,
+            self.strategy,
             optimizer,
             groups=groups,
             update_every=update_every,
             loss_parameter_optimizer=loss_parameter_optimizer,
             scaled=needs_scale(self.model),
         )
-        with strategy.scope():
-            training, evaluation = (Metrics(metrics, output_names(self.model)) for _ in range(2))
-        program = self._make_program(
-            objective, optimizers, training, groups, Randomness(strategy, replica_randomness), mode
-        )
-        hosts = Hosts(strategy)
-        state = RunState(strategy, hosts, folder, program.counter, self._owned_variables)
+        with self.strategy.scope():
+            split = [Metrics(metrics, output_names(self.model)) for _ in ("train", "eval")]
+        randomness = Randomness(self.strategy, replica_randomness)
+        program = self._make_program(objective, optimizers, split[0], groups, randomness, mode)
+        run = self._make_run(program, balancer, gradient_diagnostics_every, split[1], jit, mode)
+        starts: dict = dict(init_from=init_from, init_loss_parameters=init_loss_parameters)
+        self._set(run=replace(run, **starts))
+
+    def _make_run(self, program: StepProgram, balancer, diagnostics_every, metrics, jit, mode):
+        """The parts of the run; `metrics` are those of evaluation."""
+        strategy, workdir, hosts = self.strategy, self.workdir, Hosts(self.strategy)
+        state = RunState(strategy, hosts, workdir, program.counter, self._owned_variables)
         programs = Programs(
-            program, self._traced_step, balancer, gradient_diagnostics_every, state.spread_seeds
+            program, self._traced_step, balancer, diagnostics_every, state.spread_seeds
         )
-        run = Run(
+        return Run(
             name=self.name,
             config=self.config,
-            seed=seed,
+            seed=self.seed,
             strategy=strategy,
             hosts=hosts,
-            workdir=folder,
+            workdir=workdir,
             programs=programs,
             loops=TrainLoops(OnNonfinite.of(program.skips)),
-            evaluation=EvalLoops(lambda: programs.program, evaluation),
+            evaluation=EvalLoops(lambda: programs.program, metrics),
             jit=jit,
             state=state,
             on_nonfinite=mode,
-            init_from=init_from,
-            init_loss_parameters=init_loss_parameters,
             open_data=self._open,
         )
-        self._set(run=run)
 
     def _make_objective(self, loss, loss_weights, add_loss_sums) -> Objective:
         objective = Objective(

@@ -33,8 +33,8 @@ class Run:
       jit: whether XLA compiles the step.
       state: where it stands.
       on_nonfinite: "raise", "skip" or "restore".
-      init_from, init_loss_parameters: what a new run starts with.
       open_data: (data, batch_size) -> the source of data to be read once.
+      init_from, init_loss_parameters: what a new run starts with.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Run:
     jit: JitChoice
     state: RunState
     on_nonfinite: str
-    init_from: str | Path | None
-    init_loss_parameters: bool
     open_data: Callable
+    init_from: str | Path | None = None
+    init_loss_parameters: bool = True
 
     @property
     def program(self) -> StepProgram:

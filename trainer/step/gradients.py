@@ -108,18 +108,20 @@ class Backward:
         share = self.share if share is None else share
         gradients: dict[str, Any] = {}
         for (mask, accumulates), group in self.passes.items():
-            paths = [path for path in group if only is None or path in only]
-            if terms is not None:
-                mask = tuple(np.logical_and(mask, terms))
-            if not paths or not any(mask):
-                continue
-            with self.tape:
-                total = (share.accumulated() if accumulates else share).total(mask)
-            sources = [tensor_variable(self.trainables.variables[path]) for path in paths]
-            for path, gradient in zip(paths, self.tape.gradient(total, sources), strict=True):
-                if gradient is not None:
-                    gradients[path] = self.scaled(path, gradient)
+            paths = group if only is None else [path for path in group if path in only]
+            mask = mask if terms is None else tuple(np.logical_and(mask, terms))
+            if paths and any(mask):
+                counted = share.accumulated() if accumulates else share
+                gradients.update(self._one_pass(counted, mask, paths))
         return gradients
+
+    def _one_pass(self, share: ObjectiveShare, mask, paths: list[str]) -> dict:
+        """path -> gradient of the share's terms in a mask, of those that they reach."""
+        with self.tape:
+            total = share.total(mask)
+        sources = [tensor_variable(self.trainables.variables[path]) for path in paths]
+        pairs = zip(paths, self.tape.gradient(total, sources), strict=True)
+        return {path: self.scaled(path, g) for path, g in pairs if g is not None}
 
     def scaled(self, path: str, gradient):
         """A gradient of the total under the first loss scale, as its optimizer wants it.

@@ -79,16 +79,8 @@ class Metrics:
         for output, metrics in (self._by_output or {}).items():
             for metric in metrics:
                 name = f"{output}_{metric.name}" if output else metric.name
-                value = metric.result()
-                parts = value.items() if isinstance(value, dict) else [(None, value)]
-                for key, part in parts:
-                    part = tf.convert_to_tensor(part)
-                    own = name if key is None else str(key)
-                    if part.shape.rank == 0:
-                        results[_unused(own, results)] = part
-                    else:
-                        for index, one in enumerate(tf.unstack(tf.reshape(part, [-1]))):
-                            results[f"{own}/{index}"] = one
+                for key, value in _scalars(name, metric.result()):
+                    results[_unused(key, results)] = value
         return results
 
     def reset(self) -> None:
@@ -110,6 +102,20 @@ class Metrics:
     def traceable(self) -> bool:
         """Whether they can be read and reset in a graph: Keras's own can."""
         return all(type(metric).__module__.startswith("keras.") for metric in self.metrics)
+
+
+def _scalars(name: str, result):
+    """(name, []) of a metric's result: of a dict by its keys, of a tensor by `<name>/<index>`."""
+    if isinstance(result, dict):
+        for key, value in result.items():
+            yield from _scalars(str(key), value)
+        return
+    value = tf.convert_to_tensor(result)
+    if value.shape.rank == 0:
+        yield name, value
+        return
+    for index, element in enumerate(tf.unstack(tf.reshape(value, [-1]))):
+        yield f"{name}/{index}", element
 
 
 def _unused(name, results):
@@ -140,18 +146,7 @@ def _resolve(given) -> keras.metrics.Metric:
         kind = "accuracy" if given in ("accuracy", "acc") else "crossentropy"
         return keras.metrics.MeanMetricWrapper(_by_shape(kind), name=given)
     if isinstance(given, (str, dict)):
-        name = given if isinstance(given, str) else None
-        try:
-            given = keras.metrics.get(given)
-        except ValueError as error:
-            raise TermwiseError(
-                f"metrics= holds {given!r}, which Keras does not know. Give a Keras metric's "
-                "name, a function (y_true, y_pred), or a keras.metrics.Metric."
-            ) from error
-        if isinstance(given, keras.metrics.Metric):
-            given.name = name or given.name  # "mae" is called "mae"
-            return given
-        return keras.metrics.MeanMetricWrapper(given, name=name)
+        return _named(given)
     if callable(given):
         name = getattr(given, "__name__", type(given).__name__)
         return keras.metrics.MeanMetricWrapper(given, name="metric" if "<" in name else name)
@@ -159,6 +154,22 @@ def _resolve(given) -> keras.metrics.Metric:
         f"metrics= holds {given!r}. Accepted: a name, a function (y_true, y_pred), a "
         "keras.metrics.Metric, or a list or dict of these by output."
     )
+
+
+def _named(given) -> keras.metrics.Metric:
+    """The metric that Keras knows by a name, or by a serialized configuration."""
+    name = given if isinstance(given, str) else None
+    try:
+        metric = keras.metrics.get(given)
+    except ValueError as error:
+        raise TermwiseError(
+            f"metrics= holds {given!r}, which Keras does not know. Give a Keras metric's "
+            "name, a function (y_true, y_pred), or a keras.metrics.Metric."
+        ) from error
+    if isinstance(metric, keras.metrics.Metric):
+        metric.name = name or metric.name  # "mae" is called "mae"
+        return metric
+    return keras.metrics.MeanMetricWrapper(metric, name=name)
 
 
 def _by_shape(kind):
