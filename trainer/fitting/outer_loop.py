@@ -175,9 +175,9 @@ class OuterLoop:
         """Runs up to `count` steps, and hands on the log windows that ended; the step after."""
         every, before = self._plan.log_every, self._sums.taken
         left = every - step % every
-        began = time.time()
+        began = time.perf_counter()
         result = self._call(step, count, left, every)
-        seconds = max(time.time() - began, 1e-6)
+        seconds = max(time.perf_counter() - began, 1e-6)
         if self._plan.steps_per_loop is None:
             longest = 16 * self._limit
             self._limit = max(1, min(int(count / seconds * CALL_SECONDS), longest))
@@ -187,16 +187,16 @@ class OuterLoop:
         if not ended:
             self._seconds += seconds
             return step + self._sums.taken - before
-        times = result.ended[:, -1]  # when each window ended
-        self.recorder.add(
-            result.codec,
-            result.ended,
-            [step + left + every * number for number in range(ended)],
-            [self._seconds + times[0] - began, *np.diff(times)],
-            self._read_metrics(),
-        )
-        self._seconds = began + seconds - times[-1]
-        return step + left + every * (ended - 1) + self._sums.taken
+        steps = [step + left + every * number for number in range(ended)]
+        after = steps[-1] + self._sums.taken
+        ends = _end_times(result, [number - step for number in steps], after - step, seconds)
+        windows = result.ended.copy()
+        windows[:, -1] = time.time() - seconds + ends  # the time, as a row tells it
+        durations = np.diff(ends, prepend=0.0)
+        durations[0] += self._seconds
+        self.recorder.add(result.codec, windows, steps, durations, self._read_metrics())
+        self._seconds = seconds - ends[-1]
+        return after
 
     def _call(self, step: int, count: int, left: int, every: int) -> LoopResult:
         """One call of the inner loop; what TensorFlow raises is told by its cause."""
@@ -315,3 +315,21 @@ class OuterLoop:
             self._checkpoints.save(step, now, wait=False)
         self._saved_at = step
         self._restores = 0
+
+
+def _end_times(result: LoopResult, done: list[int], count: int, seconds: float) -> np.ndarray:
+    """When each log window of a call ended, float64 [W], in seconds since the call began.
+
+    The loop notes the time of day; where that has jumped, or is not to be had, the steps are taken
+    to be equally long.
+
+    Args:
+      result: of the call, which has just ended.
+      done: the steps of the call up to the end of each window.
+      count: the steps of the call.
+      seconds: that it took, by a clock that does not jump.
+    """
+    ends = seconds - (time.time() - result.ended[:, -1])
+    if np.all(np.isfinite(ends)) and ends[0] >= 0 and np.all(np.diff(ends) >= 0):
+        return np.minimum(ends, seconds)
+    return seconds * np.asarray(done, np.float64) / max(count, 1)

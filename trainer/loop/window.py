@@ -56,6 +56,16 @@ class LogWindow(NamedTuple):
         return WindowSums.of(self.sums.numpy(), self.weight.numpy())
 
 
+def has_clock() -> bool:
+    """Whether a graph may ask for the time: not under `enable_op_determinism()`."""
+    try:
+        with tf.init_scope():
+            tf.timestamp()
+    except tf.errors.OpError:
+        return False
+    return True
+
+
 class WindowCodec:
     """One log window as one float64 vector: what the loop hands to the host.
 
@@ -68,9 +78,10 @@ class WindowCodec:
     def __init__(self, terms: int, measured: int, tags: tuple[str, ...]):
         self._sizes = [2 * terms + NUMBERS, terms, measured]
         self._tags = tags
+        self._clock = has_clock()
 
     def pack(self, window: LogWindow, values: dict, measured=None) -> tf.Tensor:
-        """A vector, stamped with the time at which it is made; in a graph.
+        """A vector, stamped with the time at which it is made (NaN without a clock); in a graph.
 
         Args:
           window: the log window.
@@ -80,7 +91,8 @@ class WindowCodec:
         parts = [window.sums, tf.cast(window.weight, tf.float64)]
         parts += [] if measured is None else [measured]
         numbers = [tf.cast(values[tag], tf.float64) for tag in self._tags]
-        return tf.concat([*parts, tf.stack([*numbers, tf.timestamp()])], 0)
+        now = tf.timestamp() if self._clock else tf.constant(np.nan, tf.float64)
+        return tf.concat([*parts, tf.stack([*numbers, now])], 0)
 
     def read(self, vector: np.ndarray) -> WindowSnapshot:
         """What `pack` has put together."""
