@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import losses
+from losses.objective.class_ids import class_ids
 from trainer import Trainer
 from trainer.errors import explain
 
@@ -397,7 +398,7 @@ def test_a_class_id_out_of_range_is_found_on_two_replicas():
 
 def test_a_class_that_the_loss_ignores_is_none_too_many():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
-    found = losses.class_ids.class_ids(loss, y=with_value(IDS, 5, -1), y_pred=np.zeros((16, 3)))
+    found = class_ids(loss, y=with_value(IDS, 5, -1), y_pred=np.zeros((16, 3)))
     assert [(one.classes, one.ignored) for one in found] == [(3, -1)]
 
 

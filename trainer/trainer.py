@@ -378,6 +378,7 @@ class Trainer(Hooks):
             steps_per_loop=steps_per_loop,
         )
         run = self._run
+        profile = Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief)
         request = FitRequest(
             source=source,
             validation=validation,
@@ -388,7 +389,7 @@ class Trainer(Hooks):
             events=self,
             callbacks=callbacks,
             describe=self.describe,
-            profile=Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief),
+            profile=profile,
             verbose=verbose,
         )
         return run_fit(run, request)

@@ -141,6 +141,8 @@ def compiled_ratios(
             value = _loss_ratio(
                 one, labels[one.output], outputs[one.output], weights[one.output], examples
             )
+        except TermwiseError:
+            raise
         except Exception as error:
             misfit = _misfit(one, labels[one.output], outputs[one.output])
             if misfit and isinstance(error, (ValueError, tf.errors.InvalidArgumentError)):
