@@ -30,7 +30,7 @@ def state_of(layer):
 
 
 def test_the_outputs_of_a_pass_are_noted_in_order_and_the_tape_watches_them():
-    model, line = make_model()
+    _, line = make_model()
     output = LayerOutput(line)
     with tf.GradientTape() as tape, output.lent(), output.recorded(tape) as outputs:
         once, twice = line(X), line(2 * X)
@@ -66,9 +66,9 @@ def test_the_layer_is_given_back_where_the_pass_fails():
     model, line = make_model()
     before = state_of(line)
     output = LayerOutput(line)
-    with pytest.raises(ZeroDivisionError):
-        with tf.GradientTape() as tape, output.lent(), output.recorded(tape):
-            raise ZeroDivisionError
+    failing = pytest.raises(ZeroDivisionError)
+    with failing, tf.GradientTape() as tape, output.lent(), output.recorded(tape):
+        raise ZeroDivisionError
     assert state_of(line) == before
     with tf.GradientTape() as tape, output.lent(), output.recorded(tape) as outputs:
         model(X)
@@ -101,7 +101,7 @@ def test_each_replicas_thread_has_its_own_outputs():
 
 
 def test_a_call_outside_a_recorded_pass_is_not_noted():
-    model, line = make_model()
+    _, line = make_model()
     output = LayerOutput(line)
     with output.lent():
         with tf.GradientTape() as tape, output.recorded(tape) as outputs:
@@ -114,9 +114,9 @@ def test_a_layer_that_the_pass_does_not_call_is_an_error():
     _, line = make_model()
     output = LayerOutput(line)
     told = "at= names layer 'line', which the forward pass does not call"
-    with pytest.raises(ValueError, match=told), tf.GradientTape() as tape:
-        with output.lent(), output.recorded(tape):
-            pass
+    refused = pytest.raises(ValueError, match=told)
+    with refused, tf.GradientTape() as tape, output.lent(), output.recorded(tape):
+        pass
 
 
 def test_a_lent_layer_adds_no_term():

@@ -362,7 +362,8 @@ def test_gradients_of_the_output_weigh_what_comes_before_the_layer_alone():
 def test_the_replicas_gramians_add_up():
     weighting = layer_weighting(balancing.MGDA())
     backward = dataclasses.replace(
-        backward_of(outputs=doubled), sum_over_replicas=lambda inner: inner + [[12.0, 0], [0, 0]]
+        backward_of(outputs=doubled),
+        sum_over_replicas=lambda inner: tf.add(inner, [[12.0, 0.0], [0.0, 0.0]]),
     )
     *_, weights, decided = weighting.differentiate(
         backward, tf.constant(ONES), tf.constant(RAW), None
