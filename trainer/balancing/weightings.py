@@ -47,8 +47,9 @@ class ValueWeighting(LastFactors):
     """Factors of the values alone, before the gradients are taken."""
 
     def before(self, weights, raw, step):
-        factors = self._factors(self.terms.values(weights, raw), step)
-        return self.terms.times(weights, factors), (factors, None)
+        values = self.terms.values(weights, raw)
+        factors = self._factors(values, step)
+        return self.terms.times(weights, factors), (factors, values)
 
     def _factors(self, values, step):
         terms = self.terms
@@ -60,9 +61,8 @@ class ValueWeighting(LastFactors):
         return now() if terms.balancer.trained else terms.when_due(step, now)
 
     def finish(self, result, scales, step, probe):
-        factors, _ = result.decided
-        given = result.weights / self.terms.times(tf.ones_like(result.weights), factors)
-        self.terms.remember_values(self.terms.values(given, result.raw), factors, step)
+        factors, values = result.decided
+        self.terms.remember_values(values, factors, step)
         return result
 
 
@@ -229,11 +229,10 @@ class LayerWeighting(JacobianWeighting):
         below = _reaching(backward, outputs)
         gradients = backward.gradients(weighed, only=below)
         gradients.update(backward.gradients(only=set(backward.trainables.owners) - below))
-        return gradients, {}, terms.times(weights, factors), (factors, inner)
+        return gradients, {}, terms.times(weights, factors), (factors, inner, values)
 
     def finish(self, result, scales, step, probe):
-        factors, statistic = result.decided
-        values = self.terms.values(result.weights, result.raw)
+        factors, statistic, values = result.decided
         self.terms.remember_gradients(statistic, values, factors, step)
         return result
 

@@ -31,8 +31,9 @@ class ReplicaResult(NamedTuple):
     raw, weights: float32 [terms], of the global batch; `raw` is valid only where `sums` are over
       all replicas.
     jacobian: path -> [m, ...], the gradients of the m balanced terms one by one.
-    decided: what a weighting decided during the pass: float32 [m] factors, and the statistic they
-      came of; None where it decides after the sum over the replicas.
+    decided: what a weighting decided during the pass: float32 [m] factors; of gradients also the
+      statistic they came of; float32 [m] values under the given weights. None where it decides
+      after the sum over the replicas.
     """
 
     gradients: dict[str, Any]
