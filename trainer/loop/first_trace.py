@@ -32,9 +32,10 @@ def trace(trainer, source, class_weight=None) -> None:
             objective.described = replica.balancing.described(objective.described)
         found = replica.trained
         replica.optimizers.build(found.owners, found.variables, found.parameters)
-        if replica.optimizers.twins and loops.first_pass:
+        if replica.optimizers.mirrored_copies and loops.first_pass:
+            names = ", ".join(map(repr, replica.optimizers.mirrored_copies))
             raise TermwiseError(
-                f"Loss parameters {', '.join(map(repr, replica.optimizers.twins))} were made "
+                f"Loss parameters {names} were made "
                 "outside the strategy's scope, and what XLA compiles for several replicas "
                 "cannot read them. Make them in build_terms(), or pass jit_compile=False."
             )

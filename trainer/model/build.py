@@ -65,7 +65,7 @@ def compiled_arguments(model: keras.Model) -> dict:
             f"({error}). Pass metrics= to from_compiled()."
         ) from error
     return {
-        "optimizer": type(model.optimizer).from_config(model.optimizer.get_config()),
+        "optimizer": model.optimizer,
         "loss": model.loss,
         "loss_weights": config.get("loss_weights"),
         "metrics": metrics,

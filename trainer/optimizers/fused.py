@@ -15,11 +15,13 @@ All of them have kernels for XLA too. What is not in the table, and every subcla
 Keras: plain SGD is two operations there and no faster as a kernel; Adagrad, plain RMSprop and Nadam
 have no kernel of their formula; centered RMSprop subtracts averages whose rounding would show;
 Ftrl's kernel refuses a learning rate of 0.
+
+The user's optimizer is not changed. Its `apply` is called on a view: an object of a subclass that
+overrides `update_step` and shares every attribute, and so every variable, with the optimizer.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.model.variables import tensor_variable
+from trainer.optimizers.loss_scale import unwrapped
 
 
 class Rule(NamedTuple):
@@ -47,10 +50,10 @@ class Rule(NamedTuple):
 
 
 class FusedUpdate:
-    """The fused update of one built optimizer; the optimizer itself stays as it is.
+    """The fused update of one built optimizer.
 
     Args:
-      optimizer: built for `variables`; what a LossScaleOptimizer holds.
+      optimizer: built for `variables`; a LossScaleOptimizer, or what updates by the rule.
       variables: in the order it was built for.
       rule: of its kind.
       strategy: in whose scope it was built.
@@ -58,39 +61,102 @@ class FusedUpdate:
 
     def __init__(self, optimizer, variables, rule: Rule, strategy):
         self._optimizer, self._rule = optimizer, rule
-        local = strategy.experimental_local_results
-        named = [_ending(optimizer, name) for name in rule.slots]
+        devices = strategy.experimental_local_results
+        named = [_ending(unwrapped(optimizer), name) for name in rule.slots]
         self._slots: dict[int, tuple] = {}  # id of a device's variable -> its slots there
-        self._held = []  # so that no id is given to another
-        for variable, *slots in zip(variables, *named, strict=True):
-            parts = [local(tensor_variable(one)) for one in (variable, *slots)]
-            for part, *own in zip(*parts, strict=True):
-                self._held.append(part)
-                self._slots[id(part)] = tuple(own)
+        self._parts = []  # so that no id is given to another
+        for variable_and_slots in zip(variables, *named, strict=True):
+            parts = [devices(tensor_variable(variable)) for variable in variable_and_slots]
+            for part, *slots in zip(*parts, strict=True):
+                self._parts.append(part)
+                self._slots[id(part)] = tuple(slots)
 
-    @contextlib.contextmanager
-    def applying(self):
-        """Within it `optimizer.apply` updates variables by the rule; once for each apply."""
-        optimizer, rule = self._optimizer, self._rule
-        keras_step = optimizer.update_step
-        shared: dict[Any, Any] = {}  # the scalars of this apply, one copy per graph and device
+    def apply_gradients(self, pairs) -> None:
+        """One update by (gradient, variable) pairs, as the optimizer's `apply_gradients`."""
+        optimizer, updating = self._optimizer, unwrapped(self._optimizer)
+        step = _Step(self._rule, self._slots)
+        view = _view(updating, _VIEWS[type(updating)], fused_step=step)
+        if updating is not optimizer:
+            view = _view(optimizer, type(optimizer), inner_optimizer=view)
+        view.apply_gradients(pairs)
 
-        def update_step(gradient, variable, learning_rate):
-            slots = self._slots.get(id(variable))
-            if slots is None or not _fits(gradient, variable):
-                return keras_step(gradient, variable, learning_rate)
-            key = tf.compat.v1.get_default_graph(), variable.device, variable.dtype
-            if key not in shared:
-                rate = keras.ops.cast(learning_rate, variable.dtype.name)
-                shared[key] = rule.scalars(optimizer, rate)
-            gradient = tf.cast(gradient, variable.dtype)
-            return rule.update(optimizer, variable, slots, gradient, shared[key])
 
-        optimizer.update_step = update_step
-        try:
-            yield
-        finally:
-            del optimizer.update_step
+class _Step:
+    """What the variables of one `apply` share.
+
+    Args:
+      rule: of the optimizer's kind.
+      slots: id of a device's variable -> its slots there.
+    """
+
+    def __init__(self, rule: Rule, slots: dict[int, tuple]):
+        self._rule, self._slots = rule, slots
+        self._scalars: dict[Any, Any] = {}  # one copy per graph, device and dtype
+
+    def takes(self, gradient, variable) -> bool:
+        """Whether the kernels do: a dense gradient of the variable's shape, in 32 or 64 bits."""
+        return (
+            id(variable) in self._slots
+            and isinstance(gradient, tf.Tensor)
+            and gradient.shape == variable.shape
+            and variable.dtype in (tf.float32, tf.float64)
+        )
+
+    def update(self, optimizer, gradient, variable, learning_rate):
+        key = tf.compat.v1.get_default_graph(), variable.device, variable.dtype
+        if key not in self._scalars:
+            rate = keras.ops.cast(learning_rate, variable.dtype.name)
+            self._scalars[key] = self._rule.scalars(optimizer, rate)
+        slots, gradient = self._slots[id(variable)], tf.cast(gradient, variable.dtype)
+        return self._rule.update(optimizer, variable, slots, gradient, self._scalars[key])
+
+
+class _Fused:
+    """Stands before a class of Keras's: what the kernels do not take is updated by Keras."""
+
+    fused_step: _Step
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.fused_step.takes(gradient, variable):
+            return self.fused_step.update(self, gradient, variable, learning_rate)
+        keras_class: Any = super()
+        return keras_class.update_step(gradient, variable, learning_rate)
+
+
+class _SGD(_Fused, keras.optimizers.SGD):
+    pass
+
+
+class _Adam(_Fused, keras.optimizers.Adam):
+    pass
+
+
+class _AdamW(_Fused, keras.optimizers.AdamW):
+    pass
+
+
+class _RMSprop(_Fused, keras.optimizers.RMSprop):
+    pass
+
+
+class _Adadelta(_Fused, keras.optimizers.Adadelta):
+    pass
+
+
+class _Adamax(_Fused, keras.optimizers.Adamax):
+    pass
+
+
+_VIEWS: dict[type, type] = {
+    view.__bases__[1]: view for view in (_SGD, _Adam, _AdamW, _RMSprop, _Adadelta, _Adamax)
+}
+
+
+def _view(optimizer, kind: type, **attributes):
+    """An object of a class that shares an optimizer's attributes, but for those given here."""
+    view: Any = object.__new__(kind)
+    vars(view).update(vars(optimizer), **attributes)
+    return view
 
 
 def fuse(optimizer, variables, strategy=None) -> FusedUpdate | None:
@@ -105,21 +171,20 @@ def fuse(optimizer, variables, strategy=None) -> FusedUpdate | None:
     Example:
       >>> variable, optimizer = keras.Variable([1.0, 2.0]), keras.optimizers.SGD(0.5, 0.9)
       >>> optimizer.build([variable])
-      >>> with fuse(optimizer, [variable]).applying():
-      ...     optimizer.apply([tf.constant([1.0, 1.0])])
+      >>> fuse(optimizer, [variable]).apply_gradients([(tf.constant([1.0, 1.0]), variable)])
       >>> print(variable.numpy())
       [0.5 1.5]
     """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    rule = _rule(optimizer)
-    if rule is None or "update_step" in vars(optimizer):
+    updating = unwrapped(optimizer)
+    rule = _rule(updating)
+    if rule is None or "update_step" in vars(updating):
         return None
     shapes = [tuple(variable.shape) for variable in variables]
     for name in rule.slots:
-        if [tuple(slot.shape) for slot in _ending(optimizer, name)] != shapes:
+        if [tuple(slot.shape) for slot in _ending(updating, name)] != shapes:
             return None  # a variable without slots: Keras sets it to its gradient
     for name in rule.decays:
-        if not _kernel_averages(getattr(optimizer, name)):
+        if not _kernel_averages(getattr(updating, name)):
             return None
     return FusedUpdate(optimizer, variables, rule, strategy or tf.distribute.get_strategy())
 
@@ -137,16 +202,7 @@ def _rule(optimizer) -> Rule | None:
 
 def _ending(optimizer, name) -> list:
     """The slots of one name, in the order of the variables they belong to."""
-    return [one for one in optimizer.variables if one.name.endswith(f"_{name}")]
-
-
-def _fits(gradient, variable) -> bool:
-    """Whether the kernels take them: dense, of one shape, float32 or float64."""
-    return (
-        isinstance(gradient, tf.Tensor)
-        and gradient.shape == variable.shape
-        and variable.dtype in (tf.float32, tf.float64)
-    )
+    return [slot for slot in optimizer.variables if slot.name.endswith(f"_{name}")]
 
 
 def _kernel_averages(decay: float) -> bool:
@@ -156,8 +212,8 @@ def _kernel_averages(decay: float) -> bool:
     a + (1 - decay) (x - a), which loses the digits of an x much smaller than a if decay is small.
     """
     exact = 1.0 - decay
-    found = float(np.float32(1) - np.float32(decay))
-    return decay >= 0.5 and abs(found - exact) <= 1e-6 * exact
+    of_kernel = float(np.float32(1) - np.float32(decay))
+    return decay >= 0.5 and abs(of_kernel - exact) <= 1e-6 * exact
 
 
 def _constants(like, **values) -> dict:

@@ -117,7 +117,7 @@ class State:
             "data_start": [self._data_start],
         }
         known = [v for held in state.values() for v in _values(held)]
-        known += [*replica.train_metrics.variables, *replica.optimizers.twins.values()]
+        known += [*replica.train_metrics.variables, *replica.optimizers.mirrored_copies.values()]
         state["others"] = trainer.loops.others(known)
         self._saved = state
         return Checkpoints(trainer.workdir.checkpoints, state, keep_last, **settings)
