@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
+from losses.objective.layers import layers_of
 from trainer.balancing.balancing import Balancing
 from trainer.model.variables import tensor_variable
 from trainer.optimizers.groups import matches
@@ -44,16 +45,10 @@ def find_layer(model, at):
     if isinstance(at, keras.Layer):
         return at
     if isinstance(at, str):
-        for layer in _layers(model):
+        for layer in layers_of(model):
             if at in (layer.name, getattr(layer, "path", None)):
                 return layer
     return None
-
-
-def _layers(model):
-    yield model
-    for layer in getattr(model, "layers", []):
-        yield from _layers(layer)
 
 
 @contextlib.contextmanager

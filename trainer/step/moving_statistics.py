@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from losses.objective.layers import layers_of
+
 
 def moving_variables(model) -> dict[str, keras.Variable]:
     """The variables that a forward pass may move: path -> variable.
@@ -12,18 +14,12 @@ def moving_variables(model) -> dict[str, keras.Variable]:
     Batch normalisation's moving mean and variance, and what custom layers keep alike: floating
     and not trainable, in a layer that trains. Frozen layers are left out: they move nothing.
     """
-    frozen = {id(v) for layer in _layers(model) if not layer.trainable for v in layer.variables}
+    frozen = {id(v) for layer in layers_of(model) if not layer.trainable for v in layer.variables}
     return {
         variable.path: variable
         for variable in model.non_trainable_variables
         if id(variable) not in frozen and tf.as_dtype(variable.dtype).is_floating
     }
-
-
-def _layers(model):
-    yield model
-    for layer in getattr(model, "layers", []):
-        yield from _layers(layer)
 
 
 def assign_means(strategy, variables: dict, summed: dict, alive) -> None:

@@ -233,6 +233,17 @@ def test_each_variable_keeps_its_slots_in_another_order_and_among_others():
     assert int(copy.iterations) == 1
 
 
+def test_the_average_of_a_variable_that_joins_begins_with_its_value():
+    a, b = weights()
+    original = optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    original.apply([tf.ones((2, 3))], [a])
+    copy = copy_optimizer(original)
+    copy.build([b, a])
+    carry_state(original, copy, [b, a])
+    averages = [float(np.ravel(v)[0]) for v in copy.variables if v.name.endswith("_average")]
+    assert averages == pytest.approx([1.0, 0.9])
+
+
 def test_two_variables_of_one_name_keep_their_own_slots():
     first, second = weights("w", "w")
     original = optimizers.SGD(0.1, momentum=0.9)
