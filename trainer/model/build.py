@@ -33,6 +33,12 @@ def make_model(argument, build, strategy) -> keras.Model:
             f"{source} {type(model).__name__}. Accepted: a keras.Model, or a function that "
             "returns one."
         )
+    _check_placed(model, strategy)
+    return model
+
+
+def _check_placed(model: keras.Model, strategy) -> None:
+    """Raises ValueError where a model's variables are those of another strategy."""
     if tf.distribute.has_strategy():  # the default one has no scope
         inside = strategy.extended.variable_created_in_scope
         if any(not inside(variable.value) for variable in model.variables):
@@ -45,7 +51,6 @@ def make_model(argument, build, strategy) -> keras.Model:
             f"The model {model.name!r} was built under a strategy of several replicas, but "
             "strategy= has one. Pass that strategy, or a function that builds the model."
         )
-    return model
 
 
 def compiled_arguments(model: keras.Model) -> dict:

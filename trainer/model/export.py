@@ -26,19 +26,14 @@ def inference_model(model: keras.Model, outputs=None) -> keras.Model:
       ValueError: a name that no layer has.
     """
     try:
-        inputs = model.inputs
-        structure = model.output
+        inputs, structure = model.inputs, model.output
     except AttributeError:
-        inputs = None
-    if not inputs:
-        if outputs is not None:
-            raise TermwiseError(
-                "export(outputs=...) picks layers of a functional model; this model is a "
-                f"{type(model).__name__}. Export a model made of the layers you want."
-            )
-        return model
+        inputs = structure = None
     if outputs is not None:
+        _check_functional(model, inputs)
         structure = _outputs_of_layers(model, outputs)
+    elif not inputs:
+        return model
     needed: set[int] = set()
     for tensor in keras.tree.flatten(structure):
         needed |= {id(source) for source in keras.utils.get_source_inputs(tensor)}
@@ -49,6 +44,14 @@ def inference_model(model: keras.Model, outputs=None) -> keras.Model:
     if isinstance(model.input, dict):
         part = {name: tensor for name, tensor in model.input.items() if id(tensor) in needed}
     return keras.Model(part, structure, name=model.name)
+
+
+def _check_functional(model, inputs) -> None:
+    if not inputs:
+        raise TermwiseError(
+            "export(outputs=...) picks layers of a functional model; this model is a "
+            f"{type(model).__name__}. Export a model made of the layers you want."
+        )
 
 
 def _outputs_of_layers(model, names):

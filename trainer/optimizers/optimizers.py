@@ -13,10 +13,11 @@ from losses.errors import TermwiseError
 from trainer.distributed.strategies import is_default
 from trainer.model.variables import read, tensor_variable
 from trainer.optimizers.arguments import keras_optimizer, optimizers_by_group, update_intervals
-from trainer.optimizers.copies import carry_state, check_built_for, copy_optimizer, made_in_scope
+from trainer.optimizers.copies import copy_optimizer, made_in_scope
 from trainer.optimizers.fused import FusedUpdate, fuse
 from trainer.optimizers.groups import WHOLE, check_kind
 from trainer.optimizers.loss_scale import loss_scales, scales_loss, unwrapped, with_loss_scale
+from trainer.optimizers.trained_state import carry_state, check_built_for
 
 PARAMETERS = "loss_parameters"  # the group of loss parameters that have their own optimizer
 
@@ -147,27 +148,26 @@ class Optimizers:
         """
         for trained in self._trained.values():
             check_built_for(trained, variables.values())
-        for group, optimizer in self.of_group.items():
-            paths = [path for path, owner in owners.items() if owner == group]
-            if not paths:
-                continue
-            with self.strategy.scope():
-                own = {path: self._in_scope(variables[path], path) for path in paths}
-                excluded = [own[path] for path in paths if path in parameters]
-                if excluded:
-                    _exclude_from_decay(unwrapped(optimizer), excluded)
-                optimizer.build(list(own.values()))
-                if group in self._trained:
-                    self._carry_state(group, [variables[path] for path in paths])
-            every = self.every.get(group, 1)
-            fused = fuse(optimizer, list(own.values()), self.strategy)
-            self.updated.append(UpdateGroup(group, optimizer, own, every, fused))
+        for group in self.of_group:
+            mine = {path: variables[path] for path, owner in owners.items() if owner == group}
+            if mine:
+                self.updated.append(self._build(group, mine, parameters))
 
-    def _carry_state(self, group, variables: list) -> None:
-        trained, optimizer = self._trained[group], self.of_group[group]
-        if type(optimizer) is not type(trained):  # a loss scale was put around the copy
-            optimizer = unwrapped(optimizer)
-        carry_state(trained, optimizer, variables)
+    def _build(self, group, variables: dict, parameters) -> UpdateGroup:
+        optimizer, trained = self.of_group[group], self._trained.get(group)
+        with self.strategy.scope():
+            own = {path: self._in_scope(variable, path) for path, variable in variables.items()}
+            excluded = [variable for path, variable in own.items() if path in parameters]
+            if excluded:
+                _exclude_from_decay(unwrapped(optimizer), excluded)
+            optimizer.build(list(own.values()))
+            if trained is not None:
+                # around the copy of one without a loss scale there may be one now
+                wrapped = type(optimizer) is not type(trained)
+                copy = unwrapped(optimizer) if wrapped else optimizer
+                carry_state(trained, copy, list(variables.values()))
+        fused = fuse(optimizer, list(own.values()), self.strategy)
+        return UpdateGroup(group, optimizer, own, self.every.get(group, 1), fused)
 
     def _in_scope(self, variable, path):
         """The variable itself, or the mirrored copy of one made outside the strategy's scope.

@@ -79,20 +79,29 @@ def _holders(parameters: list, places) -> dict[int, tuple]:
             if _is_variable(variable):
                 holders.setdefault(id(tensor_variable(variable)), (term, attribute, variable))
     for parameter in parameters:
-        made = parameter_of(parameter)
         term, attribute, variable = holders.get(id(parameter), (None, None, None))
-        if made is not None and not isinstance(variable, keras.Variable):
+        made = None if isinstance(variable, keras.Variable) else parameter_of(parameter)
+        if made is not None:
             holders[id(parameter)] = (term, attribute, made)
     missing = {id(parameter) for parameter in parameters} - set(holders)
-    for attribute, variable in _reachable([place for _, place in places] if missing else []):
+    return {**holders, **_reached(missing, [place for _, place in places])}
+
+
+def _reached(missing: set[int], places: list) -> dict[int, tuple]:
+    """Of the missing variables those that can be reached, as in `_holders`."""
+    reached: dict[int, tuple] = {}
+    missing = set(missing)
+    if not missing:
+        return reached
+    for attribute, variable in _reachable(places):
         key = id(tensor_variable(variable))
         if key in missing:
-            holders[key] = (None, attribute, variable)
-            if isinstance(variable, keras.Variable):
+            reached[key] = (None, attribute, variable)
+            if isinstance(variable, keras.Variable):  # which knows more than a tf.Variable
                 missing.discard(key)
         if not missing:
             break
-    return holders
+    return reached
 
 
 def _held_by(place) -> Iterator[tuple]:
@@ -139,22 +148,33 @@ def _parts_of(name, thing) -> list[tuple]:
         return [(variable.path, variable) for variable in thing.variables]
     if isinstance(thing, (list, tuple, set, dict)):
         return list(_parts_of_container(name, thing))
+    if callable(thing) and not _of_libraries(thing):
+        return _parts_of_callable(name, thing)
+    if isinstance(thing, types.ModuleType) or _of_libraries(thing):
+        return []
+    return _parts_of_object(name, thing)
+
+
+def _parts_of_callable(name, thing) -> list[tuple]:
     if isinstance(thing, functools.partial):
         return [(name, thing.func), *_parts_of_container(name, thing.args), *thing.keywords.items()]
     if inspect.ismethod(thing):
         return [(name, thing.__self__), (name, thing.__func__)]
-    if inspect.ismodule(thing) or _of_libraries(thing):
-        return []
     if inspect.isfunction(thing):
         return _read_by(thing)
     if inspect.isclass(thing):
-        return [(n, value) for n, value in vars(thing).items() if _is_variable(value)]
+        return [(part, value) for part, value in vars(thing).items() if _is_variable(value)]
+    return _parts_of_object(name, thing)
+
+
+def _parts_of_object(name, thing) -> list[tuple]:
     return [*getattr(thing, "__dict__", {}).items(), (name, type(thing))]
 
 
 def _of_libraries(thing) -> bool:
     """Whether an object's class, or a function, is none that a user wrote or wraps."""
-    owner = thing if inspect.isfunction(thing) or inspect.isclass(thing) else type(thing)
+    written = inspect.isfunction(thing) or inspect.ismethod(thing) or inspect.isclass(thing)
+    owner = thing if written else type(thing)
     return (owner.__module__ or "").split(".")[0] in LIBRARIES
 
 

@@ -5,13 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.optimizers.copies import (
-    built_for,
-    carry_state,
-    check_built_for,
-    copy_optimizer,
-    made_in_scope,
-)
+from trainer.optimizers.attributes import built_for
+from trainer.optimizers.copies import copy_optimizer, made_in_scope
+from trainer.optimizers.trained_state import carry_state, check_built_for
 
 optimizers = keras.optimizers
 GRADIENTS = np.random.default_rng(1).normal(size=(8, 2, 3)).astype("float32")
