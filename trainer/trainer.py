@@ -41,7 +41,8 @@ from trainer.model.build import (
     output_names,
 )
 from trainer.model.export import export_model
-from trainer.optimizers.optimizers import Optimizers, needs_scale
+from trainer.optimizers.loss_scale import needs_scale
+from trainer.optimizers.optimizers import Optimizers
 from trainer.persistence.run import Run
 from trainer.persistence.run_state import RunState, make_counter
 from trainer.persistence.workdir import Workdir, checked_config

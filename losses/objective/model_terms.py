@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 
-import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError
+from losses.objective.layers import layers_of
 from losses.objective.ratio import Ratio
 
 
@@ -40,7 +40,7 @@ def add_loss_terms(model, examples, sums=()) -> dict[str, Ratio]:
     added = {id(value): value for value in again if id(value) in kept}
     owners: dict[int, str] = {}
     if added:
-        for layer in _layers(model):
+        for layer in layers_of(model):
             for value in layer.losses:
                 if id(value) in added:  # deeper layers come later and claim their own
                     owners[id(value)] = getattr(layer, "path", None) or layer.name
@@ -65,19 +65,3 @@ def add_loss_terms(model, examples, sums=()) -> dict[str, Ratio]:
                 f"{', '.join(map(repr, counts)) or 'none'}."
             )
     return terms
-
-
-def _layers(layer, seen=None):
-    """The layer and those below it, outer ones first, through lists and dicts of layers."""
-    seen = {} if seen is None else seen
-    if id(layer) not in seen:
-        seen[id(layer)] = layer
-        held = list(vars(layer).values())
-        for value in held:
-            if isinstance(value, keras.Layer):
-                _layers(value, seen)
-            elif isinstance(value, (list, tuple)):
-                held.extend(value)
-            elif isinstance(value, dict):
-                held.extend(value.values())
-    return list(seen.values())

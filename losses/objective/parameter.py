@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+
 import keras
+
+_MADE: weakref.WeakValueDictionary[int, Parameter] = weakref.WeakValueDictionary()
 
 
 class Parameter(keras.Variable):
@@ -46,3 +50,19 @@ class Parameter(keras.Variable):
         super().__init__(value, shape=shape, dtype=dtype, trainable=trainable, name=name)
         self.constraint = keras.constraints.get(constraint)
         self.maximize = bool(maximize)
+        _MADE[id(self.value)] = self
+
+
+def parameter_of(variable) -> Parameter | None:
+    """The `Parameter` that a `tf.Variable` is the value of; None where it is of none.
+
+    A tape tells the `tf.Variable` that was read; name, constraint and direction are the
+    parameter's.
+
+    Example:
+      >>> a = Parameter("a", 1.0)
+      >>> parameter_of(a.value) is a
+      True
+    """
+    parameter = _MADE.get(id(variable))
+    return parameter if parameter is not None and parameter.value is variable else None

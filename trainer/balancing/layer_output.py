@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.model.layers import layers_of
+from losses.objective.layers import layers_of
 
 
 class LayerOutput:

@@ -8,6 +8,7 @@ from losses.objective.outputs import flatten
 from losses.objective.term import Term
 from losses.objective.weights import Weight
 from trainer.ledger.rows import format_table
+from trainer.optimizers.arguments import describe_optimizer
 from trainer.step.program import StepProgram
 
 PENDING = "(the model's own losses and loss parameters are found by build(data) or fit)"
@@ -38,7 +39,7 @@ def describe_terms(objective, parameters: dict | None) -> str:
 def describe_run(program: StepProgram, seed: int, xla: bool) -> dict:
     """The configuration of a run that was given no `config=`: plain values by name."""
     optimizers, strategy = program.optimizers.of_group, program.placement.strategy
-    made = {name: {"name": o.name, **o.get_config()} for name, o in optimizers.items()}
+    made = {name: describe_optimizer(optimizer) for name, optimizer in optimizers.items()}
     described = {
         "model": program.model.name,
         "optimizer": made if len(made) > 1 else next(iter(made.values()), {}),

@@ -148,9 +148,9 @@ class Programs:
             objective.described = self.balanced.describe(objective.described or [])
         trainables, optimizers = program.trainables, program.optimizers
         optimizers.build(trainables.owners, trainables.variables, trainables.parameters)
-        if optimizers.twins and program.placement.precomputes_sums:
+        if optimizers.mirrored_copies and program.placement.precomputes_sums:
             raise TermwiseError(
-                f"Loss parameters {', '.join(map(repr, optimizers.twins))} were made "
+                f"Loss parameters {', '.join(map(repr, optimizers.mirrored_copies))} were made "
                 "outside the strategy's scope, and what XLA compiles for several replicas "
                 "cannot read them. Make them in build_terms(), or pass jit_compile=False."
             )

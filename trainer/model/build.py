@@ -1,4 +1,4 @@
-"""The model before the first step: given or built, in the strategy's scope, with known outputs."""
+"""The model before the first step: made in the strategy's scope, built, its outputs named."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from trainer.data.batch import unpack
 from trainer.errors import explain
 
 
-def make_model(given, build, strategy) -> keras.Model:
+def make_model(argument, build, strategy) -> keras.Model:
     """The model of a run.
 
     Args:
-      given: a Keras model, a function that builds one, or None.
-      build: called when `given` is None.
+      argument: a Keras model, a function that builds one, or None.
+      build: called when `argument` is None.
       strategy: the run's strategy; the caller is inside its scope.
     Raises:
       TypeError: no Keras model came of it.
       ValueError: a model whose variables are not on every replica.
     """
-    model = given
+    model = argument
     if model is None:
         model = build()
     elif not isinstance(model, keras.Model) and callable(model):
         model = model()
     if not isinstance(model, keras.Model):
-        source = "build_model() returned" if given is None else "model= gave"
+        source = "build_model() returned" if argument is None else "model= gave"
         raise TermwiseTypeError(
             f"{source} {type(model).__name__}. Accepted: a keras.Model, or a function that "
             "returns one."
         )
+    _check_placed(model, strategy)
+    return model
+
+
+def _check_placed(model: keras.Model, strategy) -> None:
+    """Raises ValueError where a model's variables are those of another strategy."""
     if tf.distribute.has_strategy():  # the default one has no scope
         inside = strategy.extended.variable_created_in_scope
         if any(not inside(variable.value) for variable in model.variables):
@@ -45,7 +51,6 @@ def make_model(given, build, strategy) -> keras.Model:
             f"The model {model.name!r} was built under a strategy of several replicas, but "
             "strategy= has one. Pass that strategy, or a function that builds the model."
         )
-    return model
 
 
 def compiled_arguments(model: keras.Model) -> dict:
@@ -65,7 +70,7 @@ def compiled_arguments(model: keras.Model) -> dict:
             f"({error}). Pass metrics= to from_compiled()."
         ) from error
     return {
-        "optimizer": type(model.optimizer).from_config(model.optimizer.get_config()),
+        "optimizer": model.optimizer,
         "loss": model.loss,
         "loss_weights": config.get("loss_weights"),
         "metrics": metrics,
@@ -103,11 +108,11 @@ def call_model(model: keras.Model, x, training: bool):
       ValueError: the data's x has another structure or shape than the model's inputs.
     """
     inputs = model_inputs(model, x)
-    wanted = getattr(model, "input", None)
-    if wanted is None and getattr(model, "inputs", None):  # of a Sequential model
-        wanted = model.inputs[0]
-    misfit = wanted is not None and _misfit(model, wanted, inputs)
-    if misfit and isinstance(inputs, (list, tuple)) and isinstance(wanted, keras.KerasTensor):
+    expected = getattr(model, "input", None)
+    if expected is None and getattr(model, "inputs", None):  # of a Sequential model
+        expected = model.inputs[0]
+    misfit = expected is not None and _misfit(model, expected, inputs)
+    if misfit and isinstance(inputs, (list, tuple)) and isinstance(expected, keras.KerasTensor):
         raise TermwiseError(misfit)  # Keras would take the first and drop the others
     try:
         return model(inputs, training=training)
@@ -120,7 +125,7 @@ def call_model(model: keras.Model, x, training: bool):
 def describe(nest) -> str:
     """float32 (None, 4); by name or in brackets where there are several."""
     if isinstance(nest, dict):
-        return "{" + ", ".join(f"{key!r}: {describe(one)}" for key, one in nest.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {describe(part)}" for key, part in nest.items()) + "}"
     if isinstance(nest, (list, tuple)):
         return "[" + ", ".join(map(describe, nest)) + "]"
     dtype = getattr(nest.dtype, "name", nest.dtype)
@@ -128,20 +133,20 @@ def describe(nest) -> str:
     return f"{dtype} {'of any shape' if getattr(shape, 'rank', 0) is None else tuple(shape)}"
 
 
-def _misfit(model, wanted, inputs) -> str | None:
+def _misfit(model, expected, inputs) -> str | None:
     """How inputs differ from what a model takes, in structure or in known axes."""
-    tensors, given = keras.tree.flatten(wanted), keras.tree.flatten(inputs)
-    fits = len(tensors) == len(given) and isinstance(inputs, dict) == isinstance(wanted, dict)
-    if fits and all(map(_fits, tensors, given)):
+    tensors, received = keras.tree.flatten(expected), keras.tree.flatten(inputs)
+    fits = len(tensors) == len(received) and isinstance(inputs, dict) == isinstance(expected, dict)
+    if fits and all(map(_fits, tensors, received)):
         return None
     return (
         f"The data's x is {describe(inputs)}, but the model {model.name!r} takes "
-        f"{describe(wanted)}. Change the data, or the model's Input."
+        f"{describe(expected)}. Change the data, or the model's Input."
     )
 
 
-def _fits(tensor, given) -> bool:
-    shape = tf.TensorShape(given.shape)
+def _fits(tensor, received) -> bool:
+    shape = tf.TensorShape(received.shape)
     return shape.rank is None or tf.TensorShape(tensor.shape).is_compatible_with(shape)
 
 
@@ -166,11 +171,11 @@ def may_add_losses(model: keras.Model) -> bool:
 
 def check_batched(model: keras.Model, x) -> None:
     """Raises ValueError where a functional model's input lacks its first axis, the batch."""
-    wanted = getattr(model, "inputs", None) or []
+    expected = getattr(model, "inputs", None) or []
     received = tf.nest.flatten(model_inputs(model, x))
-    if len(wanted) != len(received):
+    if len(expected) != len(received):
         return
-    for tensor, spec in zip(wanted, received, strict=True):
+    for tensor, spec in zip(expected, received, strict=True):
         shape = getattr(spec, "shape", None)
         if getattr(spec, "dtype", None) == tf.string and tensor.dtype != "string":
             raise TermwiseError(

@@ -26,40 +26,45 @@ def inference_model(model: keras.Model, outputs=None) -> keras.Model:
       ValueError: a name that no layer has.
     """
     try:
-        inputs = model.inputs
-        structure = model.output
+        inputs, structure = model.inputs, model.output
     except AttributeError:
-        inputs = None
-    if not inputs:
-        if outputs is not None:
-            raise TermwiseError(
-                "export(outputs=...) picks layers of a functional model; this model is a "
-                f"{type(model).__name__}. Export a model made of the layers you want."
-            )
-        return model
+        inputs = structure = None
     if outputs is not None:
-        names = [outputs] if isinstance(outputs, str) else list(outputs)
-        known = [layer.name for layer in model.layers]
-        for name in names:
-            if name not in known:
-                raise TermwiseError(
-                    f"export(outputs={name!r}): no such layer. Layers: {', '.join(known)}."
-                )
-        found = [model.get_layer(name).output for name in names]
-        structure = found[0] if isinstance(outputs, str) else dict(zip(names, found, strict=True))
+        _check_functional(model, inputs)
+        structure = _outputs_of_layers(model, outputs)
+    elif not inputs:
+        return model
     needed: set[int] = set()
     for tensor in keras.tree.flatten(structure):
         needed |= {id(source) for source in keras.utils.get_source_inputs(tensor)}
     used = [tensor for tensor in inputs if id(tensor) in needed]
     if outputs is None and len(used) == len(inputs):
         return model
-    given = model.input
-    kept: Any
-    if isinstance(given, dict):
-        kept = {name: tensor for name, tensor in given.items() if id(tensor) in needed}
-    else:
-        kept = used[0] if len(used) == 1 else used
-    return keras.Model(kept, structure, name=model.name)
+    part: Any = used[0] if len(used) == 1 else used
+    if isinstance(model.input, dict):
+        part = {name: tensor for name, tensor in model.input.items() if id(tensor) in needed}
+    return keras.Model(part, structure, name=model.name)
+
+
+def _check_functional(model, inputs) -> None:
+    if not inputs:
+        raise TermwiseError(
+            "export(outputs=...) picks layers of a functional model; this model is a "
+            f"{type(model).__name__}. Export a model made of the layers you want."
+        )
+
+
+def _outputs_of_layers(model, names):
+    """The output of the layer of one name; of several by name."""
+    listed = [names] if isinstance(names, str) else list(names)
+    known = [layer.name for layer in model.layers]
+    for name in listed:
+        if name not in known:
+            raise TermwiseError(
+                f"export(outputs={name!r}): no such layer. Layers: {', '.join(known)}."
+            )
+    outputs = {name: model.get_layer(name).output for name in listed}
+    return outputs[names] if isinstance(names, str) else outputs
 
 
 def export_model(model: keras.Model, path, outputs=None) -> Path:

@@ -31,11 +31,11 @@ def partition(groups: Mapping | None, variables: dict) -> dict[str, list[str]]:
     check_kind(groups)
     members: dict[str, list[str]] = {}
     owner: dict[str, str] = {}
-    for group, given in groups.items():
-        paths = [path for path, v in variables.items() if matches(given, path, v)]
+    for group, place in groups.items():
+        paths = [path for path, v in variables.items() if matches(place, path, v)]
         if not paths:
             raise TermwiseError(
-                f"groups={{{group!r}: {given!r}}} holds no variable. The variables are "
+                f"groups={{{group!r}: {place!r}}} holds no variable. The variables are "
                 f"{', '.join(variables)}."
             )
         for path in paths:
@@ -49,18 +49,19 @@ def partition(groups: Mapping | None, variables: dict) -> dict[str, list[str]]:
     return members
 
 
-def matches(given, path, variable) -> bool:
-    if isinstance(given, str):
+def matches(place, path, variable) -> bool:
+    """Whether a variable is meant by a pattern of paths, a layer, a variable, or one of a list."""
+    if isinstance(place, str):
         # Keras puts the model's own name in front of a variable's path
-        return fnmatch.fnmatchcase(path, given) or fnmatch.fnmatchcase(path, f"*/{given}")
-    if isinstance(given, keras.Layer):
-        return any(variable is v for v in given.variables)
-    if isinstance(given, (keras.Variable, tf.Variable)):
-        return variable is given
-    if isinstance(given, (list, tuple)):
-        return any(matches(one, path, variable) for one in given)
+        return fnmatch.fnmatchcase(path, place) or fnmatch.fnmatchcase(path, f"*/{place}")
+    if isinstance(place, keras.Layer):
+        return any(variable is v for v in place.variables)
+    if isinstance(place, (keras.Variable, tf.Variable)):
+        return variable is place
+    if isinstance(place, (list, tuple)):
+        return any(matches(part, path, variable) for part in place)
     raise TermwiseTypeError(
-        f"groups= holds {given!r}. Accepted: a pattern of variable paths such as 'critic/*', a "
+        f"groups= holds {place!r}. Accepted: a pattern of variable paths such as 'critic/*', a "
         "layer, a variable, or a list of these."
     )
 
@@ -74,9 +75,9 @@ def check_kind(groups) -> None:
         )
 
 
-def check_names(given, groups, what: str) -> None:
-    """Raises ValueError where a dict by group names one that is not there."""
-    for name in given:
+def check_names(by_group, groups, what: str) -> None:
+    """Raises ValueError where a dict by group names a group that is not there."""
+    for name in by_group:
         if name not in groups:
             close = difflib.get_close_matches(str(name), list(groups), n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""

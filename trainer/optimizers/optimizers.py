@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
-from losses.errors import TermwiseError, TermwiseTypeError
-from losses.objective.outputs import suggestion
-from trainer.data.batch import is_whole
+from losses.errors import TermwiseError
 from trainer.distributed.strategies import is_default
 from trainer.model.variables import read, tensor_variable
+from trainer.optimizers.arguments import keras_optimizer, optimizers_by_group, update_intervals
+from trainer.optimizers.copies import copy_optimizer, made_in_scope
 from trainer.optimizers.fused import FusedUpdate, fuse
-from trainer.optimizers.groups import WHOLE, check_kind, check_names
+from trainer.optimizers.groups import WHOLE, check_kind
+from trainer.optimizers.loss_scale import loss_scales, scales_loss, unwrapped, with_loss_scale
+from trainer.optimizers.trained_state import carry_state, check_built_for
 
 PARAMETERS = "loss_parameters"  # the group of loss parameters that have their own optimizer
 
 
 @dataclass
-class Updated:
-    """The variables one optimizer updates, and every how many steps."""
+class UpdateGroup:
+    """The variables one optimizer updates, and every how many steps.
 
-    group: str
+    Attributes:
+      variables: path -> variable, or its mirrored copy.
+    """
+
+    name: str
     optimizer: keras.optimizers.Optimizer
-    held: dict  # path -> variable, or its twin
+    variables: dict
     every: int
     fused: FusedUpdate | None
 
     def apply(self, pairs) -> None:
         """One update by (gradient, variable) pairs, in few kernels where they are known."""
-        with self.fused.applying() if self.fused else contextlib.nullcontext():
-            self.optimizer.apply_gradients(pairs)
+        (self.fused or self.optimizer).apply_gradients(pairs)
+
+    def due(self, step, finite):
+        """bool [], whether a step updates the group; None where every step does.
+
+        Args:
+          step: int64 [], the global step, counted from 0.
+          finite: bool [], whether every gradient is; None where that does not matter.
+        """
+        due = None
+        if self.every > 1:
+            due = tf.equal((step + 1) % self.every, 0)
+        # one that scales its loss is given every gradient: it lowers its scale and skips
+        if finite is not None and not scales_loss(self.optimizer):
+            due = finite if due is None else due & finite
+        return due
 
 
 class Optimizers:
@@ -47,8 +66,13 @@ class Optimizers:
       update_every: dict group -> steps between its updates; 1 by default.
       loss_parameter_optimizer: for the loss parameters; the model's own by default.
       scaled: bool; each optimizer that does not scale its loss is made one that does.
+    Attributes:
+      of_group: group -> Keras optimizer.
+      updated: one `UpdateGroup` for each group that has variables; empty before `build`.
+      mirrored_copies: path -> the copy in the strategy's scope of a variable made outside it.
     Raises:
-      ValueError: an unknown optimizer or group name.
+      ValueError: an unknown optimizer or group name, or an optimizer that cannot be copied.
+      TypeError: a class of optimizers, a MultiOptimizer.
     """
 
     def __init__(
@@ -62,69 +86,34 @@ class Optimizers:
         scaled=False,
     ):
         self.strategy = strategy
-        self._scale_losses = scaled
-        self.updated: list[Updated] = []
-        self.twins: dict[str, keras.Variable] = {}  # of variables made outside the scope
+        self.updated: list[UpdateGroup] = []
+        self.mirrored_copies: dict[str, keras.Variable] = {}
         check_kind(groups)
-        given: Mapping
-        if isinstance(optimizer, Mapping) and "class_name" not in optimizer:
-            if groups is None:
-                raise TermwiseError(
-                    "optimizer= is a dict by group, but there are no groups=. Pass groups="
-                    f"{{{next(iter(optimizer), 'name')!r}: 'pattern of variable paths', ...}}."
-                )
-            check_names(optimizer, groups, "optimizer=")
-            given = optimizer
-        else:
-            given = {name: optimizer for name in groups or {WHOLE: None}}
-        if update_every is not None and not isinstance(update_every, Mapping):
-            raise TermwiseTypeError(
-                f"update_every={update_every!r}. Give a dict of group -> steps between its "
-                "updates, such as {'generator': 5}."
-            )
-        self.every = dict(update_every or {})
-        check_names(self.every, groups or {}, "update_every=")
-        for group, every in self.every.items():
-            if not is_whole(every) or every < 1:
-                raise TermwiseError(
-                    f"update_every={{{group!r}: {every!r}}}: give a whole number of at least 1."
-                )
+        arguments = dict(optimizers_by_group(optimizer, groups))
+        self.every = update_intervals(update_every, groups)
+        if loss_parameter_optimizer is not None:
+            arguments[PARAMETERS] = loss_parameter_optimizer
+        self.of_group: dict[str, keras.optimizers.Optimizer] = {}
+        self._trained: dict[str, keras.optimizers.Optimizer] = {}  # whose copies go on
+        self._in_use: list = []
         with strategy.scope():
-            self.of_group = {
-                name: self._make(one, alone=len(given) == 1)
-                for name, one in given.items()
-                if one is not None
-            }
-            if loss_parameter_optimizer is not None:
-                self.of_group[PARAMETERS] = self._make(loss_parameter_optimizer, alone=True)
+            for group, argument in arguments.items():
+                if argument is not None:
+                    optimizer = self._make(argument, group)
+                    self.of_group[group] = with_loss_scale(optimizer) if scaled else optimizer
 
-    def _make(self, given, alone):
-        """A Keras optimizer that belongs to this run's strategy and to nobody else."""
-        if inspect.isclass(given) and issubclass(given, keras.optimizers.Optimizer):
-            raise TermwiseTypeError(
-                f"optimizer={given.__name__} is a class. Give its name, or an object: "
-                f"{given.__name__}(...)."
-            )
-        try:
-            optimizer = keras.optimizers.get(given)
-        except (ValueError, TypeError) as error:
-            hint = suggestion(given, _names()) if isinstance(given, str) else ""
-            raise TermwiseError(
-                f"optimizer={given!r}: Keras knows no such optimizer. Give a name such as 'adam', "
-                f"or a keras.optimizers object.{hint}"
-            ) from error
-        if optimizer is given:
-            if optimizer.built:
-                raise TermwiseError(
-                    f"optimizer= is a {type(given).__name__} that was built for other variables; "
-                    "its moments would be lost. Pass a new one: "
-                    f"{type(given).__name__}.from_config(optimizer.get_config())."
-                )
-            if not alone or tf.distribute.has_strategy():
-                optimizer = type(given).from_config(given.get_config())
-        if self._scale_losses and not _scales(optimizer):
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
-        return optimizer
+    def _make(self, argument, group):
+        """A Keras optimizer that belongs to this run's strategy and to this group alone."""
+        optimizer = keras_optimizer(argument)
+        if optimizer is not argument:  # of a name or a configuration
+            return optimizer
+        shared = any(argument is used for used in self._in_use)
+        self._in_use.append(argument)
+        if not (shared or argument.built) and made_in_scope(argument):
+            return argument
+        if argument.built:
+            self._trained[group] = argument
+        return copy_optimizer(argument)
 
     @property
     def optimizer(self):
@@ -157,45 +146,53 @@ class Optimizers:
           variables: path -> variable.
           parameters: the paths that are loss parameters; weight decay leaves them alone.
         """
-        for group, optimizer in self.of_group.items():
-            paths = [path for path, owner in owners.items() if owner == group]
-            if not paths:
-                continue
-            decayed = getattr(optimizer, "inner_optimizer", optimizer)
-            with self.strategy.scope():
-                held = {path: self._own(variables[path], path) for path in paths}
-                excluded = [held[path] for path in paths if path in parameters]
-                if excluded:
-                    decayed.exclude_from_weight_decay(var_list=excluded)
-                optimizer.build(list(held.values()))
-            every = self.every.get(group, 1)
-            fused = fuse(optimizer, list(held.values()), self.strategy)
-            self.updated.append(Updated(group, optimizer, held, every, fused))
+        for trained in self._trained.values():
+            check_built_for(trained, variables.values())
+        for group in self.of_group:
+            mine = {path: variables[path] for path, owner in owners.items() if owner == group}
+            if mine:
+                self.updated.append(self._build(group, mine, parameters))
 
-    def _own(self, variable, path):
-        """The variable itself, or a twin in the scope of one made outside it.
+    def _build(self, group, variables: dict, parameters) -> UpdateGroup:
+        optimizer, trained = self.of_group[group], self._trained.get(group)
+        with self.strategy.scope():
+            own = {path: self._in_scope(variable, path) for path, variable in variables.items()}
+            excluded = [variable for path, variable in own.items() if path in parameters]
+            if excluded:
+                _exclude_from_decay(unwrapped(optimizer), excluded)
+            optimizer.build(list(own.values()))
+            if trained is not None:
+                # around the copy of one without a loss scale there may be one now
+                wrapped = type(optimizer) is not type(trained)
+                copy = unwrapped(optimizer) if wrapped else optimizer
+                carry_state(trained, copy, list(variables.values()))
+        fused = fuse(optimizer, list(own.values()), self.strategy)
+        return UpdateGroup(group, optimizer, own, self.every.get(group, 1), fused)
 
-        An optimizer takes variables of one kind only. It updates the twin, which is set to the
+    def _in_scope(self, variable, path):
+        """The variable itself, or the mirrored copy of one made outside the strategy's scope.
+
+        An optimizer takes variables of one kind only. It updates the copy, which is set to the
         variable before each update and gives it its value after.
         """
         made = tensor_variable(variable)
         if is_default(self.strategy) or self.strategy.extended.variable_created_in_scope(made):
             return variable
-        twin = keras.Variable(read(variable), dtype=made.dtype.name, name=path.replace("/", "_"))
-        twin.constraint = getattr(variable, "constraint", None)
-        self.twins[path] = twin
-        return twin
+        copy = keras.Variable(read(variable), dtype=made.dtype.name, name=path.replace("/", "_"))
+        copy.constraint = getattr(variable, "constraint", None)
+        self.mirrored_copies[path] = copy
+        return copy
 
     @property
     def accumulation(self) -> int:
         """How many steps' gradients one update adds up; 1 where none does."""
-        found = {_accumulated(optimizer) for optimizer in self.of_group.values()} - {1}
-        if len(found) > 1:
+        counts = {_accumulated(optimizer) for optimizer in self.of_group.values()} - {1}
+        if len(counts) > 1:
             raise TermwiseError(
-                f"The optimizers have gradient_accumulation_steps of {sorted(found)}. Give all "
+                f"The optimizers have gradient_accumulation_steps of {sorted(counts)}. Give all "
                 "that accumulate the same number."
             )
-        return found.pop() if found else 1
+        return counts.pop() if counts else 1
 
     def accumulates(self, owner: str) -> bool:
         """Whether the optimizer of a group adds up gradients of several steps."""
@@ -204,19 +201,11 @@ class Optimizers:
     @property
     def scaled(self) -> bool:
         """Whether some optimizer scales the loss (mixed precision)."""
-        return any(_scales(one) for one in self.of_group.values())
+        return any(map(scales_loss, self.of_group.values()))
 
     def scales(self):
         """float32 [optimizers], what each multiplies the total by; None where none does."""
-        if not self.scaled:
-            return None
-        # one that scales is asked once it is built: before, it answers with a constant
-        return tf.stack(
-            [
-                tf.convert_to_tensor(one.scale_loss(tf.ones([]))) if one.built else tf.ones([])
-                for one in self.of_group.values()
-            ]
-        )
+        return loss_scales(self.of_group.values()) if self.scaled else None
 
     def apply(self, gradients: dict, variables: dict, step, finite=None) -> None:
         """One update of every group that is due, in cross-replica context.
@@ -227,76 +216,66 @@ class Optimizers:
           step: int64 [], the global step, counted from 0.
           finite: bool [], whether every gradient is; None applies them whatever they are.
         """
-        for updated in self.updated:
-            pairs = [(gradients[p], v) for p, v in updated.held.items() if p in gradients]
+        for group in self.updated:
+            pairs = [(gradients[p], v) for p, v in group.variables.items() if p in gradients]
             if not pairs:
                 continue
-            outside = [path for path in updated.held if path in self.twins]
-            for path in outside:
-                self.twins[path].assign(tf.convert_to_tensor(variables[path]))
-            due = None
-            if updated.every > 1:
-                due = tf.equal((step + 1) % updated.every, 0)
-            # one that scales its loss sees every gradient: it lowers its scale and skips
-            if finite is not None and not _scales(updated.optimizer):
-                due = finite if due is None else due & finite
+            copies = {p: c for p, c in self.mirrored_copies.items() if p in group.variables}
+            for path, copy in copies.items():
+                copy.assign(tf.convert_to_tensor(variables[path]))
+            due = group.due(step, finite)
             if due is None:
-                updated.apply(pairs)
+                group.apply(pairs)
             else:
-                tf.cond(due, _applied(updated, pairs), lambda: tf.constant(False))
-            for path in outside:
-                variables[path].assign(tf.convert_to_tensor(self.twins[path]))
+                tf.cond(due, _applied(group, pairs), lambda: tf.constant(False))
+            for path, copy in copies.items():
+                variables[path].assign(tf.convert_to_tensor(copy))
 
     @contextlib.contextmanager
     def averages(self, variables: dict):
         """Within it the weights are their moving averages, where an optimizer keeps them."""
-        swapped = []
-        for updated in self.updated:
-            keeper = getattr(updated.optimizer, "inner_optimizer", updated.optimizer)
+        weights = []  # (variable, its value) of those that were replaced
+        for group in self.updated:
+            updating = unwrapped(group.optimizer)
             # before the first update the averages are zeros
-            if keeper.use_ema and int(read(keeper.iterations)):
-                held = updated.held
-                for path in held:
-                    value = tf.identity(tf.convert_to_tensor(variables[path]))
-                    swapped.append((variables[path], value))
-                keeper.finalize_variable_values(list(held.values()))
-                for path in set(held) & set(self.twins):
-                    variables[path].assign(tf.convert_to_tensor(self.twins[path]))
+            if not updating.use_ema or not int(read(updating.iterations)):
+                continue
+            for path in group.variables:
+                value = tf.identity(tf.convert_to_tensor(variables[path]))
+                weights.append((variables[path], value))
+            updating.finalize_variable_values(list(group.variables.values()))
+            for path in group.variables.keys() & self.mirrored_copies.keys():
+                variables[path].assign(tf.convert_to_tensor(self.mirrored_copies[path]))
         try:
             yield
         finally:
-            for variable, value in swapped:
+            for variable, value in weights:
                 variable.assign(value)
 
 
-def needs_scale(model) -> bool:
-    """Whether a model's policy is mixed_float16, for which Model.compile scales the loss too."""
-    return model.dtype_policy.name == "mixed_float16"
+def _exclude_from_decay(optimizer, variables: list) -> None:
+    """Excludes variables from weight decay beside those that the user has excluded.
 
-
-def _names() -> list[str]:
-    """What `keras.optimizers.get` knows by name."""
-    found = vars(keras.optimizers).items()
-    return [
-        name.lower()
-        for name, kind in found
-        if inspect.isclass(kind) and issubclass(kind, keras.optimizers.Optimizer)
-    ]
+    Keras's method replaces what an earlier call of it said: a set of variables, and a pattern of
+    names. Both are put back, whatever the attributes are called that hold them.
+    """
+    before = dict(vars(optimizer))
+    optimizer.exclude_from_weight_decay(var_list=variables)
+    for name, value in before.items():
+        now = vars(optimizer)[name]
+        if isinstance(value, re.Pattern) and now is None:
+            setattr(optimizer, name, value)
+        elif isinstance(value, set) and now is not value:
+            now.update(value)
 
 
 def _accumulated(optimizer) -> int:
-    keeper = getattr(optimizer, "inner_optimizer", optimizer)
-    return keeper.gradient_accumulation_steps or 1
+    return unwrapped(optimizer).gradient_accumulation_steps or 1
 
 
-def _scales(optimizer) -> bool:
-    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    return scaled or bool(optimizer.loss_scale_factor)
-
-
-def _applied(updated, pairs):
+def _applied(group: UpdateGroup, pairs):
     def apply():
-        updated.apply(pairs)
+        group.apply(pairs)
         return tf.constant(True)
 
     return apply

@@ -156,7 +156,7 @@ class RunState:
             data_start=[self._data_start],
             others=[],
         )
-        known = [*state.variables(), *metrics, *optimizers.twins.values()]
+        known = [*state.variables(), *metrics, *optimizers.mirrored_copies.values()]
         state.others.extend(self._others(programs, known))
         return state
 

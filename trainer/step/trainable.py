@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from losses.objective.layout import Layout
-from trainer.model.variables import by_path, find_parameters, name_parameters
+from trainer.model.variables import by_path
 from trainer.optimizers.groups import WHOLE, partition
 from trainer.optimizers.optimizers import Optimizers
+from trainer.step.loss_parameters import find_parameters, name_parameters
 
 
 @dataclass(frozen=True)
