@@ -228,12 +228,11 @@ class Trainer(Hooks):
 
     def _set(self, **parts: Any) -> None:
         """Sets what the properties of these names show; no subclass can set them."""
-        for name, part in parts.items():
-            object.__setattr__(self, f"_Trainer__{name}", part)
+        object.__setattr__(self, "_parts", {**vars(self).get("_parts", {}), **parts})
 
     @property
     def _run(self) -> Run:
-        return self.__run
+        return self._parts["run"]
 
     @classmethod
     def from_compiled(cls, model: keras.Model, **arguments) -> Trainer:
@@ -246,37 +245,37 @@ class Trainer(Hooks):
     @property
     def model(self) -> keras.Model:
         """The Keras model."""
-        return self.__model
+        return self._parts["model"]
 
     @property
     def strategy(self) -> tf.distribute.Strategy:
         """The strategy of the run."""
-        return self.__strategy
+        return self._parts["strategy"]
 
     @property
     def terms(self) -> list:
         """The `losses.Term` objects of `terms=` and `build_terms`."""
-        return self.__terms
+        return self._parts["terms"]
 
     @property
     def workdir(self) -> Workdir | None:
         """The folder of the run; its `path` is a `pathlib.Path`."""
-        return self.__workdir
+        return self._parts["workdir"]
 
     @property
     def name(self) -> str:
         """The name of the run."""
-        return self.__name
+        return self._parts["name"]
 
     @property
     def config(self) -> Any:
         """The plain values of `config=`, or None."""
-        return self.__config
+        return self._parts["config"]
 
     @property
     def seed(self) -> int:
         """The seed of the shuffling of arrays."""
-        return self.__seed
+        return self._parts["seed"]
 
     @property
     def is_chief(self) -> bool:
@@ -484,5 +483,5 @@ PUBLIC = frozenset(
     name
     for kind in (Trainer, Hooks)
     for name in vars(kind)
-    if not name.startswith("_") or name == "_run"
+    if not name.startswith("_") or name in ("_run", "_parts")
 )

@@ -1,51 +1,132 @@
-"""Keras callbacks in the loop: what they see as the model, and as an epoch's logs."""
+"""Keras callbacks in the loop: what is lent to their model, which events they have, their logs."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 import keras
 
-from losses.errors import TermwiseTypeError
+from losses.errors import TermwiseError, TermwiseTypeError
+
+BATCH_EVENTS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+REFUSED = {
+    keras.callbacks.BackupAndRestore: "pass workdir=: a run is saved there and goes on by itself",
+    keras.callbacks.SwapEMAWeights: (
+        "leave it out: evaluation, validation, predict and export use the averages already"
+    ),
+}
 
 
-class CallbackModel:
-    """The model as a callback sees it: with an optimizer and `stop_training`, uncompiled.
+class EveryGroup:
+    """The optimizers of all groups as a learning-rate callback sees them: one rate for all."""
 
-    Everything else is the model's own.
-    """
+    def __init__(self, optimizers: Iterable):
+        self._optimizers = list(optimizers)
 
-    def __init__(self, model, optimizer):
-        self._seen = model
-        self.optimizer = optimizer
-        self.stop_training = False
+    @property
+    def learning_rate(self):
+        """That of the first group; setting it sets that of every group."""
+        return self._optimizers[0].learning_rate
 
-    def __getattr__(self, name):
-        return getattr(self._seen, name)
+    @learning_rate.setter
+    def learning_rate(self, rate) -> None:
+        for optimizer in self._optimizers:
+            optimizer.learning_rate = rate
+
+    @property
+    def iterations(self):
+        return self._optimizers[0].iterations
 
 
-def open_callbacks(callbacks, events, model, optimizer, params: dict):
+@contextlib.contextmanager
+def open_callbacks(callbacks, events, model, optimizer, metrics, params: dict) -> Iterator:
     """The callbacks of a fit, the Trainer's own events first.
+
+    Their `self.model` is the model itself. Within the context it has the optimizer and
+    `stop_training`, as in Keras's fit; afterwards it has again what it had before.
 
     Args:
       callbacks: the user's.
       events: the Trainer, as a callback.
       model, optimizer: what they see; a dict of optimizers by group, or one.
+      metrics: those of training, by which `mode="auto"` knows its direction.
       params: of the callbacks.
-    Returns:
-      keras.callbacks.CallbackList, and the CallbackModel they see.
+    Yields:
+      keras.callbacks.CallbackList.
+    """
+    if isinstance(optimizer, dict):
+        optimizer = EveryGroup(optimizer.values())
+    callbacks = list(callbacks or ())
+    lent = {"optimizer": optimizer, "stop_training": False}
+    before = {name: vars(model)[name] for name in lent if name in vars(model)}
+    automatic = _settle_modes(callbacks, metrics)
+    try:
+        for name, value in lent.items():
+            setattr(model, name, value)
+        yield keras.callbacks.CallbackList([events, *callbacks], model=model, **params)
+    finally:
+        for callback in automatic:
+            callback.mode = "auto"
+        for name in lent:
+            delattr(model, name)
+        for name, value in before.items():
+            setattr(model, name, value)
+
+
+def _settle_modes(callbacks, metrics) -> list:
+    """Tells callbacks of mode "auto" the direction of what they monitor; those that were told.
 
     Raises:
-      TypeError: something that is no Keras callback.
+      ValueError: it is not known.
     """
-    check_callbacks(callbacks)
-    if isinstance(optimizer, dict):
-        optimizer = next(iter(optimizer.values()))
-    seen = CallbackModel(model, optimizer)
-    opened = keras.callbacks.CallbackList([events, *(callbacks or ())], model=seen, **params)
-    return opened, seen
+    kinds = keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint
+    automatic = [c for c in callbacks if isinstance(c, kinds) and c.mode == "auto"]
+    for callback in automatic:
+        callback.mode = _direction(callback, metrics)
+    return automatic
+
+
+def _direction(callback, metrics) -> str:
+    name = callback.monitor.removeprefix("val_")
+    if name in ("loss", "total") or name.startswith(("terms/", "raw/")):
+        return "min"
+    name = name.removeprefix("metrics/")
+    for metric in metrics:
+        if metric.name == name or name.endswith(f"_{metric.name}"):
+            known = getattr(metric, "_direction", None)
+            if known is not None:
+                return "max" if known == "up" else "min"
+    rising = ("acc", "auc", "precision", "recall", "f1", "iou", "r2")
+    if any(word in name.lower() for word in rising):
+        return "max"
+    raise TermwiseError(
+        f"{type(callback).__name__}(monitor={callback.monitor!r}): whether it should fall or rise "
+        'is not known. Pass mode="min" or mode="max".'
+    )
+
+
+def has_batch_events(callbacks) -> list[str]:
+    """The names of the callbacks that want an event at every step."""
+    return [type(c).__name__ for c in callbacks or () if _wants_steps(c)]
+
+
+def _wants_steps(callback) -> bool:
+    saves_at_epochs = isinstance(callback, keras.callbacks.ModelCheckpoint)
+    if saves_at_epochs and callback.save_freq == "epoch":
+        return False
+    if isinstance(callback, keras.callbacks.TensorBoard) and callback.update_freq == "epoch":
+        return False
+    kind = type(callback)
+    return any(
+        event in vars(callback)
+        or getattr(kind, event) is not getattr(keras.callbacks.Callback, event)
+        for event in BATCH_EVENTS
+    )
 
 
 def check_callbacks(callbacks) -> None:
-    """Raises TypeError where something is no Keras callback, or a single one is no list."""
+    """Raises where something is no Keras callback, cannot work, or is no list."""
     if isinstance(callbacks, keras.callbacks.Callback):
         raise TermwiseTypeError(
             f"callbacks= is a {type(callbacks).__name__}. Give a list: callbacks=[...]."
@@ -55,10 +136,19 @@ def check_callbacks(callbacks) -> None:
             raise TermwiseTypeError(
                 f"callbacks= holds {callback!r}. Accepted: keras.callbacks.Callback objects."
             )
+        for kind, advice in REFUSED.items():
+            if isinstance(callback, kind):
+                raise TermwiseError(
+                    f"callbacks= holds {kind.__name__}, which cannot work: {advice}."
+                )
 
 
-def epoch_logs(train: dict | None, evaluation: dict | None) -> dict:
+def epoch_logs(train: dict | None, evaluation: dict | None, loss: float | None) -> dict:
     """One epoch's logs: the rows' tags, and the names that Keras callbacks monitor by default.
+
+    Args:
+      train, evaluation: the last rows.
+      loss: the mean total of the epoch's steps, as Keras reports it; None where none counted.
 
     `loss`, `val_loss`, `accuracy`, `val_accuracy` stand beside `total`, `val_total`,
     `metrics/accuracy`, `val_metrics/accuracy`.
@@ -73,4 +163,5 @@ def epoch_logs(train: dict | None, evaluation: dict | None) -> dict:
                 logs[f"{prefix}loss"] = value
             elif key.startswith("metrics/"):
                 logs[prefix + key.removeprefix("metrics/")] = value
-    return logs
+    logs.pop("loss", None)
+    return logs if loss is None else {**logs, "loss": loss}

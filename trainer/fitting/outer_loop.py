@@ -29,7 +29,8 @@ from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
 from trainer.distributed.hosts import peer_lost
 from trainer.errors import OF_INPUT
-from trainer.fitting.callbacks import epoch_logs, open_callbacks
+from trainer.fitting.callbacks import epoch_logs, has_batch_events, open_callbacks
+from trainer.fitting.epoch_mean import EpochMean
 from trainer.fitting.evaluate import evaluate
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
@@ -83,12 +84,15 @@ class OuterLoop:
         self._data_start = 0  # the step at which the data began
         self._window = run.state.window(run.programs)
         self._sums = self._window.read()
+        self._epoch = EpochMean()
+        self._epoch.restart(self._sums)
         self._result: Any = None  # the LoopResult of the last call
         self._seconds = 0.0  # spent on the window
         self._stopped = 0  # by which signal
         self._saved_at: int | None = None
         self._restores = 0  # since the last checkpoint
         self._limit = plan.steps_per_loop or FIRST_CALL
+        self._grows = plan.steps_per_loop is None  # whether calls become longer
         metrics = step.program.metrics.metrics
         # where the host reads the metrics, each log window is a call of the loop
         self._many_windows = not metrics or step.program.reads_metrics
@@ -109,9 +113,19 @@ class OuterLoop:
         plan, program = self._plan, self._step.program
         epochs = -(-plan.steps // plan.interval)
         params = {"epochs": epochs, "steps": plan.interval, "verbose": 0}
-        events, model = open_callbacks(
-            callbacks, events, program.model, program.optimizers.optimizer, params
-        )
+        watching = has_batch_events(callbacks)
+        if watching and plan.steps_per_loop is None:
+            self._limit, self._grows = 1, False
+            self._writers.console.line(
+                f"calls of the loop are one step long, for the events of {', '.join(watching)}; "
+                "steps_per_loop= makes them longer"
+            )
+        optimizer, metrics = program.optimizers.optimizer, program.metrics.metrics
+        with open_callbacks(callbacks, events, program.model, optimizer, metrics, params) as opened:
+            self._epochs(step, opened)
+
+    def _epochs(self, step: int, events) -> None:
+        plan, model = self._plan, self._step.program.model
         self._saved_at = step
         events.on_train_begin()
         logs: dict = {}
@@ -121,6 +135,7 @@ class OuterLoop:
             epoch = step // plan.interval
             end = min((epoch + 1) * plan.interval, plan.steps)
             events.on_epoch_begin(epoch)
+            self._epoch.begin()
             step = self._interval(step, end, events, model)
             if step < end and not model.stop_training:
                 continue  # stopped, or restored to an earlier step
@@ -143,15 +158,20 @@ class OuterLoop:
                 self._end_window(step)
             if step < end:
                 self._save_if_due(step)
-            events.on_train_batch_end(step - 1)
+            events.on_train_batch_end(step - 1, self._batch_logs())
             model.stop_training = self._agree(model.stop_training)
         return step
+
+    def _batch_logs(self) -> dict:
+        """The logs of a batch: the mean total of the epoch so far, as Keras reports it."""
+        loss = self._epoch.mean()
+        return {} if loss is None else {"loss": loss}
 
     def _end_epoch(self, step: int, epoch: int, events) -> dict:
         """Validation, and the callbacks' logs of an epoch."""
         evaluation = self._validate(step, events)
         self.recorder.settle()
-        logs = epoch_logs(self._history.last(), evaluation)
+        logs = epoch_logs(self._history.last(), evaluation, self._epoch.mean())
         events.on_epoch_end(epoch, logs)
         self._save_if_due(step)
         return logs
@@ -178,11 +198,12 @@ class OuterLoop:
         began = time.perf_counter()
         result = self._call(step, count, left, every)
         seconds = max(time.perf_counter() - began, 1e-6)
-        if self._plan.steps_per_loop is None:
+        if self._grows:
             longest = 16 * self._limit
             self._limit = max(1, min(int(count / seconds * CALL_SECONDS), longest))
         self._window, self._result = result.window, result
         self._sums = result.now.sums
+        self._epoch.add([result.codec.read(row).sums for row in result.ended], self._sums)
         ended = len(result.ended)
         if not ended:
             self._seconds += seconds
@@ -236,6 +257,7 @@ class OuterLoop:
         run.state.restore_newest(run.programs, self._checkpoints)
         self._window = run.state.window(run.programs)
         self._sums = self._window.read()
+        self._epoch.restart(self._sums)
         self.open(run.state.leave_out(step - self._data_start))
         restored = self._saved_at = run.state.step
         if run.hosts.chief:
@@ -277,6 +299,7 @@ class OuterLoop:
         self.recorder.add(result.codec, result.packed[None], [step], [self._seconds], metrics)
         self._window = LogWindow.empty(len(self._names))
         self._sums = self._window.read()
+        self._epoch.window_ended()
         self._seconds = 0.0
 
     def _validate(self, step: int, events) -> dict | None:

@@ -199,7 +199,7 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
 def apply_gradients(context: StepContext, gradients: dict, record: StepRecord) -> None:
     """One update of every group that is due; none where the step is left out."""
     program = context.passes.program
-    finite = tf.math.is_finite(record.grad_norm) if program.skips else None
+    finite = record.finite() if program.skips else None
     program.optimizers.apply(gradients, program.trainables.variables, program.step, finite)
 
 

@@ -36,10 +36,8 @@ class LogWindow(NamedTuple):
         numbers = tf.stack([record.examples, record.grad_norm, 1.0, 0.0])
         step = tf.concat([record.raw, record.weighted, numbers], 0)
         if skipping:
-            # the record of a skipped step has a norm that is not finite
-            counted = tf.math.is_finite(record.grad_norm)
             only_skipped = tf.one_hot(step.shape[0] - 1, step.shape[0])
-            step = tf.where(counted, step, only_skipped)
+            step = tf.where(record.finite(), step, only_skipped)
         return LogWindow(self.sums + tf.cast(step, tf.float64), record.weight)
 
     def or_before(self, following: LogWindow) -> LogWindow:

@@ -111,14 +111,13 @@ class Backward:
             paths = group if only is None else [path for path in group if path in only]
             mask = mask if terms is None else tuple(np.logical_and(mask, terms))
             if paths and any(mask):
-                counted = share.accumulated() if accumulates else share
-                gradients.update(self._one_pass(counted, mask, paths))
+                gradients.update(self._one_pass(share, accumulates, mask, paths))
         return gradients
 
-    def _one_pass(self, share: ObjectiveShare, mask, paths: list[str]) -> dict:
+    def _one_pass(self, share: ObjectiveShare, accumulates: bool, mask, paths) -> dict:
         """path -> gradient of the share's terms in a mask, of those that they reach."""
         with self.tape:
-            total = share.total(mask)
+            total = (share.accumulated() if accumulates else share).total(mask)
         sources = [tensor_variable(self.trainables.variables[path]) for path in paths]
         pairs = zip(paths, self.tape.gradient(total, sources), strict=True)
         return {path: self.scaled(path, g) for path, g in pairs if g is not None}

@@ -20,6 +20,10 @@ class StepRecord(NamedTuple):
     examples: tf.Tensor
     grad_norm: tf.Tensor
 
+    def finite(self) -> tf.Tensor:
+        """bool [], whether the values and the gradient are."""
+        return tf.math.is_finite(self.grad_norm + tf.reduce_sum(self.weighted))
+
 
 class ReplicaResult(NamedTuple):
     """What a forward and backward pass leaves on one replica.
