@@ -327,7 +327,7 @@ class AccumulatingFeed(Feed):
         accumulation, kept = changing
         accumulation = self._means(position, accumulation)
         batch = self._dequeue(position)
-        return batch, (accumulation,), (accumulation, kept if kept == () else batch)
+        return batch, (accumulation,), (accumulation, batch if tf.nest.flatten(kept) else ())
 
     def batch_at(self, carry, position):
         self._means(position, carry.accumulation)
