@@ -22,7 +22,7 @@ class DWA(ValuesBalancer):
       temperature: float > 0; a larger one brings the weights closer to 1 each.
       period: steps in a period (balancings, with `every` above 1). The paper's period is an
         epoch, which a loop of steps does not have: give the steps of one to have it.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: a number outside its range.
     State: float64 [m] each: `total` and `count` of the running period, the means `last` and
@@ -39,8 +39,16 @@ class DWA(ValuesBalancer):
       [0.538, 1.462]
     """
 
-    def __init__(self, temperature: float = 2.0, period: int = 100, *, every: int = 1):
-        super().__init__(every=every)
+    def __init__(
+        self,
+        temperature: float = 2.0,
+        period: int = 100,
+        *,
+        every: int = 1,
+        at=None,
+        terms=None,
+    ):
+        super().__init__(every=every, at=at, terms=terms)
         self.temperature = check_number(self, "temperature", temperature, above=0)
         self.period = check_count(self, "period", period)
 
@@ -70,4 +78,4 @@ class DWA(ValuesBalancer):
         }
 
     def get_config(self):
-        return {"temperature": self.temperature, "period": self.period, "every": self.every}
+        return {"temperature": self.temperature, "period": self.period, **super().get_config()}

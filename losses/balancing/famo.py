@@ -36,7 +36,8 @@ class FAMO(ValuesBalancer):
       optimizer: "adam", step(g) = Adam's direction, as in the authors' code; or "sgd", step(g) = g,
         the paper's equation.
       ideal: b, None (0 each), a number, or m numbers.
-      every: as in `Balancer`; the losses are then those of consecutive balancings.
+      every, at, terms: as in `Balancer`; with `every` above 1 the losses are those of consecutive
+        balancings.
     Raises:
       ValueError: a number outside its range; another optimizer.
     State: float64 [m]: `logits`; Adam's `first`, `second` and `count`; `last` values and `started`,
@@ -58,8 +59,10 @@ class FAMO(ValuesBalancer):
         optimizer: str = "adam",
         ideal=None,
         every: int = 1,
+        at=None,
+        terms=None,
     ):
-        super().__init__(every=every)
+        super().__init__(every=every, at=at, terms=terms)
         self.gamma = check_number(self, "gamma", gamma, least=0)
         self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
         if optimizer not in ("adam", "sgd"):
@@ -120,5 +123,5 @@ class FAMO(ValuesBalancer):
             "learning_rate": self.learning_rate,
             "optimizer": self.optimizer,
             "ideal": self.ideal,
-            "every": self.every,
+            **super().get_config(),
         }

@@ -29,7 +29,7 @@ class GradNorm(GramianBalancer):
       learning_rate: float >= 0, of the weights.
       relative: divide the gradient by the mean norm, so that the learning rate does not
         depend on the losses' unit. The paper's equation has no such division: False.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: a number outside its range; `next_state` without values.
     State: float64 [m]: `weights`; `first` values; `started`, 0 before the first step, 1 after.
@@ -52,8 +52,10 @@ class GradNorm(GramianBalancer):
         *,
         relative: bool = True,
         every: int = 1,
+        at=None,
+        terms=None,
     ):
-        super().__init__(every=every)
+        super().__init__(every=every, at=at, terms=terms)
         self.alpha = check_number(self, "alpha", alpha, least=0)
         self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
         self.relative = bool(relative)
@@ -99,5 +101,5 @@ class GradNorm(GramianBalancer):
             "alpha": self.alpha,
             "learning_rate": self.learning_rate,
             "relative": self.relative,
-            "every": self.every,
+            **super().get_config(),
         }

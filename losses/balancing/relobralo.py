@@ -26,7 +26,7 @@ class ReLoBRaLo(ValuesBalancer):
         to the first step (the paper's expectation of rho).
       tau: float > 0, temperature; a larger one brings the weights closer to 1 each.
       seed: int; the draw of a step depends on (seed, step).
-      every: as in `Balancer`; the last value is that of the last balancing.
+      every, at, terms: as in `Balancer`; the last value is that of the last balancing.
     Raises:
       ValueError: a number outside its range.
     State: float64 [m]: `weights` of the last step, `last` and `first` values, and `started`, 0
@@ -49,8 +49,10 @@ class ReLoBRaLo(ValuesBalancer):
         *,
         every: int = 1,
         seed: int = 0,
+        at=None,
+        terms=None,
     ):
-        super().__init__(every=every, seed=seed)
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
         for name, number in (("alpha", alpha), ("beta", beta)):
             if check_number(self, name, number, least=0) > 1:
                 raise TermwiseError(f"ReLoBRaLo({name}={number!r}): give a number from 0 to 1.")
@@ -93,6 +95,5 @@ class ReLoBRaLo(ValuesBalancer):
             "alpha": self.alpha,
             "beta": self.beta,
             "tau": self.tau,
-            "every": self.every,
-            "seed": self.seed,
+            **super().get_config(),
         }
