@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from losses.checks import number, whole, without_fraction
 from losses.errors import TermwiseError
 
 Schedule: Any = keras.optimizers.schedules.LearningRateSchedule
@@ -21,11 +22,10 @@ class _Ramp(Schedule):
     """What Linear and Cosine share: `initial` until `start`, `final` from `start + steps` on."""
 
     def __init__(self, initial, final, steps, start=0):
-        owner = type(self).__name__
-        self.initial = _number(owner, "initial", initial)
-        self.final = _number(owner, "final", final)
-        self.steps = _count(owner, "steps", steps)
-        self.start = _count(owner, "start", start, least=0)
+        self.initial = number("initial", initial, owner=self)
+        self.final = number("final", final, owner=self)
+        self.steps = _steps(self, "steps", steps)
+        self.start = _steps(self, "start", start, least=0)
 
     def __call__(self, step):
         progress = (_as_step(step) - self.start) / self.steps
@@ -126,15 +126,15 @@ class Cyclical(Schedule):
     """
 
     def __init__(self, period, initial=0.0, final=1.0, ramp=0.5, cycles=None):
-        self.period = _count("Cyclical", "period", period)
-        self.initial = _number("Cyclical", "initial", initial)
-        self.final = _number("Cyclical", "final", final)
-        self.ramp = _number("Cyclical", "ramp", ramp)
-        if not 0.0 < self.ramp <= 1.0:
-            raise TermwiseError(
-                f"Cyclical(ramp={ramp!r}): give the part of a cycle that rises, above 0, at most 1."
-            )
-        self.cycles = None if cycles is None else _count("Cyclical", "cycles", cycles)
+        self.period = _steps(self, "period", period)
+        self.initial = number("initial", initial, owner=self)
+        self.final = number("final", final, owner=self)
+        rising = "the part of a cycle that rises, above 0, at most 1"
+        self.ramp = number("ramp", ramp, above=0, most=1, owner=self, accepted=rising)
+        if cycles is not None:
+            many = "a whole number, 1 or more, or None"
+            cycles = whole("cycles", without_fraction(cycles), owner=self, accepted=many)
+        self.cycles = cycles
 
     def __call__(self, step):
         step = _as_step(step)
@@ -179,8 +179,8 @@ class Step(Schedule):
     """
 
     def __init__(self, boundaries, values):
-        self.boundaries = [_count("Step", "boundaries", b, least=0) for b in boundaries]
-        self.values = [_number("Step", "values", v) for v in values]
+        self.boundaries = [_steps(self, "boundaries", step, least=0) for step in boundaries]
+        self.values = [number("values", value, owner=self) for value in values]
         if sorted(set(self.boundaries)) != self.boundaries:
             raise TermwiseError(f"Step(boundaries={self.boundaries}): give steps that rise.")
         if len(self.values) != len(self.boundaries) + 1:
@@ -212,26 +212,11 @@ def _between(initial, final, progress, shape):
     return tf.cast(value, tf.float32)
 
 
-def _number(owner, argument, value):
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise TermwiseError(f"{owner}({argument}={value!r}): give a finite number.")
-    return number
-
-
-def _count(owner, argument, value, least=1):
-    try:
-        number = int(value)
-        whole = number == value and not isinstance(value, bool)
-    except (TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole or number < least:
-        raise TermwiseError(
-            f"{owner}({argument}={value!r}): give a whole number of steps, {least} or more."
-            if argument != "cycles"
-            else f"{owner}(cycles={value!r}): give a whole number, 1 or more, or None."
-        )
-    return number
+def _steps(owner, name, value, least=1):
+    return whole(
+        name,
+        without_fraction(value),
+        least,
+        owner=owner,
+        accepted=f"a whole number of steps, {least} or more",
+    )

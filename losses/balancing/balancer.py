@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from losses.checks import check_count
+from losses.checks import whole
 from losses.errors import TermwiseError, TermwiseTypeError
 
 
@@ -64,7 +64,7 @@ class Balancer(_KnownArguments, abc.ABC):
                     "number for each term."
                 )
         self.preference = preference
-        self.every = check_count(self, "every", every)
+        self.every = whole("every", every, owner=self)
         self.seed = seed
         self.at: Any = at
         if terms is not None:

@@ -8,7 +8,7 @@ from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.eigen import eigen, raise_eigenvalues
 from losses.balancing.numerics.gramian import split_gramian
 from losses.balancing.numerics.quadratic_program import solve_all_bases
-from losses.checks import check_number
+from losses.checks import number
 
 
 class CAGrad(GramianBalancer):
@@ -47,7 +47,7 @@ class CAGrad(GramianBalancer):
         terms=None,
     ):
         super().__init__(preference=preference, every=every, seed=seed, at=at, terms=terms)
-        self.c = check_number(self, "c", c, least=0.0)
+        self.c = number("c", c, least=0.0, owner=self)
 
     def get_config(self) -> dict:
         return {"c": self.c, **super().get_config()}

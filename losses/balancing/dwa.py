@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite, ratio
-from losses.checks import check_count, check_number
+from losses.checks import number, whole
 
 
 class DWA(ValuesBalancer):
@@ -49,8 +49,8 @@ class DWA(ValuesBalancer):
         terms=None,
     ):
         super().__init__(every=every, at=at, terms=terms)
-        self.temperature = check_number(self, "temperature", temperature, above=0)
-        self.period = check_count(self, "period", period)
+        self.temperature = number("temperature", temperature, above=0, owner=self)
+        self.period = whole("period", period, owner=self)
 
     def initial_state(self, terms):
         names = ("total", "count", "last", "before", "periods")

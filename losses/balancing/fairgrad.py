@@ -7,7 +7,7 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.alpha_fair import equalize
 from losses.balancing.numerics.gramian import split_gramian
-from losses.checks import check_number
+from losses.checks import number
 
 
 class FairGrad(GramianBalancer):
@@ -37,7 +37,7 @@ class FairGrad(GramianBalancer):
 
     def __init__(self, alpha: float = 2.0, *, every: int = 1, seed: int = 0, at=None, terms=None):
         super().__init__(every=every, seed=seed, at=at, terms=terms)
-        self.alpha = check_number(self, "alpha", alpha, least=0.0)
+        self.alpha = number("alpha", alpha, least=0.0, owner=self)
 
     def get_config(self) -> dict:
         return {"alpha": self.alpha, **super().get_config()}

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import check_points, double, finite, points
-from losses.checks import check_number
+from losses.checks import number
 from losses.errors import TermwiseError
 
 EPSILON = 1e-8  # added to each loss before its logarithm
@@ -63,8 +63,8 @@ class FAMO(ValuesBalancer):
         terms=None,
     ):
         super().__init__(every=every, at=at, terms=terms)
-        self.gamma = check_number(self, "gamma", gamma, least=0)
-        self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
+        self.gamma = number("gamma", gamma, least=0, owner=self)
+        self.learning_rate = number("learning_rate", learning_rate, least=0, owner=self)
         if optimizer not in ("adam", "sgd"):
             raise TermwiseError(f"FAMO(optimizer={optimizer!r}): accepted are 'adam' and 'sgd'.")
         self.optimizer = optimizer

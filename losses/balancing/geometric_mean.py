@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite
-from losses.checks import check_number
+from losses.checks import number
 
 
 class GeometricMean(ValuesBalancer):
@@ -32,7 +32,7 @@ class GeometricMean(ValuesBalancer):
 
     def __init__(self, floor: float = 1e-12, *, every: int = 1, at=None, terms=None):
         super().__init__(every=every, at=at, terms=terms)
-        self.floor = check_number(self, "floor", floor, above=0)
+        self.floor = number("floor", floor, above=0, owner=self)
 
     def weights(self, values, state=None, *, step=0):
         logs = tf.math.log(tf.maximum(double(values), self.floor))

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.safe_math import LARGEST_SQUARE, double, finite, ratio
-from losses.checks import check_number
+from losses.checks import number
 from losses.errors import TermwiseError
 
 LEAST_WEIGHT = 1e-3  # before the weights are scaled to sum to m
@@ -56,8 +56,8 @@ class GradNorm(GramianBalancer):
         terms=None,
     ):
         super().__init__(every=every, at=at, terms=terms)
-        self.alpha = check_number(self, "alpha", alpha, least=0)
-        self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
+        self.alpha = number("alpha", alpha, least=0, owner=self)
+        self.learning_rate = number("learning_rate", learning_rate, least=0, owner=self)
         self.relative = bool(relative)
 
     def initial_state(self, terms):

@@ -7,8 +7,7 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.draws import draw_orders
 from losses.balancing.numerics.gramian import split_gramian
-from losses.checks import check_number
-from losses.errors import TermwiseError
+from losses.checks import number
 
 _LARGEST_TARGET = 1 - 1e-6  # a cosine of 1 would take an infinite share of the other gradient
 
@@ -49,9 +48,9 @@ class GradVac(GramianBalancer):
 
     def __init__(self, beta: float = 0.5, *, every: int = 1, seed: int = 0, at=None, terms=None):
         super().__init__(every=every, seed=seed, at=at, terms=terms)
-        self.beta = check_number(self, "beta", beta, least=0.0)
-        if self.beta > 1:
-            raise TermwiseError(f"GradVac(beta={beta!r}): give a number from 0 to 1.")
+        self.beta = number(
+            "beta", beta, least=0, most=1, owner=self, accepted="a number from 0 to 1"
+        )
 
     def get_config(self) -> dict:
         return {"beta": self.beta, **super().get_config()}

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import JacobianWeightsBalancer
 from losses.balancing.numerics.safe_math import LARGEST, double, finite
-from losses.checks import check_count, check_number
+from losses.checks import number, whole
 from losses.errors import TermwiseError
 
 
@@ -52,18 +52,16 @@ class LearningRateAnnealing(JacobianWeightsBalancer):
         at=None,
         terms=None,
     ):
-        every = check_count(self, "update_every", update_every)
+        every = whole("update_every", update_every, owner=self)
         super().__init__(every=every, at=at, terms=terms)
-        self.alpha = check_number(self, "alpha", alpha, least=0)
+        self.alpha = number("alpha", alpha, least=0, owner=self)
         if self.alpha >= 1:
             raise TermwiseError(
                 f"LearningRateAnnealing(alpha={alpha!r}): give a number below 1; 1 never moves."
             )
-        if not isinstance(reference, int) or isinstance(reference, bool) or reference < 0:
-            raise TermwiseError(
-                f"LearningRateAnnealing(reference={reference!r}): give a term's place, from 0."
-            )
-        self.reference = reference
+        self.reference = whole(
+            "reference", reference, 0, owner=self, accepted="a term's place, from 0"
+        )
 
     def initial_state(self, terms):
         return {"weights": tf.ones([terms], tf.float64)}

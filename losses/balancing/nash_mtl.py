@@ -7,7 +7,7 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.alpha_fair import equalize
 from losses.balancing.numerics.gramian import split_gramian
-from losses.checks import check_number
+from losses.checks import number
 
 
 class NashMTL(GramianBalancer):
@@ -41,7 +41,7 @@ class NashMTL(GramianBalancer):
         self, max_norm: float = 1.0, *, every: int = 1, seed: int = 0, at=None, terms=None
     ):
         super().__init__(every=every, seed=seed, at=at, terms=terms)
-        self.max_norm = check_number(self, "max_norm", max_norm, least=0.0)
+        self.max_norm = number("max_norm", max_norm, least=0.0, owner=self)
 
     def get_config(self) -> dict:
         return {"max_norm": self.max_norm, **super().get_config()}

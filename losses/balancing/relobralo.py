@@ -7,8 +7,7 @@ import tensorflow as tf
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.draws import draw_uniform
 from losses.balancing.numerics.safe_math import double, finite, ratio
-from losses.checks import check_number
-from losses.errors import TermwiseError
+from losses.checks import number
 
 
 class ReLoBRaLo(ValuesBalancer):
@@ -53,12 +52,10 @@ class ReLoBRaLo(ValuesBalancer):
         terms=None,
     ):
         super().__init__(every=every, seed=seed, at=at, terms=terms)
-        for name, number in (("alpha", alpha), ("beta", beta)):
-            if check_number(self, name, number, least=0) > 1:
-                raise TermwiseError(f"ReLoBRaLo({name}={number!r}): give a number from 0 to 1.")
-        self.alpha = float(alpha)
-        self.beta = float(beta)
-        self.tau = check_number(self, "tau", tau, above=0)
+        share = "a number from 0 to 1"
+        self.alpha = number("alpha", alpha, least=0, most=1, owner=self, accepted=share)
+        self.beta = number("beta", beta, least=0, most=1, owner=self, accepted=share)
+        self.tau = number("tau", tau, above=0, owner=self)
 
     def initial_state(self, terms):
         zeros = tf.zeros([terms], tf.float64)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite
-from losses.checks import check_number
+from losses.checks import number
 
 
 class SoftAdapt(ValuesBalancer):
@@ -52,7 +52,7 @@ class SoftAdapt(ValuesBalancer):
         terms=None,
     ):
         super().__init__(every=every, at=at, terms=terms)
-        self.beta = check_number(self, "beta", beta)
+        self.beta = number("beta", beta, owner=self)
         self.loss_weighted = bool(loss_weighted)
         self.normalized = bool(normalized)
 

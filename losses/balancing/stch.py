@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import check_points, double, finite, points
-from losses.checks import check_number
+from losses.checks import number
 
 
 class STCH(ValuesBalancer):
@@ -45,7 +45,7 @@ class STCH(ValuesBalancer):
         terms=None,
     ):
         super().__init__(preference=preference, every=every, at=at, terms=terms)
-        self.mu = check_number(self, "mu", mu, above=0)
+        self.mu = number("mu", mu, above=0, owner=self)
         self.ideal = check_points(self, "ideal", ideal)
 
     def weights(self, values, state=None, *, step=0):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite
-from losses.checks import check_number
+from losses.checks import number
 from losses.errors import TermwiseError
 
 LARGEST_EXPONENT = 50.0  # exp(50) = 5e21: far beyond use, far within float32
@@ -37,8 +37,8 @@ class TrainedBalancer(ValuesBalancer):
         terms=None,
     ):
         super().__init__(every=every, at=at, terms=terms)
-        self.initial = check_number(self, "initial", initial)
-        self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
+        self.initial = number("initial", initial, owner=self)
+        self.learning_rate = number("learning_rate", learning_rate, least=0, owner=self)
         if abs(self.initial) > LARGEST_EXPONENT:
             raise TermwiseError(
                 f"{type(self).__name__}(initial={initial!r}): give a number between "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 import tensorflow as tf
 
 from losses.catalog.alignment import align, widen
 from losses.catalog.bases import BatchLoss, mask_of, weight_of_examples
 from losses.catalog.embeddings import Neighbours, as_embeddings, as_labels, normalize
+from losses.checks import number
 from losses.errors import TermwiseError
 from losses.objective.reduction import reduce_values
 
@@ -69,7 +68,9 @@ class NTXent(_AmongAll):
 
     def __init__(self, temperature=0.1, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = _check_temperature("NTXent", temperature)
+        self.temperature = number(
+            "temperature", temperature, above=0, owner=self, accepted="a number above 0"
+        )
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         if y_true is None:  # both views in y_pred; Keras would convert the label
@@ -152,7 +153,9 @@ class SupCon(_AmongAll):
 
     def __init__(self, temperature=0.1, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = _check_temperature("SupCon", temperature)
+        self.temperature = number(
+            "temperature", temperature, above=0, owner=self, accepted="a number above 0"
+        )
 
     def _values(self, y_true, y_pred, weight):
         labels = as_labels(y_true, self.name)
@@ -203,9 +206,7 @@ class Contrastive(keras.losses.Loss):
 
     def __init__(self, margin=1.0, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not (math.isfinite(margin) and margin >= 0):
-            raise TermwiseError(f"Contrastive(margin={margin!r}): give a number >= 0.")
-        self.margin = float(margin)
+        self.margin = number("margin", margin, least=0, owner=self, accepted="a number >= 0")
 
     def call(self, y_true, y_pred):
         y_true, distance = align(y_true, y_pred, self.name)
@@ -250,9 +251,7 @@ class NPairs(_AmongAll):
 
     def __init__(self, l2=0.0, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not (math.isfinite(l2) and l2 >= 0):
-            raise TermwiseError(f"NPairs(l2={l2!r}): give a number >= 0.")
-        self.l2 = float(l2)
+        self.l2 = number("l2", l2, least=0, owner=self, accepted="a number >= 0")
 
     def _values(self, y_true, y_pred, weight):
         labels, similarities = as_labels(y_true, self.name), widen(y_pred)
@@ -281,9 +280,3 @@ class NPairs(_AmongAll):
 
     def get_config(self):
         return {**super().get_config(), "l2": self.l2}
-
-
-def _check_temperature(loss, temperature):
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise TermwiseError(f"{loss}(temperature={temperature!r}): give a number above 0.")
-    return float(temperature)

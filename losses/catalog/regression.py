@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from losses.catalog.alignment import align, widen
+from losses.checks import number
 from losses.errors import TermwiseError
 
 
@@ -104,9 +103,7 @@ class Charbonnier(keras.losses.Loss):
 
     def __init__(self, epsilon=1e-3, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not (math.isfinite(epsilon) and epsilon > 0):
-            raise TermwiseError(f"Charbonnier(epsilon={epsilon!r}): give a number > 0.")
-        self.epsilon = float(epsilon)
+        self.epsilon = number("epsilon", epsilon, above=0, owner=self, accepted="a number > 0")
 
     def call(self, y_true, y_pred):
         y_true, y_pred = align(y_true, y_pred, self.name)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from losses.catalog.alignment import widen
 from losses.catalog.bases import BatchLoss, mask_of
+from losses.checks import is_whole, number
 from losses.errors import TermwiseError
 from losses.objective.ratio import Ratio
 from losses.objective.reduction import reduce_values
@@ -19,8 +20,8 @@ class _Overlap(BatchLoss):
 
     def __init__(self, *, axis, name, reduction, dtype):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.axis = axis if axis is None or isinstance(axis, int) else tuple(axis)
-        if self.axis == () or not all(isinstance(a, int) for a in self._given_axes()):
+        self.axis = axis if axis is None or is_whole(axis) else tuple(axis)
+        if self.axis == () or not all(map(is_whole, self._given_axes())):
             raise TermwiseError(
                 f"{type(self).__name__}(axis={axis!r}): give an axis, a tuple of axes, or "
                 "None (all of them)."
@@ -74,7 +75,7 @@ class _Overlap(BatchLoss):
     def _given_axes(self):
         if self.axis is None:
             return ()
-        return (self.axis,) if isinstance(self.axis, int) else self.axis
+        return (self.axis,) if is_whole(self.axis) else self.axis
 
     def _axes(self, y_pred):
         rank = y_pred.shape.rank
@@ -190,11 +191,8 @@ class Tversky(_Overlap):
         dtype=None,
     ):
         super().__init__(axis=axis, name=name, reduction=reduction, dtype=dtype)
-        for argument, value in (("alpha", alpha), ("beta", beta)):
-            if not (math.isfinite(value) and value >= 0):
-                raise TermwiseError(f"Tversky({argument}={value!r}): give a number >= 0.")
-        self.alpha = float(alpha)
-        self.beta = float(beta)
+        self.alpha = number("alpha", alpha, least=0, owner=self, accepted="a number >= 0")
+        self.beta = number("beta", beta, least=0, owner=self, accepted="a number >= 0")
 
     @staticmethod
     def _products(y_true, y_pred):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 import tensorflow as tf
 
@@ -18,6 +16,7 @@ from losses.catalog.embeddings import (
     normalize,
     pairwise_distances,
 )
+from losses.checks import number
 from losses.errors import TermwiseError
 from losses.objective.ratio import Ratio
 
@@ -77,7 +76,7 @@ class Triplet(BatchLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.margin = _check_margin("Triplet", margin)
+        self.margin = number("margin", margin, least=0, owner=self, accepted="a number >= 0")
         if mining not in ("semihard", "hard"):
             raise TermwiseError(
                 f"Triplet(mining={mining!r}): accepted are 'semihard' and 'hard'. Triplets that "
@@ -186,7 +185,7 @@ class TripletMargin(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.margin = _check_margin("TripletMargin", margin)
+        self.margin = number("margin", margin, least=0, owner=self, accepted="a number >= 0")
         self.soft = bool(soft)
         self.distance = check_distance("TripletMargin", distance)
 
@@ -221,9 +220,3 @@ class TripletMargin(keras.losses.Loss):
             "soft": self.soft,
             "distance": self.distance,
         }
-
-
-def _check_margin(loss, margin):
-    if not (math.isfinite(margin) and margin >= 0):
-        raise TermwiseError(f"{loss}(margin={margin!r}): give a number >= 0.")
-    return float(margin)

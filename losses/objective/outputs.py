@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 from losses.errors import TermwiseError
+from losses.naming import suggestion
 from losses.objective.missing_label import MissingLabel
-
-
-def suggestion(name, names) -> str:
-    """` Did you mean 'x'?`, or nothing."""
-    close = difflib.get_close_matches(str(name), [str(n) for n in names], n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def flatten(structure, path=()) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 
 import keras
@@ -11,7 +10,7 @@ import tensorflow as tf
 import losses
 from losses.catalog.alignment import align
 from losses.errors import TermwiseError
-from losses.objective.term import snake_case
+from losses.naming import nearest, snake_case
 
 
 @keras.saving.register_keras_serializable(package="termwise")
@@ -114,12 +113,10 @@ def get(identifier):
         return keras.losses.get(identifier)
     except ValueError:
         names = [*CLASSIC, *own, *_keras_losses()]
-        near = difflib.get_close_matches(identifier, names, n=3) or difflib.get_close_matches(
-            identifier.lower(), names, n=3, cutoff=0.4
-        )
-        nearest = f" The nearest: {', '.join(map(repr, near))}." if near else ""
+        near = nearest(identifier, names, 3) or nearest(identifier.lower(), names, 3, least=0.4)
+        nearest_names = f" The nearest: {', '.join(map(repr, near))}." if near else ""
         raise TermwiseError(
-            f"There is no loss named {identifier!r}.{nearest} Accepted: "
+            f"There is no loss named {identifier!r}.{nearest_names} Accepted: "
             f"{', '.join(sorted(CLASSIC))}, and the losses of this library and of Keras in "
             "snake_case."
         ) from None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from losses.checks import as_number, number
 from losses.errors import TermwiseError, TermwiseTypeError
 from losses.objective.parameter import Parameter
 
@@ -42,10 +41,8 @@ class UncertaintyWeight:
             raise TermwiseError(
                 f"UncertaintyWeight(kind={kind!r}): accepted are 'regression' and 'classification'."
             )
-        if not math.isfinite(init):
-            raise TermwiseError(f"UncertaintyWeight(init={init!r}): give a finite log-variance.")
         self.kind = kind
-        self.init = float(init)
+        self.init = number("init", init, owner=self, accepted="a finite log-variance")
         self.log_variance = Parameter("log_variance", self.init)
 
     def __call__(self, step):
@@ -82,12 +79,12 @@ class Weight:
     def __init__(self, given, term: str):
         self.given: Any = 1.0 if given is None else given
         self.term = term
-        number = self._number()
-        if number is not None:
-            self.given = number
-            if not math.isfinite(number):
+        constant = as_number(self.given)
+        if constant is not None:
+            self.given = constant
+            if not math.isfinite(constant):
                 raise TermwiseError(
-                    f"The weight of term {term!r} is {number}. Give a finite number, a function "
+                    f"The weight of term {term!r} is {constant}. Give a finite number, a function "
                     "of the step, or a variable."
                 )
         elif isinstance(self.given, (keras.Variable, tf.Variable)):
@@ -102,16 +99,6 @@ class Weight:
                 "step (a keras.optimizers.schedules object is one), a variable, or a trainable "
                 "weight such as losses.UncertaintyWeight()."
             )
-
-    def _number(self):
-        given = self.given
-        if isinstance(given, bool):
-            return None
-        if isinstance(given, numbers.Real) or (isinstance(given, np.ndarray) and given.ndim == 0):
-            return float(given)
-        if isinstance(given, tf.Tensor) and given.shape.rank == 0 and hasattr(given, "numpy"):
-            return float(given)
-        return None
 
     @property
     def constant(self) -> bool:
