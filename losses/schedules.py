@@ -1,4 +1,4 @@
-"""Weights that change with the global step: Linear, Cosine, Cyclical, Step.
+"""Weights that change with the global step: Linear, Cosine, Cyclical, PiecewiseConstant.
 
 Each is a `keras.optimizers.schedules.LearningRateSchedule`: Keras serializes it, an optimizer
 takes it as well, and whatever knows a schedule of Keras knows these.
@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from losses.checks import number, whole, without_fraction
 from losses.errors import TermwiseError
+
+__all__ = ["Cosine", "Cyclical", "Linear", "PiecewiseConstant"]
 
 Schedule: Any = keras.optimizers.schedules.LearningRateSchedule
 
@@ -156,11 +158,14 @@ class Cyclical(Schedule):
         return f"Cyclical({self.initial:g} -> {self.final:g}, period {self.period})"
 
 
-@keras.saving.register_keras_serializable(package="termwise")
-class Step(Schedule):
+# "Step" is its name in saved models and runs; `losses.Step` is what a term is given.
+@keras.saving.register_keras_serializable(package="termwise", name="Step")
+class PiecewiseConstant(Schedule):
     """One value after another, each from a step on.
 
         value = values[number of boundaries <= step]
+
+    `schedules.Step` is its former name, which still works.
 
     Args:
       boundaries: list of int, rising, the steps at which the value changes.
@@ -173,7 +178,7 @@ class Step(Schedule):
       the boundary.
 
     Example:
-      >>> schedule = Step(boundaries=[10, 20], values=[1.0, 0.5, 0.1])
+      >>> schedule = PiecewiseConstant(boundaries=[10, 20], values=[1.0, 0.5, 0.1])
       >>> [round(float(schedule(step)), 3) for step in (0, 9, 10, 20)]
       [1.0, 1.0, 0.5, 0.1]
     """
@@ -182,11 +187,14 @@ class Step(Schedule):
         self.boundaries = [_steps(self, "boundaries", step, least=0) for step in boundaries]
         self.values = [number("values", value, owner=self) for value in values]
         if sorted(set(self.boundaries)) != self.boundaries:
-            raise TermwiseError(f"Step(boundaries={self.boundaries}): give steps that rise.")
+            raise TermwiseError(
+                f"PiecewiseConstant(boundaries={self.boundaries}): give steps that rise."
+            )
         if len(self.values) != len(self.boundaries) + 1:
             raise TermwiseError(
-                f"Step has {len(self.boundaries)} boundaries and {len(self.values)} values. Give "
-                f"{len(self.boundaries) + 1} values: one before, and one from each boundary on."
+                f"PiecewiseConstant has {len(self.boundaries)} boundaries and {len(self.values)} "
+                f"values. Give {len(self.boundaries) + 1} values: one before, and one from each "
+                "boundary on."
             )
 
     def __call__(self, step):
@@ -197,7 +205,10 @@ class Step(Schedule):
         return {"boundaries": self.boundaries, "values": self.values}
 
     def __repr__(self):
-        return f"Step({self.values} at {self.boundaries})"
+        return f"Step({self.values} at {self.boundaries})"  # as in the tables of earlier runs
+
+
+Step = PiecewiseConstant  # its former name
 
 
 def _as_step(step):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import align, widen
-from losses.catalog.bases import BatchLoss, mask_of, weight_of_examples
+from losses.catalog.bases import BatchLoss, align, mask_of, weight_of_examples, widen
 from losses.catalog.embeddings import Neighbours, as_embeddings, as_labels, normalize
 from losses.checks import number
 from losses.errors import TermwiseError
 from losses.objective.reduction import reduce_values
+from losses.objective.registry import register_loss
 
 FAR = -1e9  # the logit of a key that takes no part; its softmax is 0 in every dtype
 
@@ -35,7 +35,7 @@ class _AmongAll(BatchLoss):
         raise NotImplementedError
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class NTXent(_AmongAll):
     """Normalized-temperature cross-entropy of two views of each example (SimCLR).
 
@@ -116,7 +116,7 @@ class NTXent(_AmongAll):
         return {**super().get_config(), "temperature": self.temperature}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class SupCon(_AmongAll):
     """Supervised contrastive loss: the other examples of a class are an anchor's positives.
 
@@ -176,7 +176,7 @@ class SupCon(_AmongAll):
         return {**super().get_config(), "temperature": self.temperature}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Contrastive(keras.losses.Loss):
     """Contrastive loss of pairs: alike drawn together, unlike pushed beyond a margin.
 
@@ -218,7 +218,7 @@ class Contrastive(keras.losses.Loss):
         return {**super().get_config(), "dtype": self.dtype, "margin": self.margin}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class NPairs(_AmongAll):
     """N-pairs loss of a matrix of similarities.
 

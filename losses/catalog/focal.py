@@ -8,12 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.catalog.alignment import align, widen
+from losses.catalog.bases import align, widen
 from losses.checks import number
 from losses.errors import TermwiseError
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class BinaryFocal(keras.losses.Loss):
     """Focal loss of independent yes/no labels.
 
@@ -149,7 +150,7 @@ class _SoftmaxFocal(keras.losses.Loss):
         }
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class CategoricalFocal(_SoftmaxFocal):
     """Focal loss of exclusive classes, labels one-hot or soft.
 
@@ -211,7 +212,7 @@ class CategoricalFocal(_SoftmaxFocal):
         return _leave_out(tf.reduce_sum(value, axis=-1), valid)
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class SparseFocal(_SoftmaxFocal):
     """Focal loss of exclusive classes, labels given as class indices.
 

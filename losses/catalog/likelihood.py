@@ -7,14 +7,15 @@ import math
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import align, widen
+from losses.catalog.bases import align, widen
 from losses.checks import number
 from losses.errors import TermwiseError
 from losses.naming import own_name
 from losses.objective.parameter import Parameter
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class GaussianNLL(keras.losses.Loss):
     """Normal noise whose log-variance the model predicts beside the mean.
 
@@ -68,7 +69,7 @@ class GaussianNLL(keras.losses.Loss):
         return {**super().get_config(), "dtype": self.dtype, "full": self.full}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class StudentTNLL(keras.losses.Loss):
     """Student's t noise: tails as heavy as `df` says, both parameters learned if asked.
 

@@ -8,14 +8,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.catalog.alignment import align
+from losses.catalog.bases import align
 from losses.checks import number, whole, without_fraction
 from losses.errors import TermwiseError
 from losses.naming import own_name
 from losses.objective.parameter import Parameter
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class GeneralRobust(keras.losses.Loss):
     """One family from least squares to losses that ignore outliers.
 
@@ -65,7 +66,7 @@ class GeneralRobust(keras.losses.Loss):
         return {**super().get_config(), "dtype": self.dtype, "alpha": alpha, "scale": self.scale}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class AdaptiveRobust(keras.losses.Loss):
     """The general robust loss as a likelihood: shape and scale are learned for each channel.
 

@@ -7,12 +7,12 @@ import math
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import widen
-from losses.catalog.bases import BatchLoss, mask_of
+from losses.catalog.bases import BatchLoss, mask_of, widen
 from losses.checks import is_whole, number
 from losses.errors import TermwiseError
 from losses.objective.ratio import Ratio
 from losses.objective.reduction import reduce_values
+from losses.objective.registry import register_loss
 
 
 class _Overlap(BatchLoss):
@@ -109,7 +109,7 @@ class _Overlap(BatchLoss):
         return {**super().get_config(), "axis": self.axis}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Dice(_Overlap):
     """One minus the Dice coefficient.
 
@@ -152,7 +152,7 @@ class Dice(_Overlap):
         return 1.0 - 2.0 * both / (labels + predictions + keras.config.epsilon())
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Tversky(_Overlap):
     """One minus the Tversky index.
 

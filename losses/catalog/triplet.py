@@ -5,8 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import widen
-from losses.catalog.bases import BatchLoss, weight_of_examples
+from losses.catalog.bases import BatchLoss, weight_of_examples, widen
 from losses.catalog.embeddings import (
     Neighbours,
     as_embeddings,
@@ -19,9 +18,10 @@ from losses.catalog.embeddings import (
 from losses.checks import number
 from losses.errors import TermwiseError
 from losses.objective.ratio import Ratio
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Triplet(BatchLoss):
     """Triplet loss with negatives mined from the global batch.
 
@@ -150,7 +150,7 @@ class Triplet(BatchLoss):
         }
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class TripletMargin(keras.losses.Loss):
     """Triplet loss of triplets that the data names: anchor, positive, negative.
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.catalog.alignment import widen
-from losses.catalog.bases import BatchLoss, weight_of_examples
+from losses.catalog.bases import BatchLoss, weight_of_examples, widen
 from losses.checks import number, whole, without_fraction
 from losses.errors import TermwiseError
 from losses.objective.reduction import reduce_values
+from losses.objective.registry import register_loss
 
 PARTS = ("xy", "wh", "objectness", "no_object", "class")
 SMALLEST_SIDE = 1e-6  # of the image; a box without width has no logarithm
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class YOLOv3(BatchLoss):
     """YOLOv3's loss: the sum over grid cells and anchors, divided by the number of images.
 

@@ -10,8 +10,13 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from losses.naming import own_name, snake_case
-from losses.objective.missing_label import MissingLabel
-from losses.objective.outputs import by_output, match_labels, match_weights, name_outputs
+from losses.objective.outputs import (
+    MissingLabel,
+    by_output,
+    match_labels,
+    match_weights,
+    name_outputs,
+)
 from losses.objective.ratio import Ratio
 from losses.objective.reduction import reduce_values
 from losses.objective.registry import get

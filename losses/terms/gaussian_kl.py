@@ -8,8 +8,8 @@ import tensorflow as tf
 from losses.checks import number
 from losses.errors import TermwiseError
 from losses.naming import suggestion
-from losses.objective.inputs import model_inputs
 from losses.objective.ratio import Ratio
+from losses.objective.step import model_inputs
 from losses.objective.term import Term
 
 
