@@ -47,7 +47,7 @@ FAMILIES = {
     ],
     "Weights and schedules": [
         "UncertaintyWeight",
-        *(f"schedules.{name}" for name in ("Linear", "Cosine", "Cyclical", "Step")),
+        *(f"schedules.{name}" for name in ("Linear", "Cosine", "Cyclical", "PiecewiseConstant")),
     ],
     "Your own": ["Term", "term", "Ratio", "Parameter"],
 }
@@ -94,15 +94,13 @@ def make_page() -> str:
 
 def public_names() -> list[str]:
     """The losses, terms, weights and schedules that `losses` makes public."""
-    modules = {"": (losses, losses.__all__), "schedules.": (losses.schedules, None)}
-    found = []
-    for prefix, (module, names) in modules.items():
-        for name in names or [n for n in vars(module) if not n.startswith("_")]:
+    names = []
+    for prefix, module in (("", losses), ("schedules.", losses.schedules)):
+        for name in module.__all__:
             value = getattr(module, name)
-            own = inspect.isclass(value) and value.__module__.startswith("losses.")
-            if own and (issubclass(value, KINDS) or hasattr(value, "penalty")) and name != "Weight":
-                found.append(prefix + name)
-    return found
+            if inspect.isclass(value) and issubclass(value, KINDS):
+                names.append(prefix + name)
+    return names
 
 
 KINDS = (
@@ -110,6 +108,7 @@ KINDS = (
     keras.Variable,
     keras.optimizers.schedules.LearningRateSchedule,
     losses.Term,
+    losses.UncertaintyWeight,
 )
 
 

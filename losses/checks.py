@@ -1,44 +1,126 @@
-"""Checks of what a term is given: numbers within their range, names that exist."""
+"""Checks of arguments: numbers within their range, names that exist."""
 
 from __future__ import annotations
 
 import math
 import numbers
+from typing import NoReturn
+
+import numpy as np
+import tensorflow as tf
 
 from losses.errors import TermwiseError
-from losses.objective.outputs import suggestion
+from losses.naming import suggestion
 
 
-def check_number(term, argument: str, value, *, above=-math.inf, least=-math.inf) -> float:
-    """`value` as a float.
+def is_whole(value) -> bool:
+    """Whether it is a whole number of Python or NumPy; True, False and 2.0 are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def whole(name: str, value, least: int = 1, *, owner=None, accepted: str | None = None) -> int:
+    """`value` as an int.
 
     Args:
-      term: the object whose argument it is.
-      above, least: float; the value must be greater than the one and not smaller than the other.
+      name: of the argument, as its user writes it.
+      value: what was passed.
+      least: int; the smallest that is accepted.
+      owner: the object whose constructor takes the argument, to be named in the error; None for an
+        argument of a function.
+      accepted: what is accepted, in words; "a whole number of at least <least>" by default.
     Raises:
-      ValueError: anything but a finite number in this range.
+      ValueError: no whole number (`is_whole`), or one below `least`.
+
+    Example:
+      >>> whole("steps", np.int64(3))
+      3
+      >>> whole("steps", 0)
+      Traceback (most recent call last):
+      losses.errors.TermwiseError: steps=0: give a whole number of at least 1.
     """
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or value <= above or value < least:
-        bound = f" above {above:g}" if above > -math.inf else ""
-        bound = f" of at least {least:g}" if least > -math.inf else bound
-        raise TermwiseError(
-            f"{type(term).__name__}({argument}={value!r}): give a finite number{bound}."
-        )
-    return float(value)
-
-
-def check_count(term, argument: str, value) -> int:
-    """`value` as an int; ValueError where it is no whole number of at least 1."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise TermwiseError(
-            f"{type(term).__name__}({argument}={value!r}): give a whole number of at least 1."
-        )
+    if not is_whole(value) or value < least:
+        _refuse(name, value, owner, accepted or f"a whole number of at least {least}")
     return int(value)
 
 
+def without_fraction(value):
+    """1e4, or a scalar tensor or array of it, as the int 10000; anything else as it is."""
+    value = _scalar(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def as_number(value) -> float | None:
+    """A number as a float; None for anything else.
+
+    A number is one of Python or NumPy, or a scalar array or eager tensor. True and False are none,
+    nor is a variable, whose value may change.
+    """
+    value = _scalar(value)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return float(value) if is_number else None
+
+
+def _scalar(value):
+    """A scalar array or eager tensor as a number of Python; anything else as it is."""
+    if isinstance(value, tf.Tensor) and value.shape.rank == 0 and not tf.is_symbolic_tensor(value):
+        value = value.numpy()
+    if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0:
+        value = value.item()
+    return value
+
+
+def number(
+    name: str,
+    value,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    most: float = math.inf,
+    owner=None,
+    accepted: str | None = None,
+) -> float:
+    """`value` as a finite float.
+
+    Args:
+      name, value, owner: as in `whole`.
+      above: float; the value must be greater.
+      least, most: float; the value must lie between them or be one of them.
+      accepted: what is accepted, in words; "a finite number" and its range by default.
+    Raises:
+      ValueError: no number (`as_number`), or one that is not finite or not in this range.
+
+    Example:
+      >>> number("alpha", 1, least=0)
+      1.0
+      >>> number("alpha", float("nan"), least=0)
+      Traceback (most recent call last):
+      losses.errors.TermwiseError: alpha=nan: give a finite number of at least 0.
+    """
+    found = as_number(value)
+    inside = found is not None and math.isfinite(found) and above < found and least <= found <= most
+    if found is None or not inside:
+        _refuse(name, value, owner, accepted or f"a finite number{_range(above, least, most)}")
+    return found
+
+
+def _range(above: float, least: float, most: float) -> str:
+    bounds = []
+    if above > -math.inf:
+        bounds.append(f"above {above:g}")
+    if least > -math.inf:
+        bounds.append(f"of at least {least:g}")
+    if most < math.inf:
+        bounds.append(f"of at most {most:g}")
+    return " " + " and ".join(bounds) if bounds else ""
+
+
+def _refuse(name: str, value, owner, accepted: str) -> NoReturn:
+    said = f"{name}={value!r}" if owner is None else f"{type(owner).__name__}({name}={value!r})"
+    raise TermwiseError(f"{said}: give {accepted}.")
+
+
 def pick(names: dict, name: str | None, term: str, what: str):
-    """The one of `names` that is called `name`; the only one where `name` is None.
+    """The value that is called `name`; the only value where `name` is None.
 
     Args:
       names: name -> value, such as a model's outputs.

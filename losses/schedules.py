@@ -1,4 +1,4 @@
-"""Weights that change with the global step: Linear, Cosine, Cyclical, Step.
+"""Weights that change with the global step: Linear, Cosine, Cyclical, PiecewiseConstant.
 
 Each is a `keras.optimizers.schedules.LearningRateSchedule`: Keras serializes it, an optimizer
 takes it as well, and whatever knows a schedule of Keras knows these.
@@ -12,7 +12,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from losses.checks import number, whole, without_fraction
 from losses.errors import TermwiseError
+
+__all__ = ["Cosine", "Cyclical", "Linear", "PiecewiseConstant"]
 
 Schedule: Any = keras.optimizers.schedules.LearningRateSchedule
 
@@ -21,11 +24,10 @@ class _Ramp(Schedule):
     """What Linear and Cosine share: `initial` until `start`, `final` from `start + steps` on."""
 
     def __init__(self, initial, final, steps, start=0):
-        owner = type(self).__name__
-        self.initial = _number(owner, "initial", initial)
-        self.final = _number(owner, "final", final)
-        self.steps = _count(owner, "steps", steps)
-        self.start = _count(owner, "start", start, least=0)
+        self.initial = number("initial", initial, owner=self)
+        self.final = number("final", final, owner=self)
+        self.steps = _steps(self, "steps", steps)
+        self.start = _steps(self, "start", start, least=0)
 
     def __call__(self, step):
         progress = (_as_step(step) - self.start) / self.steps
@@ -126,15 +128,15 @@ class Cyclical(Schedule):
     """
 
     def __init__(self, period, initial=0.0, final=1.0, ramp=0.5, cycles=None):
-        self.period = _count("Cyclical", "period", period)
-        self.initial = _number("Cyclical", "initial", initial)
-        self.final = _number("Cyclical", "final", final)
-        self.ramp = _number("Cyclical", "ramp", ramp)
-        if not 0.0 < self.ramp <= 1.0:
-            raise TermwiseError(
-                f"Cyclical(ramp={ramp!r}): give the part of a cycle that rises, above 0, at most 1."
-            )
-        self.cycles = None if cycles is None else _count("Cyclical", "cycles", cycles)
+        self.period = _steps(self, "period", period)
+        self.initial = number("initial", initial, owner=self)
+        self.final = number("final", final, owner=self)
+        rising = "the part of a cycle that rises, above 0, at most 1"
+        self.ramp = number("ramp", ramp, above=0, most=1, owner=self, accepted=rising)
+        if cycles is not None:
+            many = "a whole number, 1 or more, or None"
+            cycles = whole("cycles", without_fraction(cycles), owner=self, accepted=many)
+        self.cycles = cycles
 
     def __call__(self, step):
         step = _as_step(step)
@@ -156,11 +158,14 @@ class Cyclical(Schedule):
         return f"Cyclical({self.initial:g} -> {self.final:g}, period {self.period})"
 
 
-@keras.saving.register_keras_serializable(package="termwise")
-class Step(Schedule):
+# "Step" is its name in saved models and runs; `losses.Step` is what a term is given.
+@keras.saving.register_keras_serializable(package="termwise", name="Step")
+class PiecewiseConstant(Schedule):
     """One value after another, each from a step on.
 
         value = values[number of boundaries <= step]
+
+    `schedules.Step` is its former name, which still works.
 
     Args:
       boundaries: list of int, rising, the steps at which the value changes.
@@ -173,20 +178,23 @@ class Step(Schedule):
       the boundary.
 
     Example:
-      >>> schedule = Step(boundaries=[10, 20], values=[1.0, 0.5, 0.1])
+      >>> schedule = PiecewiseConstant(boundaries=[10, 20], values=[1.0, 0.5, 0.1])
       >>> [round(float(schedule(step)), 3) for step in (0, 9, 10, 20)]
       [1.0, 1.0, 0.5, 0.1]
     """
 
     def __init__(self, boundaries, values):
-        self.boundaries = [_count("Step", "boundaries", b, least=0) for b in boundaries]
-        self.values = [_number("Step", "values", v) for v in values]
+        self.boundaries = [_steps(self, "boundaries", step, least=0) for step in boundaries]
+        self.values = [number("values", value, owner=self) for value in values]
         if sorted(set(self.boundaries)) != self.boundaries:
-            raise TermwiseError(f"Step(boundaries={self.boundaries}): give steps that rise.")
+            raise TermwiseError(
+                f"PiecewiseConstant(boundaries={self.boundaries}): give steps that rise."
+            )
         if len(self.values) != len(self.boundaries) + 1:
             raise TermwiseError(
-                f"Step has {len(self.boundaries)} boundaries and {len(self.values)} values. Give "
-                f"{len(self.boundaries) + 1} values: one before, and one from each boundary on."
+                f"PiecewiseConstant has {len(self.boundaries)} boundaries and {len(self.values)} "
+                f"values. Give {len(self.boundaries) + 1} values: one before, and one from each "
+                "boundary on."
             )
 
     def __call__(self, step):
@@ -197,7 +205,10 @@ class Step(Schedule):
         return {"boundaries": self.boundaries, "values": self.values}
 
     def __repr__(self):
-        return f"Step({self.values} at {self.boundaries})"
+        return f"Step({self.values} at {self.boundaries})"  # as in the tables of earlier runs
+
+
+Step = PiecewiseConstant  # its former name
 
 
 def _as_step(step):
@@ -212,26 +223,11 @@ def _between(initial, final, progress, shape):
     return tf.cast(value, tf.float32)
 
 
-def _number(owner, argument, value):
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise TermwiseError(f"{owner}({argument}={value!r}): give a finite number.")
-    return number
-
-
-def _count(owner, argument, value, least=1):
-    try:
-        number = int(value)
-        whole = number == value and not isinstance(value, bool)
-    except (TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole or number < least:
-        raise TermwiseError(
-            f"{owner}({argument}={value!r}): give a whole number of steps, {least} or more."
-            if argument != "cycles"
-            else f"{owner}(cycles={value!r}): give a whole number, 1 or more, or None."
-        )
-    return number
+def _steps(owner, name, value, least=1):
+    return whole(
+        name,
+        without_fraction(value),
+        least,
+        owner=owner,
+        accepted=f"a whole number of steps, {least} or more",
+    )

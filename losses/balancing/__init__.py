@@ -5,6 +5,8 @@ from losses.balancing.balancer import (
     Balancer,
     GramianBalancer,
     JacobianBalancer,
+    JacobianWeightsBalancer,
+    TracesBalancer,
     ValuesBalancer,
 )
 from losses.balancing.cagrad import CAGrad
@@ -26,7 +28,7 @@ from losses.balancing.random_weights import RandomWeights
 from losses.balancing.relobralo import ReLoBRaLo
 from losses.balancing.softadapt import SoftAdapt
 from losses.balancing.stch import STCH
-from losses.balancing.uncertainty import IMTLL, Uncertainty
+from losses.balancing.uncertainty import IMTLL, TrainedBalancer, Uncertainty
 from losses.balancing.upgrad import DualProjection, UPGrad
 
 __all__ = [
@@ -49,12 +51,15 @@ __all__ = [
     "GradVac",
     "GramianBalancer",
     "JacobianBalancer",
+    "JacobianWeightsBalancer",
     "LearningRateAnnealing",
     "NashMTL",
     "PCGrad",
     "RandomWeights",
     "ReLoBRaLo",
     "SoftAdapt",
+    "TracesBalancer",
+    "TrainedBalancer",
     "UPGrad",
     "Uncertainty",
     "ValuesBalancer",

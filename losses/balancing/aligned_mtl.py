@@ -25,7 +25,7 @@ class AlignedMTL(GramianBalancer):
       scale: "min", the least of these eigenvalues, as in the paper; "median", the lower one
         of the two in the middle; "rmse", the mean, as in the authors' code.
       preference: None, or m positive numbers, taken as they are.
-      every, seed: as in `Balancer`; the method draws nothing.
+      every, seed, at, terms: as in `Balancer`; the method draws nothing.
     Raises:
       ValueError: another scale.
     Source: Senushkin et al. 2023, algorithm 1; modes as in TorchJD. Eigenvalues below 1e-12 of the
@@ -37,8 +37,17 @@ class AlignedMTL(GramianBalancer):
       array([0.25, 0.5 ], dtype=float32)
     """
 
-    def __init__(self, scale: str = "min", *, preference=None, every: int = 1, seed: int = 0):
-        super().__init__(preference=preference, every=every, seed=seed)
+    def __init__(
+        self,
+        scale: str = "min",
+        *,
+        preference=None,
+        every: int = 1,
+        seed: int = 0,
+        at=None,
+        terms=None,
+    ):
+        super().__init__(preference=preference, every=every, seed=seed, at=at, terms=terms)
         if scale not in _SCALES:
             raise TermwiseError(
                 f"AlignedMTL(scale={scale!r}): give one of {', '.join(map(repr, _SCALES))}."

@@ -1,23 +1,42 @@
-"""Balancers: rules that derive the terms' weights, or the direction itself, from the terms."""
+"""The base classes of balancers: what each kind reads of the terms, and what it returns."""
 
 from __future__ import annotations
 
-import functools
+import abc
 import inspect
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from losses.errors import TermwiseError
+from losses.checks import whole
+from losses.errors import TermwiseError, TermwiseTypeError
 
 
-class Balancer:
-    """What all balancers share: preference, cadence, seed, and state that the caller keeps.
+class _KnownArguments:
+    """Refuses a keyword that the class's constructor does not take, and names those it takes."""
+
+    def __new__(cls, *_, **arguments):
+        accepted = _parameters(cls)
+        for name, value in arguments.items():
+            if name not in accepted and not _is_open(cls.__init__):
+                raise TermwiseTypeError(
+                    f"{cls.__name__} has no {name}=, but received {name}={value!r}. Leave it out. "
+                    f"Accepted: {', '.join(accepted)}."
+                )
+        return super().__new__(cls)
+
+
+class Balancer(_KnownArguments, abc.ABC):
+    """What all balancers share: preference, cadence, seed, place, and state that the caller keeps.
 
     A balancer is pure: what it returns depends on its arguments alone. One that remembers gets
     its state as an argument, and `next_state` gives the state after it, so that the same object
     serves plain tensors, a traced step and a restored run.
+
+    Derive from the class that says what the method reads: `ValuesBalancer`, `GramianBalancer`,
+    `JacobianWeightsBalancer`, `JacobianBalancer` (a direction) or `TracesBalancer`. A subclass
+    takes those of the arguments below that it offers and passes them on.
 
     Args:
       preference: None (1/m each where the paper has a preference), or m positive numbers.
@@ -26,28 +45,17 @@ class Balancer:
       at: where a loop takes the gradients: None (all variables that at least two terms reach), a
         pattern of variable paths, a list of patterns or variables, or a layer or its name (the
         gradients with respect to its output, which cost one backward pass of what follows it).
-      terms: patterns of the terms that are balanced; None: all but the model's own. The others
-        keep their weights.
-    Every balancer takes `at` and `terms` besides its own arguments.
+      terms: a pattern, or patterns, of the terms that are balanced; None: all but the model's own.
+        The others keep their weights.
     Raises:
+      TypeError: an argument that the method does not have.
       ValueError: a preference that is not positive and finite, or `every` below 1.
     """
 
     needs: ClassVar[str] = ""  # "values", "gramian", "jacobian" or "traces"
     trained: ClassVar[bool] = False  # whether its state is trained, with the loss parameters
-    at: Any = None
-    terms: tuple[str, ...] | None = None
-
-    def __init_subclass__(cls, **arguments):
-        super().__init_subclass__(**arguments)
-        if "__init__" in vars(cls):
-            cls.__init__ = _with_place(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, *, preference=None, every: int = 1, seed: int = 0, at=None, terms=None):
-        if at is not None:
-            self.at = at
-        if terms is not None:
-            self.terms = (terms,) if isinstance(terms, str) else tuple(terms)
         if preference is not None:
             preference = tuple(float(p) for p in preference)
             if not preference or not all(np.isfinite(p) and p > 0 for p in preference):
@@ -55,13 +63,13 @@ class Balancer:
                     f"{type(self).__name__}(preference={preference}): give one positive finite "
                     "number for each term."
                 )
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise TermwiseError(
-                f"{type(self).__name__}(every={every!r}): give a whole number of at least 1."
-            )
         self.preference = preference
-        self.every = every
+        self.every = whole("every", every, owner=self)
         self.seed = seed
+        self.at: Any = at
+        if terms is not None:
+            terms = (terms,) if isinstance(terms, str) else tuple(terms)
+        self.terms: tuple[str, ...] | None = terms
 
     def initial_state(self, terms: int) -> dict[str, tf.Tensor]:
         """The state before the first step: name -> tensor of a fixed shape; {} without memory."""
@@ -85,40 +93,53 @@ class Balancer:
         return tf.constant(self.preference, dtype)
 
     def get_config(self) -> dict:
-        return {"preference": self.preference, "every": self.every, "seed": self.seed}
+        """The arguments that make this balancer again.
+
+        Here those of the base class that the constructor takes; a subclass adds its own:
+        `{"alpha": self.alpha, **super().get_config()}`.
+        """
+        accepted = _parameters(type(self))
+        shared = ("preference", "every", "seed", "at", "terms")
+        return {name: getattr(self, name) for name in shared if name in accepted}
 
     @classmethod
     def from_config(cls, config):
         return cls(**config)
 
-    def place_config(self) -> dict:
-        """`at` and `terms`, where they are given."""
-        given = {"at": self.at, "terms": self.terms}
-        return {key: value for key, value in given.items() if value is not None}
-
     def __repr__(self):
-        defaults = inspect.signature(type(self)).parameters
-        shown = {
-            key: value
-            for key, value in self.get_config().items()
-            if key not in defaults or value != defaults[key].default
-        }
-        shown.update(self.place_config())
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+        parameters = _parameters(type(self))
+        shown = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.get_config().items()
+            if name not in parameters or not _is_default(value, parameters[name].default)
+        )
+        return f"{type(self).__name__}({shown})"
 
 
-def _with_place(init):
-    """A balancer's constructor that takes `at` and `terms` besides its own arguments."""
+def _parameters(balancer: type) -> dict[str, inspect.Parameter]:
+    """A constructor's arguments by name; `**arguments` stands for those of the class above it."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for constructor in (vars(kind).get("__init__") for kind in balancer.__mro__):
+        if constructor is None:
+            continue
+        _, *named = inspect.signature(constructor).parameters.values()  # the first is self
+        for parameter in named:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                parameters.setdefault(parameter.name, parameter)
+        if not _is_open(constructor):
+            break
+    return parameters
 
-    @functools.wraps(init)
-    def constructor(self, *args, at=None, terms=None, **arguments):
-        init(self, *args, **arguments)
-        if at is not None:
-            self.at = at
-        if terms is not None:
-            self.terms = (terms,) if isinstance(terms, str) else tuple(terms)
 
-    return constructor
+def _is_open(constructor) -> bool:
+    """Whether it takes `**arguments`."""
+    parameters = inspect.signature(constructor).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _is_default(value, default) -> bool:
+    # a variable or layer is compared with None by identity: == may make a tensor of it
+    return value is default or (type(value) is type(default) and value == default)
 
 
 class ValuesBalancer(Balancer):
@@ -126,6 +147,7 @@ class ValuesBalancer(Balancer):
 
     needs = "values"
 
+    @abc.abstractmethod
     def weights(self, values, state: dict | None = None, *, step=0) -> tf.Tensor:
         """The weights at a step.
 
@@ -136,7 +158,6 @@ class ValuesBalancer(Balancer):
         Returns:
           [m] in the dtype of `values`.
         """
-        raise NotImplementedError
 
     def next_state(self, values, state: dict, *, step=0) -> dict[str, tf.Tensor]:
         """The state after a step with these values."""
@@ -151,6 +172,7 @@ class GramianBalancer(Balancer):
 
     needs = "gramian"
 
+    @abc.abstractmethod
     def weights(self, gramian, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
         """The weights at a step.
 
@@ -162,7 +184,6 @@ class GramianBalancer(Balancer):
         Returns:
           [m] in the dtype of `gramian`.
         """
-        raise NotImplementedError
 
     def next_state(self, gramian, state: dict, *, values=None, step=0) -> dict[str, tf.Tensor]:
         """The state after a step with this Gramian."""
@@ -181,15 +202,60 @@ class GramianBalancer(Balancer):
         return tf.cast(tf.linalg.matvec(rows, weights, transpose_a=True), jacobian.dtype)
 
 
+class JacobianWeightsBalancer(Balancer):
+    """Weights from the whole Jacobian of the terms' gradients: `weights(jacobian)`."""
+
+    needs = "jacobian"
+
+    @abc.abstractmethod
+    def weights(self, jacobian, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
+        """The weights at a step.
+
+        Args:
+          jacobian: floating [m, n], one row per term's gradient.
+          state, values, step: as in `GramianBalancer.weights`.
+        Returns:
+          [m] in the dtype of `jacobian`.
+        """
+
+    def next_state(self, jacobian, state: dict, *, values=None, step=0) -> dict[str, tf.Tensor]:
+        """The state after a step with this Jacobian."""
+        return state
+
+    def direction(self, jacobian, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
+        """The direction of descent's opposite, [n] in the dtype of `jacobian`: weights @ J."""
+        jacobian = tf.convert_to_tensor(jacobian)
+        weights = self.weights(jacobian, state, values=values, step=step)
+        return tf.linalg.matvec(jacobian, weights, transpose_a=True)
+
+
 class JacobianBalancer(Balancer):
     """A direction from the whole Jacobian: `direction(jacobian)`; no weights give it."""
 
     needs = "jacobian"
 
+    @abc.abstractmethod
     def direction(self, jacobian, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
         """[n], in the dtype of `jacobian`, floating [m, n]."""
-        raise NotImplementedError
 
     def next_state(self, jacobian, state: dict, *, values=None, step=0) -> dict[str, tf.Tensor]:
         """The state after a step with this Jacobian."""
+        return state
+
+
+class TracesBalancer(Balancer):
+    """Weights from the traces of the terms' neural tangent kernels: `weights(traces)`.
+
+    A training loop finds the traces in a pass of its own, and the weights serve the steps that
+    follow it.
+    """
+
+    needs = "traces"
+
+    @abc.abstractmethod
+    def weights(self, traces, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
+        """The weights, [m] in the dtype of `traces`, floating [m]."""
+
+    def next_state(self, traces, state: dict, *, values=None, step=0) -> dict[str, tf.Tensor]:
+        """The state after a step with these traces."""
         return state

@@ -8,7 +8,7 @@ from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.eigen import eigen, raise_eigenvalues
 from losses.balancing.numerics.gramian import split_gramian
 from losses.balancing.numerics.quadratic_program import solve_all_bases
-from losses.checks import check_number
+from losses.checks import number
 
 
 class CAGrad(GramianBalancer):
@@ -23,7 +23,7 @@ class CAGrad(GramianBalancer):
     Args:
       c: float >= 0; 0 is the mean gradient.
       preference: None, or m positive numbers that weigh g0.
-      every, seed: as in `Balancer`; the method draws nothing.
+      every, seed, at, terms: as in `Balancer`; the method draws nothing.
     Raises:
       ValueError: `c` is negative or not finite.
     Source: Liu et al. 2021, eq. 3 and algorithm 1, without its optional rescaling. The optimum is
@@ -36,9 +36,18 @@ class CAGrad(GramianBalancer):
       array([0.5, 1. ], dtype=float32)
     """
 
-    def __init__(self, c: float = 0.5, *, preference=None, every: int = 1, seed: int = 0):
-        super().__init__(preference=preference, every=every, seed=seed)
-        self.c = check_number(self, "c", c, least=0.0)
+    def __init__(
+        self,
+        c: float = 0.5,
+        *,
+        preference=None,
+        every: int = 1,
+        seed: int = 0,
+        at=None,
+        terms=None,
+    ):
+        super().__init__(preference=preference, every=every, seed=seed, at=at, terms=terms)
+        self.c = number("c", c, least=0.0, owner=self)
 
     def get_config(self) -> dict:
         return {"c": self.c, **super().get_config()}

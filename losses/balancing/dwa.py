@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite, ratio
-from losses.checks import check_count, check_number
+from losses.checks import number, whole
 
 
 class DWA(ValuesBalancer):
@@ -22,7 +22,7 @@ class DWA(ValuesBalancer):
       temperature: float > 0; a larger one brings the weights closer to 1 each.
       period: steps in a period (balancings, with `every` above 1). The paper's period is an
         epoch, which a loop of steps does not have: give the steps of one to have it.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: a number outside its range.
     State: float64 [m] each: `total` and `count` of the running period, the means `last` and
@@ -39,10 +39,18 @@ class DWA(ValuesBalancer):
       [0.538, 1.462]
     """
 
-    def __init__(self, temperature: float = 2.0, period: int = 100, *, every: int = 1):
-        super().__init__(every=every)
-        self.temperature = check_number(self, "temperature", temperature, above=0)
-        self.period = check_count(self, "period", period)
+    def __init__(
+        self,
+        temperature: float = 2.0,
+        period: int = 100,
+        *,
+        every: int = 1,
+        at=None,
+        terms=None,
+    ):
+        super().__init__(every=every, at=at, terms=terms)
+        self.temperature = number("temperature", temperature, above=0, owner=self)
+        self.period = whole("period", period, owner=self)
 
     def initial_state(self, terms):
         names = ("total", "count", "last", "before", "periods")
@@ -70,4 +78,4 @@ class DWA(ValuesBalancer):
         }
 
     def get_config(self):
-        return {"temperature": self.temperature, "period": self.period, "every": self.every}
+        return {"temperature": self.temperature, "period": self.period, **super().get_config()}

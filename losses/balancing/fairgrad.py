@@ -7,11 +7,10 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.alpha_fair import equalize
 from losses.balancing.numerics.gramian import split_gramian
-from losses.balancing.preference import WithoutPreference
-from losses.checks import check_number
+from losses.checks import number
 
 
-class FairGrad(WithoutPreference, GramianBalancer):
+class FairGrad(GramianBalancer):
     """Alpha-fairness between the terms.
 
         G w = w^(-1/alpha) elementwise, w > 0
@@ -22,9 +21,9 @@ class FairGrad(WithoutPreference, GramianBalancer):
 
     Args:
       alpha: float >= 0.
-      every, seed: as in `Balancer`; the method draws nothing.
+      every, seed, at, terms: as in `Balancer`; the method draws nothing.
     Raises:
-      ValueError: `alpha` is negative or not finite, or a preference is given.
+      ValueError: `alpha` is negative or not finite.
     Source: Ban and Ji 2024, eq. 4. The scale of w is the equation's own: of gradients t times as
       long, w is t^(-2 alpha / (1 + alpha)) times as large. TorchJD solves by least squares to
       1e-8; here Newton's method in cosines goes to rounding. Zero rows get the weight 0. Where a
@@ -36,9 +35,9 @@ class FairGrad(WithoutPreference, GramianBalancer):
       array([0.5, 1. ], dtype=float32)
     """
 
-    def __init__(self, alpha: float = 2.0, *, preference=None, every: int = 1, seed: int = 0):
-        super().__init__(preference=preference, every=every, seed=seed)
-        self.alpha = check_number(self, "alpha", alpha, least=0.0)
+    def __init__(self, alpha: float = 2.0, *, every: int = 1, seed: int = 0, at=None, terms=None):
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
+        self.alpha = number("alpha", alpha, least=0.0, owner=self)
 
     def get_config(self) -> dict:
         return {"alpha": self.alpha, **super().get_config()}

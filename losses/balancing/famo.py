@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import check_points, double, finite, points
-from losses.checks import check_number
+from losses.checks import number
 from losses.errors import TermwiseError
 
 EPSILON = 1e-8  # added to each loss before its logarithm
@@ -36,7 +36,8 @@ class FAMO(ValuesBalancer):
       optimizer: "adam", step(g) = Adam's direction, as in the authors' code; or "sgd", step(g) = g,
         the paper's equation.
       ideal: b, None (0 each), a number, or m numbers.
-      every: as in `Balancer`; the losses are then those of consecutive balancings.
+      every, at, terms: as in `Balancer`; with `every` above 1 the losses are those of consecutive
+        balancings.
     Raises:
       ValueError: a number outside its range; another optimizer.
     State: float64 [m]: `logits`; Adam's `first`, `second` and `count`; `last` values and `started`,
@@ -58,10 +59,12 @@ class FAMO(ValuesBalancer):
         optimizer: str = "adam",
         ideal=None,
         every: int = 1,
+        at=None,
+        terms=None,
     ):
-        super().__init__(every=every)
-        self.gamma = check_number(self, "gamma", gamma, least=0)
-        self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
+        super().__init__(every=every, at=at, terms=terms)
+        self.gamma = number("gamma", gamma, least=0, owner=self)
+        self.learning_rate = number("learning_rate", learning_rate, least=0, owner=self)
         if optimizer not in ("adam", "sgd"):
             raise TermwiseError(f"FAMO(optimizer={optimizer!r}): accepted are 'adam' and 'sgd'.")
         self.optimizer = optimizer
@@ -120,5 +123,5 @@ class FAMO(ValuesBalancer):
             "learning_rate": self.learning_rate,
             "optimizer": self.optimizer,
             "ideal": self.ideal,
-            "every": self.every,
+            **super().get_config(),
         }

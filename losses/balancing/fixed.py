@@ -17,7 +17,7 @@ class Fixed(ValuesBalancer):
 
     Args:
       weights: m finite numbers; None is 1 each, the plain sum.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: a number that is not finite; when called, not one number for each term.
 
@@ -26,8 +26,8 @@ class Fixed(ValuesBalancer):
       [1.0, 0.5]
     """
 
-    def __init__(self, weights=None, *, every: int = 1):
-        super().__init__(every=every)
+    def __init__(self, weights=None, *, every: int = 1, at=None, terms=None):
+        super().__init__(every=every, at=at, terms=terms)
         if weights is not None:
             weights = tuple(float(weight) for weight in weights)
             if not weights or not np.all(np.isfinite(weights)):
@@ -49,4 +49,4 @@ class Fixed(ValuesBalancer):
         return finite(tf.constant(self.given, tf.float64), values)
 
     def get_config(self):
-        return {"weights": self.given, "every": self.every}
+        return {"weights": self.given, **super().get_config()}

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite
-from losses.checks import check_number
+from losses.checks import number
 
 
 class GeometricMean(ValuesBalancer):
@@ -20,7 +20,7 @@ class GeometricMean(ValuesBalancer):
     Args:
       floor: float > 0; a smaller value, zero and negative ones too, counts as this one. Its term's
         weight is then large but finite, and the total exceeds that of the formula.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: `floor` is not positive.
     Source: Chennupati et al. 2019 (MultiNet++). The floor is ours.
@@ -30,13 +30,13 @@ class GeometricMean(ValuesBalancer):
       [1.0, 0.25]
     """
 
-    def __init__(self, floor: float = 1e-12, *, every: int = 1):
-        super().__init__(every=every)
-        self.floor = check_number(self, "floor", floor, above=0)
+    def __init__(self, floor: float = 1e-12, *, every: int = 1, at=None, terms=None):
+        super().__init__(every=every, at=at, terms=terms)
+        self.floor = number("floor", floor, above=0, owner=self)
 
     def weights(self, values, state=None, *, step=0):
         logs = tf.math.log(tf.maximum(double(values), self.floor))
         return finite(tf.exp(tf.reduce_mean(logs) - logs) / logs.shape[-1], values)
 
     def get_config(self):
-        return {"floor": self.floor, "every": self.every}
+        return {"floor": self.floor, **super().get_config()}

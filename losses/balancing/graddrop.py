@@ -7,11 +7,10 @@ import tensorflow as tf
 
 from losses.balancing.balancer import JacobianBalancer
 from losses.balancing.numerics.draws import draw_uniform
-from losses.balancing.preference import WithoutPreference
 from losses.errors import TermwiseError
 
 
-class GradDrop(WithoutPreference, JacobianBalancer):
+class GradDrop(JacobianBalancer):
     """Gradient sign dropout.
 
         P = (1 + sum_i g_i / sum_i |g_i|) / 2,   U uniform in [0, 1), in each coordinate
@@ -24,8 +23,9 @@ class GradDrop(WithoutPreference, JacobianBalancer):
       leak: None (0 each), or m numbers from 0 to 1: the share of a term that is never dropped.
       every: steps between two balancings; the draw stands in between.
       seed: int; U is drawn from (seed, step), by the place in the direction.
+      at, terms: as in `Balancer`, but `at` cannot be a layer.
     Raises:
-      ValueError: a leak is outside [0, 1] or not one per term, or a preference is given.
+      ValueError: a leak is outside [0, 1] or not one per term.
     Source: Chen et al. 2020, algorithm 1, lines 10 to 15, with the identity for f; they drop signs
       of activations' gradients summed over the batch, here the rows are taken as given.
 
@@ -35,8 +35,8 @@ class GradDrop(WithoutPreference, JacobianBalancer):
       (True, array([2., 2.], dtype=float32))
     """
 
-    def __init__(self, leak=None, *, preference=None, every: int = 1, seed: int = 0):
-        super().__init__(preference=preference, every=every, seed=seed)
+    def __init__(self, leak=None, *, every: int = 1, seed: int = 0, at=None, terms=None):
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
         if leak is not None:
             leak = tuple(float(share) for share in leak)
             if not leak or not all(0 <= share <= 1 for share in leak):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.safe_math import LARGEST_SQUARE, double, finite, ratio
-from losses.checks import check_number
+from losses.checks import number
 from losses.errors import TermwiseError
 
 LEAST_WEIGHT = 1e-3  # before the weights are scaled to sum to m
@@ -29,7 +29,7 @@ class GradNorm(GramianBalancer):
       learning_rate: float >= 0, of the weights.
       relative: divide the gradient by the mean norm, so that the learning rate does not
         depend on the losses' unit. The paper's equation has no such division: False.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: a number outside its range; `next_state` without values.
     State: float64 [m]: `weights`; `first` values; `started`, 0 before the first step, 1 after.
@@ -52,10 +52,12 @@ class GradNorm(GramianBalancer):
         *,
         relative: bool = True,
         every: int = 1,
+        at=None,
+        terms=None,
     ):
-        super().__init__(every=every)
-        self.alpha = check_number(self, "alpha", alpha, least=0)
-        self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
+        super().__init__(every=every, at=at, terms=terms)
+        self.alpha = number("alpha", alpha, least=0, owner=self)
+        self.learning_rate = number("learning_rate", learning_rate, least=0, owner=self)
         self.relative = bool(relative)
 
     def initial_state(self, terms):
@@ -99,5 +101,5 @@ class GradNorm(GramianBalancer):
             "alpha": self.alpha,
             "learning_rate": self.learning_rate,
             "relative": self.relative,
-            "every": self.every,
+            **super().get_config(),
         }

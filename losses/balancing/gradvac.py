@@ -7,14 +7,12 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.draws import draw_orders
 from losses.balancing.numerics.gramian import split_gramian
-from losses.balancing.preference import WithoutPreference
-from losses.checks import check_number
-from losses.errors import TermwiseError
+from losses.checks import number
 
 _LARGEST_TARGET = 1 - 1e-6  # a cosine of 1 would take an infinite share of the other gradient
 
 
-class GradVac(WithoutPreference, GramianBalancer):
+class GradVac(GramianBalancer):
     """Gradient vaccine.
 
         p_i = g_i;  for j != i in random order, with c = cos(p_i, g_j) and the target t_ij:
@@ -31,10 +29,11 @@ class GradVac(WithoutPreference, GramianBalancer):
         0.01, TorchJD 0.5.
       every: steps between two balancings.
       seed: int; the order of each i is drawn from (seed, step).
+      at, terms: as in `Balancer`.
     State:
       targets: float64 [m, m], t.
     Raises:
-      ValueError: `beta` is outside [0, 1], or a preference is given; the method has none.
+      ValueError: `beta` is outside [0, 1].
     Source: Wang et al. 2021, algorithm 1. Targets are held below 1 - 1e-6; TorchJD adds 1e-8
       to the denominators instead. Pairs with a zero row are left alone.
 
@@ -47,11 +46,11 @@ class GradVac(WithoutPreference, GramianBalancer):
              [0.25, 0.  ]])
     """
 
-    def __init__(self, beta: float = 0.5, *, preference=None, every: int = 1, seed: int = 0):
-        super().__init__(preference=preference, every=every, seed=seed)
-        self.beta = check_number(self, "beta", beta, least=0.0)
-        if self.beta > 1:
-            raise TermwiseError(f"GradVac(beta={beta!r}): give a number from 0 to 1.")
+    def __init__(self, beta: float = 0.5, *, every: int = 1, seed: int = 0, at=None, terms=None):
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
+        self.beta = number(
+            "beta", beta, least=0, most=1, owner=self, accepted="a number from 0 to 1"
+        )
 
     def get_config(self) -> dict:
         return {"beta": self.beta, **super().get_config()}

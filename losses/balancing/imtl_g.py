@@ -7,10 +7,9 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.eigen import eigen
 from losses.balancing.numerics.gramian import split_gramian
-from losses.balancing.preference import WithoutPreference
 
 
-class IMTLG(WithoutPreference, GramianBalancer):
+class IMTLG(GramianBalancer):
     """Impartial multi-task learning, the gradient half.
 
         w = v / sum(v),   v = pinv(G) sqrt(diag(G))
@@ -19,9 +18,7 @@ class IMTLG(WithoutPreference, GramianBalancer):
     Weights may be negative, and so may the common value: this method does not rule out conflict.
 
     Args:
-      every, seed: as in `Balancer`; the method draws nothing.
-    Raises:
-      ValueError: a preference; the method has none.
+      every, seed, at, terms: as in `Balancer`; the method draws nothing.
     Source: Liu et al. 2021; with the pseudo-inverse of Quinton and Rey 2024, as in TorchJD, for
       dependent gradients. Independent ones are solved in cosines, so that short rows keep their
       part. All weights are 0 where v sums to 0 (opposite rows), and for zero rows.
@@ -30,6 +27,9 @@ class IMTLG(WithoutPreference, GramianBalancer):
       >>> IMTLG().weights(tf.constant([[9.0, 0.0], [0.0, 1.0]])).numpy()
       array([0.25, 0.75], dtype=float32)
     """
+
+    def __init__(self, *, every: int = 1, seed: int = 0, at=None, terms=None):
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
 
     def weights(self, gramian, state=None, *, values=None, step=0) -> tf.Tensor:
         """[m], of sum 1, or all 0."""

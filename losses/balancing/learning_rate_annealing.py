@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.balancing.balancer import Balancer
+from losses.balancing.balancer import JacobianWeightsBalancer
 from losses.balancing.numerics.safe_math import LARGEST, double, finite
-from losses.checks import check_count, check_number
+from losses.checks import number, whole
 from losses.errors import TermwiseError
 
 
-class LearningRateAnnealing(Balancer):
+class LearningRateAnnealing(JacobianWeightsBalancer):
     """Weights that bring each term's mean gradient to the largest one of a reference term.
 
         new_i = max|g_ref| / mean|w_i g_i|
@@ -25,6 +25,7 @@ class LearningRateAnnealing(Balancer):
       update_every: steps between two changes of the weights; it is `every` of the base class: who
         calls the balancer keeps the weights in between.
       reference: the place of the term whose weight stays 1.
+      at, terms: as in `Balancer`, but `at` cannot be a layer.
     Raises:
       ValueError: a number outside its range; a reference that is no term.
     State: float64 [m] `weights`, 1 each at the start.
@@ -42,20 +43,25 @@ class LearningRateAnnealing(Balancer):
       [4.85, -0.15]
     """
 
-    needs = "jacobian"
-
-    def __init__(self, alpha: float = 0.9, update_every: int = 1, *, reference: int = 0):
-        super().__init__(every=check_count(self, "update_every", update_every))
-        self.alpha = check_number(self, "alpha", alpha, least=0)
+    def __init__(
+        self,
+        alpha: float = 0.9,
+        update_every: int = 1,
+        *,
+        reference: int = 0,
+        at=None,
+        terms=None,
+    ):
+        every = whole("update_every", update_every, owner=self)
+        super().__init__(every=every, at=at, terms=terms)
+        self.alpha = number("alpha", alpha, least=0, owner=self)
         if self.alpha >= 1:
             raise TermwiseError(
                 f"LearningRateAnnealing(alpha={alpha!r}): give a number below 1; 1 never moves."
             )
-        if not isinstance(reference, int) or isinstance(reference, bool) or reference < 0:
-            raise TermwiseError(
-                f"LearningRateAnnealing(reference={reference!r}): give a term's place, from 0."
-            )
-        self.reference = reference
+        self.reference = whole(
+            "reference", reference, 0, owner=self, accepted="a term's place, from 0"
+        )
 
     def initial_state(self, terms):
         return {"weights": tf.ones([terms], tf.float64)}
@@ -105,4 +111,9 @@ class LearningRateAnnealing(Balancer):
         return tf.reduce_max(sizes, axis=-1), tf.reduce_mean(sizes, axis=-1)
 
     def get_config(self):
-        return {"alpha": self.alpha, "update_every": self.every, "reference": self.reference}
+        return {
+            "alpha": self.alpha,
+            "update_every": self.every,
+            "reference": self.reference,
+            **super().get_config(),
+        }

@@ -7,10 +7,9 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.gramian import split_gramian
 from losses.balancing.numerics.quadratic_program import solve_complementarity
-from losses.balancing.preference import WithoutPreference
 
 
-class MGDA(WithoutPreference, GramianBalancer):
+class MGDA(GramianBalancer):
     """Multiple-gradient descent: the min-norm point of the gradients' convex hull.
 
         w = argmin w.(G w)   subject to  w >= 0, sum(w) = 1
@@ -19,9 +18,7 @@ class MGDA(WithoutPreference, GramianBalancer):
     zero just where no direction helps all of them.
 
     Args:
-      every, seed: as in `Balancer`; the method draws nothing.
-    Raises:
-      ValueError: a preference; the method has none.
+      every, seed, at, terms: as in `Balancer`; the method draws nothing.
     Source: Désidéri 2012; Sener and Koltun 2018. TorchJD and the latter iterate (Frank-Wolfe); here
       the optimum is exact: all supports are solved, in cosines, whatever the rows' norms.
       A zero row takes all the weight, as it is the shortest point; several share it.
@@ -30,6 +27,9 @@ class MGDA(WithoutPreference, GramianBalancer):
       >>> MGDA().weights(tf.constant([[4.0, 0.0], [0.0, 1.0]])).numpy()
       array([0.2, 0.8], dtype=float32)
     """
+
+    def __init__(self, *, every: int = 1, seed: int = 0, at=None, terms=None):
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
 
     def weights(self, gramian, state=None, *, values=None, step=0) -> tf.Tensor:
         """[m], non-negative, of sum 1."""

@@ -7,11 +7,10 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.alpha_fair import equalize
 from losses.balancing.numerics.gramian import split_gramian
-from losses.balancing.preference import WithoutPreference
-from losses.checks import check_number
+from losses.checks import number
 
 
-class NashMTL(WithoutPreference, GramianBalancer):
+class NashMTL(GramianBalancer):
     """The Nash bargaining solution.
 
         G w = 1 / w elementwise, w > 0;   then w = w min(1, max_norm / |J^T w|)
@@ -23,9 +22,10 @@ class NashMTL(WithoutPreference, GramianBalancer):
 
     Args:
       max_norm: float >= 0, the most that |d| may be; 0 leaves it as it is.
-      every, seed: as in `Balancer` (`update_weights_every` elsewhere); the method draws nothing.
+      every, seed, at, terms: as in `Balancer`; the method draws nothing. (`every` is
+        `update_weights_every` elsewhere.)
     Raises:
-      ValueError: `max_norm` is negative or not finite, or a preference is given.
+      ValueError: `max_norm` is negative or not finite.
     Source: Navon et al. 2022, eq. 1 and algorithm 1; the bound as in the authors' code and TorchJD.
       These start a sequence of approximations from the last weights, and may stop early; here the
       equation is solved at every call, without state. Zero rows get the weight 0. Where a convex
@@ -37,9 +37,11 @@ class NashMTL(WithoutPreference, GramianBalancer):
       array([0.3536, 0.7071], dtype=float32)
     """
 
-    def __init__(self, max_norm: float = 1.0, *, preference=None, every: int = 1, seed: int = 0):
-        super().__init__(preference=preference, every=every, seed=seed)
-        self.max_norm = check_number(self, "max_norm", max_norm, least=0.0)
+    def __init__(
+        self, max_norm: float = 1.0, *, every: int = 1, seed: int = 0, at=None, terms=None
+    ):
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
+        self.max_norm = number("max_norm", max_norm, least=0.0, owner=self)
 
     def get_config(self) -> dict:
         return {"max_norm": self.max_norm, **super().get_config()}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from losses.balancing.balancer import Balancer
+from losses.balancing.balancer import TracesBalancer
 from losses.balancing.numerics.safe_math import LARGEST_SQUARE, double, finite
 
 
-class NTK(Balancer):
+class NTK(TracesBalancer):
     """Weights from the traces of the terms' neural tangent kernels.
 
         w_i = sum_j trace(K_jj) / trace(K_ii)
@@ -23,7 +23,7 @@ class NTK(Balancer):
     weights only.
 
     Args:
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Source: Wang, Yu, Perdikaris 2022, algorithm 1. A trace of 0, or below, counts as absent: its
       term has no gradient, its weight is 1.
 
@@ -32,10 +32,8 @@ class NTK(Balancer):
       [4.0, 1.333]
     """
 
-    needs = "traces"
-
-    def __init__(self, *, every: int = 1):
-        super().__init__(every=every)
+    def __init__(self, *, every: int = 1, at=None, terms=None):
+        super().__init__(every=every, at=at, terms=terms)
 
     def weights(self, traces, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
         """The weights, [m] in the dtype of `traces`, floating [m]."""
@@ -44,10 +42,3 @@ class NTK(Balancer):
         total = tf.reduce_sum(numbers)
         weights = total / tf.where(present, numbers, 1.0)
         return finite(tf.where(present, weights, 1.0), traces)
-
-    def next_state(self, traces, state: dict, *, values=None, step=0) -> dict[str, tf.Tensor]:
-        """The state after a step: it has none."""
-        return state
-
-    def get_config(self):
-        return {"every": self.every}

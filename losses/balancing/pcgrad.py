@@ -7,10 +7,9 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.draws import draw_orders
 from losses.balancing.numerics.gramian import split_gramian
-from losses.balancing.preference import WithoutPreference
 
 
-class PCGrad(WithoutPreference, GramianBalancer):
+class PCGrad(GramianBalancer):
     """Projecting conflicting gradients.
 
         p_i = g_i;  for j != i in random order:  p_i -= min(0, p_i . g_j) / |g_j|^2 g_j
@@ -22,8 +21,7 @@ class PCGrad(WithoutPreference, GramianBalancer):
     Args:
       every: steps between two balancings.
       seed: int; the order of each i is drawn from (seed, step).
-    Raises:
-      ValueError: a preference; the method has none.
+      at, terms: as in `Balancer`.
     Source: Yu et al. 2020, algorithm 1. The orders are drawn for each i, as in TorchJD. Where only
       rounding makes two rows conflict, it is treated as conflict: the difference is as small.
 
@@ -31,6 +29,9 @@ class PCGrad(WithoutPreference, GramianBalancer):
       >>> PCGrad().direction(tf.constant([[1.0, 0.0], [-1.0, 2.0]])).numpy()
       array([0.8, 2.4], dtype=float32)
     """
+
+    def __init__(self, *, every: int = 1, seed: int = 0, at=None, terms=None):
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
 
     def weights(self, gramian, state=None, *, values=None, step=0) -> tf.Tensor:
         """[m], each at least 1."""

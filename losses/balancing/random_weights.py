@@ -22,7 +22,7 @@ class RandomWeights(ValuesBalancer):
       distribution: "normal" or "dirichlet".
       seed: int; the draw of a step depends on (seed, step), so every replica and a resumed run
         draw the same.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: another distribution.
     Source: Lin, Ye, Zhang, Tsang 2022, "Reasonable Effectiveness of Random Weighting".
@@ -35,8 +35,16 @@ class RandomWeights(ValuesBalancer):
       1.0
     """
 
-    def __init__(self, distribution: str = "normal", *, every: int = 1, seed: int = 0):
-        super().__init__(every=every, seed=seed)
+    def __init__(
+        self,
+        distribution: str = "normal",
+        *,
+        every: int = 1,
+        seed: int = 0,
+        at=None,
+        terms=None,
+    ):
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
         if distribution not in ("normal", "dirichlet"):
             raise TermwiseError(
                 f"RandomWeights(distribution={distribution!r}): accepted are 'normal' and "
@@ -55,4 +63,4 @@ class RandomWeights(ValuesBalancer):
         return finite(exponential / tf.reduce_sum(exponential), values)
 
     def get_config(self):
-        return {"distribution": self.distribution, "every": self.every, "seed": self.seed}
+        return {"distribution": self.distribution, **super().get_config()}

@@ -7,8 +7,7 @@ import tensorflow as tf
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.draws import draw_uniform
 from losses.balancing.numerics.safe_math import double, finite, ratio
-from losses.checks import check_number
-from losses.errors import TermwiseError
+from losses.checks import number
 
 
 class ReLoBRaLo(ValuesBalancer):
@@ -26,7 +25,7 @@ class ReLoBRaLo(ValuesBalancer):
         to the first step (the paper's expectation of rho).
       tau: float > 0, temperature; a larger one brings the weights closer to 1 each.
       seed: int; the draw of a step depends on (seed, step).
-      every: as in `Balancer`; the last value is that of the last balancing.
+      every, at, terms: as in `Balancer`; the last value is that of the last balancing.
     Raises:
       ValueError: a number outside its range.
     State: float64 [m]: `weights` of the last step, `last` and `first` values, and `started`, 0
@@ -49,14 +48,14 @@ class ReLoBRaLo(ValuesBalancer):
         *,
         every: int = 1,
         seed: int = 0,
+        at=None,
+        terms=None,
     ):
-        super().__init__(every=every, seed=seed)
-        for name, number in (("alpha", alpha), ("beta", beta)):
-            if check_number(self, name, number, least=0) > 1:
-                raise TermwiseError(f"ReLoBRaLo({name}={number!r}): give a number from 0 to 1.")
-        self.alpha = float(alpha)
-        self.beta = float(beta)
-        self.tau = check_number(self, "tau", tau, above=0)
+        super().__init__(every=every, seed=seed, at=at, terms=terms)
+        share = "a number from 0 to 1"
+        self.alpha = number("alpha", alpha, least=0, most=1, owner=self, accepted=share)
+        self.beta = number("beta", beta, least=0, most=1, owner=self, accepted=share)
+        self.tau = number("tau", tau, above=0, owner=self)
 
     def initial_state(self, terms):
         zeros = tf.zeros([terms], tf.float64)
@@ -93,6 +92,5 @@ class ReLoBRaLo(ValuesBalancer):
             "alpha": self.alpha,
             "beta": self.beta,
             "tau": self.tau,
-            "every": self.every,
-            "seed": self.seed,
+            **super().get_config(),
         }

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite
-from losses.checks import check_number
+from losses.checks import number
 
 
 class SoftAdapt(ValuesBalancer):
@@ -26,7 +26,7 @@ class SoftAdapt(ValuesBalancer):
       loss_weighted: multiply by the mean values f; one below 0 counts as 0, and where all do, the
         original variant is taken.
       normalized: slopes relative to their sum, so that `beta` does not depend on the losses' unit.
-      every: as in `Balancer`; the slope is between two balancings.
+      every, at, terms: as in `Balancer`; the slope is between two balancings.
     Raises:
       ValueError: `beta` is not finite.
     State: float64 [m]: `last` values; `started`, 0 before the first step and 1 after.
@@ -48,9 +48,11 @@ class SoftAdapt(ValuesBalancer):
         loss_weighted: bool = False,
         normalized: bool = False,
         every: int = 1,
+        at=None,
+        terms=None,
     ):
-        super().__init__(every=every)
-        self.beta = check_number(self, "beta", beta)
+        super().__init__(every=every, at=at, terms=terms)
+        self.beta = number("beta", beta, owner=self)
         self.loss_weighted = bool(loss_weighted)
         self.normalized = bool(normalized)
 
@@ -82,5 +84,5 @@ class SoftAdapt(ValuesBalancer):
             "beta": self.beta,
             "loss_weighted": self.loss_weighted,
             "normalized": self.normalized,
-            "every": self.every,
+            **super().get_config(),
         }

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import check_points, double, finite, points
-from losses.checks import check_number
+from losses.checks import number
 
 
 class STCH(ValuesBalancer):
@@ -23,7 +23,7 @@ class STCH(ValuesBalancer):
       mu: float > 0, the smoothing; in the unit of the losses.
       ideal: the best value a term can have: None (0 each), a number, or m numbers.
       preference: None (1/m each), or m positive numbers.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: a number outside its range; not one number for each term.
     Source: Lin et al. 2024, "Smooth Tchebycheff Scalarization". LibMTL's variant takes
@@ -34,9 +34,18 @@ class STCH(ValuesBalancer):
       [0.25, 0.25]
     """
 
-    def __init__(self, mu: float = 1.0, *, ideal=None, preference=None, every: int = 1):
-        super().__init__(preference=preference, every=every)
-        self.mu = check_number(self, "mu", mu, above=0)
+    def __init__(
+        self,
+        mu: float = 1.0,
+        *,
+        ideal=None,
+        preference=None,
+        every: int = 1,
+        at=None,
+        terms=None,
+    ):
+        super().__init__(preference=preference, every=every, at=at, terms=terms)
+        self.mu = number("mu", mu, above=0, owner=self)
         self.ideal = check_points(self, "ideal", ideal)
 
     def weights(self, values, state=None, *, step=0):
@@ -50,9 +59,4 @@ class STCH(ValuesBalancer):
         return finite(preference * shares, values)
 
     def get_config(self):
-        return {
-            "mu": self.mu,
-            "ideal": self.ideal,
-            "preference": self.preference,
-            "every": self.every,
-        }
+        return {"mu": self.mu, "ideal": self.ideal, **super().get_config()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 from typing import ClassVar
 
 import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite
-from losses.checks import check_number
+from losses.checks import number
 from losses.errors import TermwiseError
 
 LARGEST_EXPONENT = 50.0  # exp(50) = 5e21: far beyond use, far within float32
@@ -26,10 +27,18 @@ class TrainedBalancer(ValuesBalancer):
     trained: ClassVar[bool] = True
     parameter: ClassVar[str] = ""  # the name of the state
 
-    def __init__(self, initial: float = 0.0, learning_rate: float = 0.025, *, every: int = 1):
-        super().__init__(every=every)
-        self.initial = check_number(self, "initial", initial)
-        self.learning_rate = check_number(self, "learning_rate", learning_rate, least=0)
+    def __init__(
+        self,
+        initial: float = 0.0,
+        learning_rate: float = 0.025,
+        *,
+        every: int = 1,
+        at=None,
+        terms=None,
+    ):
+        super().__init__(every=every, at=at, terms=terms)
+        self.initial = number("initial", initial, owner=self)
+        self.learning_rate = number("learning_rate", learning_rate, least=0, owner=self)
         if abs(self.initial) > LARGEST_EXPONENT:
             raise TermwiseError(
                 f"{type(self).__name__}(initial={initial!r}): give a number between "
@@ -45,13 +54,13 @@ class TrainedBalancer(ValuesBalancer):
         parameter = tf.cast(tf.convert_to_tensor(state[self.parameter]), tf.float64)
         return tf.clip_by_value(parameter, -LARGEST_EXPONENT, LARGEST_EXPONENT)
 
+    @abc.abstractmethod
     def slope(self, values, state) -> tf.Tensor:
         """float64 [m]: the objective's derivative with respect to the state."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def penalty(self, state) -> tf.Tensor:
-        """[m] in the dtype of the state: what is added to the objective of its own."""
-        raise NotImplementedError
+        """[m] in the dtype of the state: what the weights add to the objective besides w_i L_i."""
 
     def next_state(self, values, state, *, step=0):
         slope = self.slope(double(values), state)
@@ -60,7 +69,11 @@ class TrainedBalancer(ValuesBalancer):
         return {self.parameter: tf.cast(moved, tf.convert_to_tensor(state[self.parameter]).dtype)}
 
     def get_config(self):
-        return {"initial": self.initial, "learning_rate": self.learning_rate, "every": self.every}
+        return {
+            "initial": self.initial,
+            "learning_rate": self.learning_rate,
+            **super().get_config(),
+        }
 
 
 class Uncertainty(TrainedBalancer):
@@ -76,7 +89,7 @@ class Uncertainty(TrainedBalancer):
       kind: "regression" or "classification", or one of them for each term.
       initial: float, the initial log-variances.
       learning_rate: of `next_state`; a training loop uses its optimizer instead.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: another kind, a number outside its range, or not one kind for each term.
     State: float32 [m] `log_variance`, read within ±50 so that no weight overflows.
@@ -95,8 +108,17 @@ class Uncertainty(TrainedBalancer):
 
     parameter = "log_variance"
 
-    def __init__(self, kind="regression", initial=0.0, learning_rate=0.025, *, every: int = 1):
-        super().__init__(initial, learning_rate, every=every)
+    def __init__(
+        self,
+        kind="regression",
+        initial: float = 0.0,
+        learning_rate: float = 0.025,
+        *,
+        every: int = 1,
+        at=None,
+        terms=None,
+    ):
+        super().__init__(initial, learning_rate, every=every, at=at, terms=terms)
         kinds = (kind,) if isinstance(kind, str) else tuple(kind)
         if not kinds or not set(kinds) <= {"regression", "classification"}:
             raise TermwiseError(
@@ -139,7 +161,7 @@ class IMTLL(TrainedBalancer):
     Args:
       initial: float, the initial s.
       learning_rate: of `next_state`; a training loop uses its optimizer instead.
-      every: as in `Balancer`.
+      every, at, terms: as in `Balancer`.
     Raises:
       ValueError: a number outside its range.
     State: float32 [m] `log_scale`, read within ±50 so that no weight overflows.
@@ -154,6 +176,17 @@ class IMTLL(TrainedBalancer):
     """
 
     parameter = "log_scale"
+
+    def __init__(
+        self,
+        initial: float = 0.0,
+        learning_rate: float = 0.025,
+        *,
+        every: int = 1,
+        at=None,
+        terms=None,
+    ):
+        super().__init__(initial, learning_rate, every=every, at=at, terms=terms)
 
     def weights(self, values, state=None, *, step=0):
         return finite(tf.exp(self.exponent(state, double(values).shape[-1])), values)

@@ -20,7 +20,7 @@ class UPGrad(GramianBalancer):
 
     Args:
       preference: None (1/m each), or m positive numbers, taken as they are.
-      every, seed: as in `Balancer`; the method draws nothing.
+      every, seed, at, terms: as in `Balancer`; the method draws nothing.
     Source: Quinton and Rey 2024, eq. 5. TorchJD adds 1e-4 to the diagonal of the Gramian, which is
       seen in small or nearly opposite gradients; here the projections are exact.
 
@@ -28,6 +28,9 @@ class UPGrad(GramianBalancer):
       >>> UPGrad().direction(tf.constant([[1.0, 0.0], [-1.0, 2.0]])).numpy()
       array([0.4, 1.2], dtype=float32)
     """
+
+    def __init__(self, *, preference=None, every: int = 1, seed: int = 0, at=None, terms=None):
+        super().__init__(preference=preference, every=every, seed=seed, at=at, terms=terms)
 
     def weights(self, gramian, state=None, *, values=None, step=0) -> tf.Tensor:
         """[m], each at least the preference."""
@@ -46,7 +49,7 @@ class DualProjection(GramianBalancer):
 
     Args:
       preference: None (1/m each), or m positive numbers, taken as they are.
-      every, seed: as in `Balancer`; the method draws nothing.
+      every, seed, at, terms: as in `Balancer`; the method draws nothing.
     Source: Lopez-Paz and Ranzato 2017 (GEM), eq. 11; `DualProj` in TorchJD, which adds 1e-4 to the
       diagonal of the Gramian; here the projection is exact.
 
@@ -54,6 +57,9 @@ class DualProjection(GramianBalancer):
       >>> DualProjection().direction(tf.constant([[1.0, 0.0], [-1.0, 2.0]])).numpy()
       array([0., 1.], dtype=float32)
     """
+
+    def __init__(self, *, preference=None, every: int = 1, seed: int = 0, at=None, terms=None):
+        super().__init__(preference=preference, every=every, seed=seed, at=at, terms=terms)
 
     def weights(self, gramian, state=None, *, values=None, step=0) -> tf.Tensor:
         """[m], each at least the preference."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import align, widen
-from losses.catalog.bases import BatchLoss, mask_of, weight_of_examples
+from losses.catalog.bases import BatchLoss, align, mask_of, weight_of_examples, widen
 from losses.catalog.embeddings import Neighbours, as_embeddings, as_labels, normalize
+from losses.checks import number
 from losses.errors import TermwiseError
 from losses.objective.reduction import reduce_values
+from losses.objective.registry import register_loss
 
 FAR = -1e9  # the logit of a key that takes no part; its softmax is 0 in every dtype
 
@@ -36,7 +35,7 @@ class _AmongAll(BatchLoss):
         raise NotImplementedError
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class NTXent(_AmongAll):
     """Normalized-temperature cross-entropy of two views of each example (SimCLR).
 
@@ -69,7 +68,9 @@ class NTXent(_AmongAll):
 
     def __init__(self, temperature=0.1, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = _check_temperature("NTXent", temperature)
+        self.temperature = number(
+            "temperature", temperature, above=0, owner=self, accepted="a number above 0"
+        )
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         if y_true is None:  # both views in y_pred; Keras would convert the label
@@ -115,7 +116,7 @@ class NTXent(_AmongAll):
         return {**super().get_config(), "temperature": self.temperature}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class SupCon(_AmongAll):
     """Supervised contrastive loss: the other examples of a class are an anchor's positives.
 
@@ -152,7 +153,9 @@ class SupCon(_AmongAll):
 
     def __init__(self, temperature=0.1, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.temperature = _check_temperature("SupCon", temperature)
+        self.temperature = number(
+            "temperature", temperature, above=0, owner=self, accepted="a number above 0"
+        )
 
     def _values(self, y_true, y_pred, weight):
         labels = as_labels(y_true, self.name)
@@ -173,7 +176,7 @@ class SupCon(_AmongAll):
         return {**super().get_config(), "temperature": self.temperature}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Contrastive(keras.losses.Loss):
     """Contrastive loss of pairs: alike drawn together, unlike pushed beyond a margin.
 
@@ -203,9 +206,7 @@ class Contrastive(keras.losses.Loss):
 
     def __init__(self, margin=1.0, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not (math.isfinite(margin) and margin >= 0):
-            raise TermwiseError(f"Contrastive(margin={margin!r}): give a number >= 0.")
-        self.margin = float(margin)
+        self.margin = number("margin", margin, least=0, owner=self, accepted="a number >= 0")
 
     def call(self, y_true, y_pred):
         y_true, distance = align(y_true, y_pred, self.name)
@@ -217,7 +218,7 @@ class Contrastive(keras.losses.Loss):
         return {**super().get_config(), "dtype": self.dtype, "margin": self.margin}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class NPairs(_AmongAll):
     """N-pairs loss of a matrix of similarities.
 
@@ -250,9 +251,7 @@ class NPairs(_AmongAll):
 
     def __init__(self, l2=0.0, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not (math.isfinite(l2) and l2 >= 0):
-            raise TermwiseError(f"NPairs(l2={l2!r}): give a number >= 0.")
-        self.l2 = float(l2)
+        self.l2 = number("l2", l2, least=0, owner=self, accepted="a number >= 0")
 
     def _values(self, y_true, y_pred, weight):
         labels, similarities = as_labels(y_true, self.name), widen(y_pred)
@@ -281,9 +280,3 @@ class NPairs(_AmongAll):
 
     def get_config(self):
         return {**super().get_config(), "l2": self.l2}
-
-
-def _check_temperature(loss, temperature):
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise TermwiseError(f"{loss}(temperature={temperature!r}): give a number above 0.")
-    return float(temperature)

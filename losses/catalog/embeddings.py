@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from losses.catalog.alignment import widen
+from losses.catalog.bases import widen
 from losses.distributed.gather import gather_examples
 from losses.errors import TermwiseError
 

@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.catalog.alignment import align, widen
+from losses.catalog.bases import align, widen
+from losses.checks import number
 from losses.errors import TermwiseError
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class BinaryFocal(keras.losses.Loss):
     """Focal loss of independent yes/no labels.
 
@@ -55,19 +57,20 @@ class BinaryFocal(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.gamma = _check_gamma(type(self).__name__, gamma)
-        if alpha is not None and not (np.ndim(alpha) == 0 and 0 <= alpha <= 1):
-            raise TermwiseError(
-                f"BinaryFocal(alpha={alpha!r}): give None or a number from 0 to 1, "
-                "the weight of positive labels."
-            )
-        if not 0 <= label_smoothing <= 1:
-            raise TermwiseError(
-                f"BinaryFocal(label_smoothing={label_smoothing!r}): give a number from 0 to 1."
-            )
-        self.alpha = None if alpha is None else float(alpha)
+        self.gamma = number("gamma", gamma, least=0, owner=self, accepted="a number >= 0")
+        if alpha is not None:
+            weight = "None or a number from 0 to 1, the weight of positive labels"
+            alpha = number("alpha", alpha, least=0, most=1, owner=self, accepted=weight)
+        self.alpha = alpha
         self.from_logits = bool(from_logits)
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = number(
+            "label_smoothing",
+            label_smoothing,
+            least=0,
+            most=1,
+            owner=self,
+            accepted="a number from 0 to 1",
+        )
 
     def call(self, y_true, y_pred):
         y_true, y_pred = align(y_true, y_pred, self.name)
@@ -113,7 +116,7 @@ class _SoftmaxFocal(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.gamma = _check_gamma(type(self).__name__, gamma)
+        self.gamma = number("gamma", gamma, least=0, owner=self, accepted="a number >= 0")
         weights = np.asarray(1.0 if alpha is None else alpha, "float64")
         if weights.ndim > 1 or not np.all(np.isfinite(weights)) or np.any(weights < 0):
             raise TermwiseError(
@@ -147,7 +150,7 @@ class _SoftmaxFocal(keras.losses.Loss):
         }
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class CategoricalFocal(_SoftmaxFocal):
     """Focal loss of exclusive classes, labels one-hot or soft.
 
@@ -209,7 +212,7 @@ class CategoricalFocal(_SoftmaxFocal):
         return _leave_out(tf.reduce_sum(value, axis=-1), valid)
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class SparseFocal(_SoftmaxFocal):
     """Focal loss of exclusive classes, labels given as class indices.
 
@@ -298,9 +301,3 @@ def _leave_out(values, valid):
     values = tf.where(valid, values, 0.0)
     values._keras_mask = valid
     return values
-
-
-def _check_gamma(loss, gamma):
-    if not (np.ndim(gamma) == 0 and math.isfinite(gamma) and gamma >= 0):
-        raise TermwiseError(f"{loss}(gamma={gamma!r}): give a number >= 0.")
-    return float(gamma)

@@ -7,13 +7,14 @@ import math
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import widen
+from losses.catalog.bases import widen
 from losses.errors import TermwiseError
+from losses.objective.registry import register_loss
 
 MODES = ("iou", "giou", "diou", "ciou")
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class IoU(keras.losses.Loss):
     """One minus the overlap of a box with its label.
 

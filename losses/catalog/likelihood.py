@@ -7,13 +7,15 @@ import math
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import align, widen
+from losses.catalog.bases import align, widen
+from losses.checks import number
 from losses.errors import TermwiseError
+from losses.naming import own_name
 from losses.objective.parameter import Parameter
-from losses.objective.term import own_name
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class GaussianNLL(keras.losses.Loss):
     """Normal noise whose log-variance the model predicts beside the mean.
 
@@ -67,7 +69,7 @@ class GaussianNLL(keras.losses.Loss):
         return {**super().get_config(), "dtype": self.dtype, "full": self.full}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class StudentTNLL(keras.losses.Loss):
     """Student's t noise: tails as heavy as `df` says, both parameters learned if asked.
 
@@ -107,11 +109,10 @@ class StudentTNLL(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        for argument, value in {"df": df, "scale": scale}.items():
-            if not (math.isfinite(value) and value > 0):
-                raise TermwiseError(f"StudentTNLL({argument}={value!r}): give a number > 0.")
+        df = number("df", df, above=0, owner=self, accepted="a number > 0")
+        scale = number("scale", scale, above=0, owner=self, accepted="a number > 0")
         self.trainable = bool(trainable)
-        self._start = {"df": float(df), "scale": float(scale)}
+        self._start = {"df": df, "scale": scale}
         if self.trainable:
             dtype = "float64" if self.dtype == "float64" else "float32"
             with keras.name_scope(own_name(self)):

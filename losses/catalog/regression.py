@@ -1,18 +1,18 @@
-"""Losses of a residual: quantiles, and the smoothed absolute error."""
+"""Losses of regression: quantiles, the smoothed absolute error, two of the classic objectives."""
 
 from __future__ import annotations
-
-import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.catalog.alignment import align, widen
+from losses.catalog.bases import align, widen
+from losses.checks import number
 from losses.errors import TermwiseError
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Quantile(keras.losses.Loss):
     """Pinball loss: its minimizer is a quantile of the labels, not their mean.
 
@@ -78,7 +78,7 @@ class Quantile(keras.losses.Loss):
         return {**super().get_config(), "dtype": self.dtype, "tau": self.tau}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Charbonnier(keras.losses.Loss):
     """Absolute error, smooth at zero.
 
@@ -104,9 +104,7 @@ class Charbonnier(keras.losses.Loss):
 
     def __init__(self, epsilon=1e-3, name=None, reduction="sum_over_batch_size", dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not (math.isfinite(epsilon) and epsilon > 0):
-            raise TermwiseError(f"Charbonnier(epsilon={epsilon!r}): give a number > 0.")
-        self.epsilon = float(epsilon)
+        self.epsilon = number("epsilon", epsilon, above=0, owner=self, accepted="a number > 0")
 
     def call(self, y_true, y_pred):
         y_true, y_pred = align(y_true, y_pred, self.name)
@@ -118,3 +116,53 @@ class Charbonnier(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "dtype": self.dtype, "epsilon": self.epsilon}
+
+
+@register_loss
+def cosine_proximity(y_true, y_pred) -> tf.Tensor:
+    """Minus the mean of the product of the normalized vectors, as in Keras 1.
+
+        value = -mean over the last axis of (y_true / |y_true|) (y_pred / |y_pred|)
+
+    Keras's `cosine_similarity` is the sum where this is the mean: larger by the vectors' length.
+    A vector of zeros has the value 0.
+
+    Args:
+      y_true, y_pred: floating [examples, ..., outputs].
+    Returns:
+      float32 [examples, ...], from -1 / outputs to 1 / outputs.
+    Source: `cosine_proximity` of Keras 1.
+
+    Example:
+      >>> cosine_proximity([[3.0, 4.0]], [[6.0, 8.0]]).numpy().tolist()
+      [-0.5]
+    """
+    y_true, y_pred = align(y_true, y_pred)
+    return -tf.reduce_mean(_normalized(y_true) * _normalized(y_pred), axis=-1)
+
+
+@register_loss
+def mean_difference(y_true, y_pred) -> tf.Tensor:
+    """The signed error: how far the predictions lie above the labels.
+
+        value = mean over the last axis of y_pred - y_true
+
+    Args:
+      y_true, y_pred: floating [examples, ..., outputs].
+    Returns:
+      float32 [examples, ...].
+    Source: the mean signed deviation of statistics.
+
+    Example:
+      >>> mean_difference([[1.0, 1.0]], [[2.0, 4.0]]).numpy().tolist()
+      [2.0]
+    """
+    y_true, y_pred = align(y_true, y_pred)
+    return tf.reduce_mean(y_pred - y_true, axis=-1)
+
+
+def _normalized(vectors):
+    """Of length 1 along the last axis; a zero vector stays zero, with gradient 0."""
+    squares = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
+    positive = squares > 0
+    return tf.where(positive, vectors * tf.math.rsqrt(tf.where(positive, squares, 1.0)), 0.0)

@@ -8,13 +8,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.catalog.alignment import align
+from losses.catalog.bases import align
+from losses.checks import number, whole, without_fraction
 from losses.errors import TermwiseError
+from losses.naming import own_name
 from losses.objective.parameter import Parameter
-from losses.objective.term import own_name
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class GeneralRobust(keras.losses.Loss):
     """One family from least squares to losses that ignore outliers.
 
@@ -49,10 +51,8 @@ class GeneralRobust(keras.losses.Loss):
             raise TermwiseError(
                 f"GeneralRobust(alpha={alpha!r}): give a number, float('inf') or float('-inf')."
             )
-        if not (math.isfinite(scale) and scale > 0):
-            raise TermwiseError(f"GeneralRobust(scale={scale!r}): give a number > 0.")
         self.alpha = float(alpha)
-        self.scale = float(scale)
+        self.scale = number("scale", scale, above=0, owner=self, accepted="a number > 0")
 
     def call(self, y_true, y_pred):
         y_true, y_pred = align(y_true, y_pred, self.name)
@@ -66,7 +66,7 @@ class GeneralRobust(keras.losses.Loss):
         return {**super().get_config(), "dtype": self.dtype, "alpha": alpha, "scale": self.scale}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class AdaptiveRobust(keras.losses.Loss):
     """The general robust loss as a likelihood: shape and scale are learned for each channel.
 
@@ -112,8 +112,6 @@ class AdaptiveRobust(keras.losses.Loss):
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         low, high = map(float, alpha_range)
-        if num_channels < 1 or int(num_channels) != num_channels:
-            raise TermwiseError(f"AdaptiveRobust(num_channels={num_channels!r}): give an int > 0.")
         if not 0 <= low <= high <= 4:
             raise TermwiseError(
                 f"AdaptiveRobust(alpha_range={alpha_range!r}): give (lo, hi) with "
@@ -130,7 +128,9 @@ class AdaptiveRobust(keras.losses.Loss):
                 f"AdaptiveRobust(scale_lo={scale_lo!r}, scale_init={scale_init!r}): give "
                 "0 < scale_lo <= scale_init."
             )
-        self.num_channels = int(num_channels)
+        self.num_channels = whole(
+            "num_channels", without_fraction(num_channels), owner=self, accepted="an int > 0"
+        )
         self.alpha_range = (low, high)
         self.alpha_init = alpha_init
         self.scale_lo = float(scale_lo)

@@ -7,11 +7,12 @@ import math
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import widen
-from losses.catalog.bases import BatchLoss, mask_of
+from losses.catalog.bases import BatchLoss, mask_of, widen
+from losses.checks import is_whole, number
 from losses.errors import TermwiseError
 from losses.objective.ratio import Ratio
 from losses.objective.reduction import reduce_values
+from losses.objective.registry import register_loss
 
 
 class _Overlap(BatchLoss):
@@ -19,8 +20,8 @@ class _Overlap(BatchLoss):
 
     def __init__(self, *, axis, name, reduction, dtype):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.axis = axis if axis is None or isinstance(axis, int) else tuple(axis)
-        if self.axis == () or not all(isinstance(a, int) for a in self._given_axes()):
+        self.axis = axis if axis is None or is_whole(axis) else tuple(axis)
+        if self.axis == () or not all(map(is_whole, self._given_axes())):
             raise TermwiseError(
                 f"{type(self).__name__}(axis={axis!r}): give an axis, a tuple of axes, or "
                 "None (all of them)."
@@ -74,7 +75,7 @@ class _Overlap(BatchLoss):
     def _given_axes(self):
         if self.axis is None:
             return ()
-        return (self.axis,) if isinstance(self.axis, int) else self.axis
+        return (self.axis,) if is_whole(self.axis) else self.axis
 
     def _axes(self, y_pred):
         rank = y_pred.shape.rank
@@ -108,7 +109,7 @@ class _Overlap(BatchLoss):
         return {**super().get_config(), "axis": self.axis}
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Dice(_Overlap):
     """One minus the Dice coefficient.
 
@@ -151,7 +152,7 @@ class Dice(_Overlap):
         return 1.0 - 2.0 * both / (labels + predictions + keras.config.epsilon())
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Tversky(_Overlap):
     """One minus the Tversky index.
 
@@ -190,11 +191,8 @@ class Tversky(_Overlap):
         dtype=None,
     ):
         super().__init__(axis=axis, name=name, reduction=reduction, dtype=dtype)
-        for argument, value in (("alpha", alpha), ("beta", beta)):
-            if not (math.isfinite(value) and value >= 0):
-                raise TermwiseError(f"Tversky({argument}={value!r}): give a number >= 0.")
-        self.alpha = float(alpha)
-        self.beta = float(beta)
+        self.alpha = number("alpha", alpha, least=0, owner=self, accepted="a number >= 0")
+        self.beta = number("beta", beta, least=0, owner=self, accepted="a number >= 0")
 
     @staticmethod
     def _products(y_true, y_pred):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import widen
-from losses.catalog.bases import BatchLoss, weight_of_examples
+from losses.catalog.bases import BatchLoss, weight_of_examples, widen
 from losses.catalog.embeddings import (
     Neighbours,
     as_embeddings,
@@ -18,11 +15,13 @@ from losses.catalog.embeddings import (
     normalize,
     pairwise_distances,
 )
+from losses.checks import number
 from losses.errors import TermwiseError
 from losses.objective.ratio import Ratio
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Triplet(BatchLoss):
     """Triplet loss with negatives mined from the global batch.
 
@@ -77,7 +76,7 @@ class Triplet(BatchLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.margin = _check_margin("Triplet", margin)
+        self.margin = number("margin", margin, least=0, owner=self, accepted="a number >= 0")
         if mining not in ("semihard", "hard"):
             raise TermwiseError(
                 f"Triplet(mining={mining!r}): accepted are 'semihard' and 'hard'. Triplets that "
@@ -151,7 +150,7 @@ class Triplet(BatchLoss):
         }
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class TripletMargin(keras.losses.Loss):
     """Triplet loss of triplets that the data names: anchor, positive, negative.
 
@@ -186,7 +185,7 @@ class TripletMargin(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.margin = _check_margin("TripletMargin", margin)
+        self.margin = number("margin", margin, least=0, owner=self, accepted="a number >= 0")
         self.soft = bool(soft)
         self.distance = check_distance("TripletMargin", distance)
 
@@ -221,9 +220,3 @@ class TripletMargin(keras.losses.Loss):
             "soft": self.soft,
             "distance": self.distance,
         }
-
-
-def _check_margin(loss, margin):
-    if not (math.isfinite(margin) and margin >= 0):
-        raise TermwiseError(f"{loss}(margin={margin!r}): give a number >= 0.")
-    return float(margin)

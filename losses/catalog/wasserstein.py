@@ -5,10 +5,11 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.catalog.alignment import align
+from losses.catalog.bases import align
+from losses.objective.registry import register_loss
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class Wasserstein(keras.losses.Loss):
     """Wasserstein critic loss: the critic's score times a sign.
 

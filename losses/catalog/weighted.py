@@ -6,12 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.catalog.alignment import align, widen
-from losses.catalog.bases import mask_of
-from losses.catalog.ratio_loss import RatioLoss
+from losses.catalog.bases import RatioLoss, align, mask_of, widen
 from losses.errors import TermwiseError
 from losses.objective.ratio import Ratio
 from losses.objective.reduction import reduce_values
+from losses.objective.registry import register_loss
 
 
 class _Weighted(RatioLoss):
@@ -116,7 +115,7 @@ class _Weighted(RatioLoss):
         }
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class WeightedMSE(_Weighted):
     """Mean squared error with a weight for each output dimension.
 
@@ -147,7 +146,7 @@ class WeightedMSE(_Weighted):
         return mean
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class WeightedRMSE(_Weighted):
     """Root of a weighted squared error, taken per example or over the whole batch.
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.catalog.alignment import widen
-from losses.catalog.bases import BatchLoss, weight_of_examples
+from losses.catalog.bases import BatchLoss, weight_of_examples, widen
+from losses.checks import number, whole, without_fraction
 from losses.errors import TermwiseError
 from losses.objective.reduction import reduce_values
+from losses.objective.registry import register_loss
 
 PARTS = ("xy", "wh", "objectness", "no_object", "class")
 SMALLEST_SIDE = 1e-6  # of the image; a box without width has no logarithm
 
 
-@keras.saving.register_keras_serializable(package="termwise")
+@register_loss
 class YOLOv3(BatchLoss):
     """YOLOv3's loss: the sum over grid cells and anchors, divided by the number of images.
 
@@ -90,15 +90,21 @@ class YOLOv3(BatchLoss):
                 f"YOLOv3(anchors={given!r}): give widths and heights as parts of the image's, "
                 "above 0, at most 1. Divide anchors in pixels by the image size."
             )
-        if int(num_classes) != num_classes or num_classes < 1:
-            raise TermwiseError(f"YOLOv3(num_classes={num_classes!r}): give a whole number from 1.")
-        if not 0 <= ignore_threshold <= 1:
-            raise TermwiseError(
-                f"YOLOv3(ignore_threshold={ignore_threshold!r}): give an IoU from 0 to 1."
-            )
         self.anchors = scales[0].tolist() if one_scale else [s.tolist() for s in scales]
-        self.num_classes = int(num_classes)
-        self.ignore_threshold = float(ignore_threshold)
+        self.num_classes = whole(
+            "num_classes",
+            without_fraction(num_classes),
+            owner=self,
+            accepted="a whole number from 1",
+        )
+        self.ignore_threshold = number(
+            "ignore_threshold",
+            ignore_threshold,
+            least=0,
+            most=1,
+            owner=self,
+            accepted="an IoU from 0 to 1",
+        )
         self._scale_anchors = scales
 
     def call(self, y_true, y_pred):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from losses.objective.compiled import FunctionLoss, name_losses
-from losses.objective.missing_label import MissingLabel
-from losses.objective.outputs import match_labels, name_outputs
+from losses.objective.outputs import MissingLabel, match_labels, name_outputs
 
 
 class ClassIds(NamedTuple):

@@ -9,12 +9,17 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.objective.missing_label import MissingLabel
-from losses.objective.outputs import by_output, match_labels, match_weights, name_outputs
+from losses.naming import own_name, snake_case
+from losses.objective.outputs import (
+    MissingLabel,
+    by_output,
+    match_labels,
+    match_weights,
+    name_outputs,
+)
 from losses.objective.ratio import Ratio
 from losses.objective.reduction import reduce_values
 from losses.objective.registry import get
-from losses.objective.term import own_name, snake_case
 
 
 class FunctionLoss(keras.losses.Loss):

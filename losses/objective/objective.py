@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
+from losses.naming import suggestion
 from losses.objective.compiled import CompiledLoss, compiled_ratios, name_losses
 from losses.objective.model_terms import add_loss_terms, regularization_terms
-from losses.objective.outputs import flatten, suggestion
+from losses.objective.outputs import flatten
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
 from losses.objective.term import Term, as_ratios

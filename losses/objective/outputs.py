@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 from losses.errors import TermwiseError
-from losses.objective.missing_label import MissingLabel
-
-
-def suggestion(name, names) -> str:
-    """` Did you mean 'x'?`, or nothing."""
-    close = difflib.get_close_matches(str(name), [str(n) for n in names], n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+from losses.naming import suggestion
 
 
 def flatten(structure, path=()) -> dict[str, Any]:
@@ -176,3 +169,30 @@ def match_weights(sample_weight, outputs: dict, used: list[str]) -> dict[str, An
             "all of them, one for each, or a dict by output name."
         )
     return dict.fromkeys(used, sample_weight)
+
+
+class MissingLabel:
+    """Passed as `y_true` where there is no label; any use of it says what is missing.
+
+    Args:
+      output: the output's name.
+      reason: what the data has instead.
+    """
+
+    def __init__(self, output: str, reason: str):
+        self._message = (
+            f"The loss of output {output!r} reads its label, but {reason}. "
+            "Yield (x, y) with that label, set the output's loss to None, or use a loss that "
+            "ignores y_true."
+        )
+
+    def _raise(self, *arguments, **keywords):
+        raise TermwiseError(self._message)
+
+    __tf_tensor__ = __array__ = __getitem__ = __len__ = __iter__ = __float__ = _raise
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __neg__ = _raise
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _raise
+    __lt__ = __le__ = __gt__ = __ge__ = __abs__ = _raise
+
+    def __getattr__(self, name):
+        raise AttributeError(self._message)  # so that hasattr() says no

@@ -1,68 +1,20 @@
-"""Losses by name: the classic objectives and their aliases, Keras's and this library's own."""
+"""Losses by name: the classic objectives and their aliases, Keras's and this library's own.
+
+It knows no loss of this library: each enters itself here when it is imported (`register_loss`).
+"""
 
 from __future__ import annotations
 
-import difflib
 import inspect
+from collections.abc import Callable
+from typing import TypeVar
 
 import keras
-import tensorflow as tf
 
-import losses
-from losses.catalog.alignment import align
 from losses.errors import TermwiseError
-from losses.objective.term import snake_case
+from losses.naming import nearest, snake_case
 
-
-@keras.saving.register_keras_serializable(package="termwise")
-def cosine_proximity(y_true, y_pred) -> tf.Tensor:
-    """Minus the mean of the product of the normalized vectors, as in Keras 1.
-
-        value = -mean over the last axis of (y_true / |y_true|) (y_pred / |y_pred|)
-
-    Keras's `cosine_similarity` is the sum where this is the mean: larger by the vectors' length.
-    A vector of zeros has the value 0.
-
-    Args:
-      y_true, y_pred: floating [examples, ..., outputs].
-    Returns:
-      float32 [examples, ...], from -1 / outputs to 1 / outputs.
-    Source: `cosine_proximity` of Keras 1.
-
-    Example:
-      >>> cosine_proximity([[3.0, 4.0]], [[6.0, 8.0]]).numpy().tolist()
-      [-0.5]
-    """
-    y_true, y_pred = align(y_true, y_pred)
-    return -tf.reduce_mean(_normalized(y_true) * _normalized(y_pred), axis=-1)
-
-
-@keras.saving.register_keras_serializable(package="termwise")
-def mean_difference(y_true, y_pred) -> tf.Tensor:
-    """The signed error: how far the predictions lie above the labels.
-
-        value = mean over the last axis of y_pred - y_true
-
-    Args:
-      y_true, y_pred: floating [examples, ..., outputs].
-    Returns:
-      float32 [examples, ...].
-    Source: the mean signed deviation of statistics.
-
-    Example:
-      >>> mean_difference([[1.0, 1.0]], [[2.0, 4.0]]).numpy().tolist()
-      [2.0]
-    """
-    y_true, y_pred = align(y_true, y_pred)
-    return tf.reduce_mean(y_pred - y_true, axis=-1)
-
-
-def _normalized(vectors):
-    """Of length 1 along the last axis; a zero vector stays zero, with gradient 0."""
-    squares = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
-    positive = squares > 0
-    return tf.where(positive, vectors * tf.math.rsqrt(tf.where(positive, squares, 1.0)), 0.0)
-
+NamedLoss = TypeVar("NamedLoss", bound=Callable)
 
 CLASSIC = {
     "mean_squared_error": keras.losses.mean_squared_error,
@@ -81,9 +33,24 @@ CLASSIC = {
     "kullback_leibler_divergence": keras.losses.kl_divergence,
     "kld": keras.losses.kl_divergence,
     "poisson": keras.losses.poisson,
-    "cosine_proximity": cosine_proximity,
-    "mean_difference": mean_difference,
 }
+_CLASSES: dict[str, type[keras.losses.Loss]] = {}  # by class name, and by that in snake_case
+
+
+def register_loss(loss: NamedLoss) -> NamedLoss:
+    """A decorator that names a loss of this library: for `get`, and for what Keras saves.
+
+    Args:
+      loss: a `keras.losses.Loss` class, known by its name and by that in snake_case; or a function
+        `(y_true, y_pred)`, one of the classic objectives.
+    Returns:
+      The loss itself.
+    """
+    if inspect.isclass(loss):
+        _CLASSES[loss.__name__] = _CLASSES[snake_case(loss.__name__)] = loss
+    else:
+        CLASSIC[loss.__name__] = loss
+    return keras.saving.register_keras_serializable(package="termwise")(loss)
 
 
 def get(identifier):
@@ -107,32 +74,19 @@ def get(identifier):
         return keras.losses.get(identifier)
     if identifier in CLASSIC:
         return CLASSIC[identifier]
-    own = _own_losses()
-    if identifier in own:
-        return _with_defaults(identifier, own[identifier])
+    if identifier in _CLASSES:
+        return _with_defaults(identifier, _CLASSES[identifier])
     try:
         return keras.losses.get(identifier)
     except ValueError:
-        names = [*CLASSIC, *own, *_keras_losses()]
-        near = difflib.get_close_matches(identifier, names, n=3) or difflib.get_close_matches(
-            identifier.lower(), names, n=3, cutoff=0.4
-        )
-        nearest = f" The nearest: {', '.join(map(repr, near))}." if near else ""
+        names = [*CLASSIC, *_CLASSES, *_keras_losses()]
+        near = nearest(identifier, names, 3) or nearest(identifier.lower(), names, 3, least=0.4)
+        nearest_names = f" The nearest: {', '.join(map(repr, near))}." if near else ""
         raise TermwiseError(
-            f"There is no loss named {identifier!r}.{nearest} Accepted: "
+            f"There is no loss named {identifier!r}.{nearest_names} Accepted: "
             f"{', '.join(sorted(CLASSIC))}, and the losses of this library and of Keras in "
             "snake_case."
         ) from None
-
-
-def _own_losses() -> dict[str, type]:
-    """The `keras.losses.Loss` classes of this library by class name and in snake_case."""
-    found = {}
-    for name in losses.__all__:
-        value = getattr(losses, name)
-        if inspect.isclass(value) and issubclass(value, keras.losses.Loss):
-            found[name] = found[snake_case(name)] = value
-    return found
 
 
 def _keras_losses() -> list[str]:

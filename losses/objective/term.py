@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
+from losses.naming import snake_case
 from losses.objective.parameter import Parameter
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
@@ -153,23 +153,6 @@ def term(function, name=None, weight=1.0, trains=None) -> Term:
             "it is what the ledger and TensorBoard show."
         )
     return _FunctionTerm(function, name=name, weight=weight, trains=trains)
-
-
-def snake_case(name: str) -> str:
-    """`SparseFocal` -> `sparse_focal`."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().strip("_")
-
-
-def own_name(loss) -> str:
-    """The name the user gave a loss, or its class's or function's in snake_case.
-
-    Keras numbers unnamed losses (`sparse_focal_1`); that number depends on what else was made
-    in the process, so it is taken off.
-    """
-    default = snake_case(type(loss).__name__)
-    suffix = loss.name.removeprefix(default + "_")
-    return default if suffix.isdigit() else loss.name
 
 
 def as_ratios(name: str, value, step: Step) -> dict[str, Ratio]:

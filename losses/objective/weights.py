@@ -4,67 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from losses.checks import as_number
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.objective.parameter import Parameter
-
-
-class UncertaintyWeight:
-    """A weight learned from the term's own noise.
-
-        regression:      weighted = exp(-s) * raw / 2,  uncertainty/<term> = s / 2
-        classification:  weighted = exp(-s) * raw,      uncertainty/<term> = s / 2
-
-    The log-variance s is a loss parameter; the objective adds s / 2 as a term of its own, so
-    that the total stays the sum of weighted terms.
-
-    Args:
-      kind: "regression" or "classification".
-      init: float, the initial log-variance.
-    Raises:
-      ValueError: an unknown kind, or `init` is not finite.
-    Source: Kendall, Gal, Cipolla 2018, eq. 7 and 10; here the parameter is s = log(sigma^2).
-
-    Example:
-      >>> weight = UncertaintyWeight(init=0.0)
-      >>> float(weight(0)), float(weight.penalty())
-      (0.5, 0.0)
-    """
-
-    def __init__(self, kind="regression", init=0.0):
-        if kind not in ("regression", "classification"):
-            raise TermwiseError(
-                f"UncertaintyWeight(kind={kind!r}): accepted are 'regression' and 'classification'."
-            )
-        if not math.isfinite(init):
-            raise TermwiseError(f"UncertaintyWeight(init={init!r}): give a finite log-variance.")
-        self.kind = kind
-        self.init = float(init)
-        self.log_variance = Parameter("log_variance", self.init)
-
-    def __call__(self, step):
-        scale = 0.5 if self.kind == "regression" else 1.0
-        return scale * tf.exp(-tf.convert_to_tensor(self.log_variance))
-
-    def penalty(self) -> tf.Tensor:
-        """float32 [], what the weight adds to the objective of its own."""
-        return 0.5 * tf.convert_to_tensor(self.log_variance)
-
-    def get_config(self) -> dict:
-        return {"kind": self.kind, "init": self.init}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __repr__(self):
-        return f"UncertaintyWeight({self.kind})"
 
 
 class Weight:
@@ -82,12 +28,12 @@ class Weight:
     def __init__(self, given, term: str):
         self.given: Any = 1.0 if given is None else given
         self.term = term
-        number = self._number()
-        if number is not None:
-            self.given = number
-            if not math.isfinite(number):
+        constant = as_number(self.given)
+        if constant is not None:
+            self.given = constant
+            if not math.isfinite(constant):
                 raise TermwiseError(
-                    f"The weight of term {term!r} is {number}. Give a finite number, a function "
+                    f"The weight of term {term!r} is {constant}. Give a finite number, a function "
                     "of the step, or a variable."
                 )
         elif isinstance(self.given, (keras.Variable, tf.Variable)):
@@ -102,16 +48,6 @@ class Weight:
                 "step (a keras.optimizers.schedules object is one), a variable, or a trainable "
                 "weight such as losses.UncertaintyWeight()."
             )
-
-    def _number(self):
-        given = self.given
-        if isinstance(given, bool):
-            return None
-        if isinstance(given, numbers.Real) or (isinstance(given, np.ndarray) and given.ndim == 0):
-            return float(given)
-        if isinstance(given, tf.Tensor) and given.shape.rank == 0 and hasattr(given, "numpy"):
-            return float(given)
-        return None
 
     @property
     def constant(self) -> bool:

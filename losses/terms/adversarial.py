@@ -7,7 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
-from losses.checks import check_count, check_number
+from losses.checks import number, whole
 from losses.distributed.gather import owned
 from losses.errors import TermwiseError
 from losses.example_random import example_keys
@@ -91,11 +91,11 @@ class AdversarialRegularization(Term):
     ):
         super().__init__(weight=weight, name=name, trains=trains)
         self.loss = loss
-        self.step_size = check_number(self, "step_size", step_size, above=0)
+        self.step_size = number("step_size", step_size, above=0, owner=self)
         self.norm = check_norm(type(self).__name__, norm)
-        self.steps = check_count(self, "steps", steps)
+        self.steps = whole("steps", steps, owner=self)
         if epsilon is not None:
-            epsilon = check_number(self, "epsilon", epsilon, above=0)
+            epsilon = number("epsilon", epsilon, above=0, owner=self)
         self.epsilon = epsilon
         self.random_start = bool(random_start)
         if clip is not None and (not isinstance(clip, (tuple, list)) or len(clip) != 2):

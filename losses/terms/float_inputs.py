@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from losses.objective.outputs import suggestion
+from losses.naming import suggestion
 
 
 class FloatInputs:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.checks import check_number
+from losses.checks import number
 from losses.errors import TermwiseError
-from losses.objective.inputs import model_inputs
-from losses.objective.outputs import suggestion
+from losses.naming import suggestion
 from losses.objective.ratio import Ratio
+from losses.objective.step import model_inputs
 from losses.objective.term import Term
 
 
@@ -68,10 +68,10 @@ class GaussianKL(Term):
                     "function of the step that returns the tensor."
                 )
         if capacity is not None and not callable(capacity):
-            capacity = check_number(self, "capacity", capacity, least=0)
+            capacity = number("capacity", capacity, least=0, owner=self)
         self.mean = mean
         self.log_variance = log_variance
-        self.free_bits = check_number(self, "free_bits", free_bits, least=0)
+        self.free_bits = number("free_bits", free_bits, least=0, owner=self)
         self.capacity = capacity
         self._readers: dict = {}
 

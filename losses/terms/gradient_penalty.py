@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.checks import check_number, pick
+from losses.checks import number, pick
 from losses.errors import TermwiseError
 from losses.example_random import example_keys, uniform
 from losses.objective.term import Term
@@ -63,7 +63,7 @@ class GradientPenalty(Term):
         trains=None,
     ):
         super().__init__(weight=weight, name=name, trains=trains)
-        self.target = check_number(self, "target", target, least=0)
+        self.target = number("target", target, least=0, owner=self)
         self.one_sided = bool(one_sided)
         for argument, given in (("critic", critic), ("real", real), ("fake", fake)):
             if not isinstance(given, str) and not callable(given):

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from losses.catalog.bases import mask_of
-from losses.checks import check_count, check_number, pick
+from losses.checks import number, pick, whole
 from losses.example_random import example_keys, normal
 from losses.objective.reduction import reduce_values
 from losses.objective.term import Term
@@ -71,9 +71,9 @@ class VirtualAdversarial(Term):
         trains=None,
     ):
         super().__init__(weight=weight, name=name, trains=trains)
-        self.epsilon = check_number(self, "epsilon", epsilon, above=0)
-        self.xi = check_number(self, "xi", xi, above=0)
-        self.iterations = check_count(self, "iterations", iterations)
+        self.epsilon = number("epsilon", epsilon, above=0, owner=self)
+        self.xi = number("xi", xi, above=0, owner=self)
+        self.iterations = whole("iterations", iterations, owner=self)
         self.output = output
         self.from_logits = bool(from_logits)
         self.seed = int(seed)

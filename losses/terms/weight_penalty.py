@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from losses.objective.outputs import suggestion
+from losses.naming import suggestion
 from losses.objective.ratio import Ratio
 from losses.objective.term import Term
 

@@ -13,7 +13,7 @@ EVERY = [
     schedules.Linear(0.1, 0.7, steps=7, start=3),
     schedules.Cosine(1.0, 0.3, steps=11),
     schedules.Cyclical(period=10, final=0.3, ramp=0.7, cycles=4),
-    schedules.Step(boundaries=[5, 9], values=[1.0, 0.5, 0.1]),
+    schedules.PiecewiseConstant(boundaries=[5, 9], values=[1.0, 0.5, 0.1]),
 ]
 every_schedule = pytest.mark.parametrize("schedule", EVERY, ids=lambda s: type(s).__name__)
 
@@ -41,10 +41,10 @@ def test_cyclical_by_hand():
     assert values(schedules.Cyclical(period=8), range(16, 24)) == cycle
 
 
-def test_step_by_hand():
-    schedule = schedules.Step(boundaries=[2, 4], values=[1.0, 0.5, 0.25])
+def test_piecewise_constant_by_hand():
+    schedule = schedules.PiecewiseConstant(boundaries=[2, 4], values=[1.0, 0.5, 0.25])
     assert values(schedule, range(6)) == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
-    assert values(schedules.Step(boundaries=[], values=[3.0]), [0, 7]) == [3.0, 3.0]
+    assert values(schedules.PiecewiseConstant(boundaries=[], values=[3.0]), [0, 7]) == [3.0, 3.0]
 
 
 def test_linear_and_cosine_are_kerass_own_in_between():
@@ -78,7 +78,7 @@ def test_the_end_points_are_exact_and_nothing_lies_outside(initial, final, steps
 
 def test_steps_beyond_float32_are_told_apart():
     at = 2**24 + 1  # the first whole number that float32 lacks
-    schedule = schedules.Step(boundaries=[at], values=[0.0, 1.0])
+    schedule = schedules.PiecewiseConstant(boundaries=[at], values=[0.0, 1.0])
     assert values(schedule, [at - 1, at]) == [0.0, 1.0]
     linear = schedules.Linear(0.0, 1.0, steps=2, start=2**40)
     assert values(linear, [2**40, 2**40 + 1, 2**40 + 2]) == [0.0, 0.5, 1.0]
@@ -110,6 +110,33 @@ def test_a_schedule_is_serialized_as_kerass_are(schedule):
     assert values(again, range(12)) == values(schedule, range(12))
 
 
+def test_a_piecewise_constant_saved_under_its_former_name_is_made_again():
+    # as it stands in the files of runs and models saved before it had its name
+    saved = {
+        "module": "losses.schedules",
+        "class_name": "Step",
+        "config": {"boundaries": [5, 9], "values": [1.0, 0.5, 0.1]},
+        "registered_name": "termwise>Step",
+    }
+    for make in (keras.optimizers.schedules.deserialize, keras.saving.deserialize_keras_object):
+        schedule = make(saved)
+        assert type(schedule) is schedules.PiecewiseConstant
+        assert values(schedule, [4, 5, 9]) == pytest.approx([1.0, 0.5, 0.1])
+    again = keras.optimizers.schedules.serialize(schedule)
+    assert again["registered_name"] == "termwise>Step" and again["config"] == saved["config"]
+    assert keras.saving.get_registered_object("termwise>Step") is schedules.PiecewiseConstant
+    assert schedules.Step is schedules.PiecewiseConstant
+
+
+def test_a_model_saved_with_a_piecewise_constant_is_loaded(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(schedules.Step([5], [1.0, 0.1])), "mse")
+    model.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0)
+    model.save(tmp_path / "model.keras")
+    rate = keras.saving.load_model(tmp_path / "model.keras").optimizer.get_config()["learning_rate"]
+    assert keras.saving.deserialize_keras_object(rate).boundaries == [5]
+
+
 def test_a_schedule_says_what_it_does():
     assert repr(schedules.Linear(0.0, 1.0, steps=100)) == "Linear(0 -> 1, steps 0..100)"
     assert repr(schedules.Cyclical(period=50)) == "Cyclical(0 -> 1, period 50)"
@@ -134,8 +161,8 @@ def test_a_schedule_is_a_learning_rate():
         (lambda: schedules.Linear(0.0, 1.0, steps=5, start=-1), r"start=-1.*0 or more"),
         (lambda: schedules.Cyclical(period=10, ramp=0.0), r"Cyclical\(ramp=0.0\)"),
         (lambda: schedules.Cyclical(period=10, cycles=0), r"cycles=0.*or None"),
-        (lambda: schedules.Step([5, 5], [1, 2, 3]), r"boundaries=\[5, 5\].*rise"),
-        (lambda: schedules.Step([5], [1.0]), r"1 boundaries and 1 values. Give 2"),
+        (lambda: schedules.PiecewiseConstant([5, 5], [1, 2, 3]), r"boundaries=\[5, 5\].*rise"),
+        (lambda: schedules.PiecewiseConstant([5], [1.0]), r"1 boundaries and 1 values. Give 2"),
     ],
 )
 def test_a_wrong_argument_is_named(make, message):

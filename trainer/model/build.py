@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.objective.inputs import model_inputs
+from losses.objective.step import model_inputs
 from trainer.data.batch import unpack
 from trainer.errors import explain
 

@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 
 from losses.objective.compiled import compiled_ratios, name_losses
-from losses.objective.missing_label import MissingLabel
-from losses.objective.outputs import match_labels, match_weights, name_outputs
+from losses.objective.outputs import MissingLabel, match_labels, match_weights, name_outputs
 
 ONE, TWO = tf.ones([2, 1]), tf.ones([2, 3])
 

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import losses
-from losses.objective.registry import CLASSIC, cosine_proximity, mean_difference
+from losses.catalog.regression import cosine_proximity, mean_difference
+from losses.objective.registry import CLASSIC
 
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(size=(2, 5, 3))
