@@ -18,8 +18,7 @@ from experiments.cli.configuration import ConfigurationError
 from experiments.cli.startup import start_tensorflow
 from experiments.cli.user_errors import user_errors
 from experiments.experiment import Experiment, check_name, load
-
-DONE, WRONG, INTERRUPTED = 0, 2, 130  # trainer/fitting/preemption.py and hosts.py have 42 and 75
+from trainer.launch.exit_codes import DONE, INTERRUPTED, WRONG
 
 
 def main(argv: list[str] | None = None) -> int:
