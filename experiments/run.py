@@ -159,7 +159,7 @@ def _build(command: Command, strategy, resolved: dict) -> Experiment:
 
 def _evaluate(experiment: Experiment, split: str, data) -> None:
     """Prints `test  total 0.21 = digit 0.01 + ... | digit_accuracy 0.99`."""
-    from trainer.ledger.console import equation
+    from trainer.ledger.format import equation
 
     if data is None:
         return

@@ -27,7 +27,7 @@ from trainer.fitting.fit import run_fit
 from trainer.fitting.plan import plan_fit
 from trainer.hooks import Hooks
 from trainer.ledger.describe import describe_terms
-from trainer.ledger.rows import History
+from trainer.ledger.history import History
 from trainer.loop.eval_loop import EvalLoops
 from trainer.loop.first_trace import trace
 from trainer.loop.jit_choice import check_jit_compile, decide

@@ -13,7 +13,9 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from losses.objective.outputs import flatten
 from trainer.debugging.bad_values import find_bad_value, find_in_batch
-from trainer.ledger.rows import Nonfinite, format_table, window_row
+from trainer.debugging.errors import Nonfinite
+from trainer.ledger.format import format_table
+from trainer.ledger.rows import window_row
 from trainer.model.variables import read
 
 MODES = ("raise", "skip", "restore")

@@ -18,10 +18,12 @@ from trainer.fitting.callbacks import check_callbacks, epoch_logs, open_callback
 from trainer.fitting.evaluate import evaluate
 from trainer.fitting.plan import Plan, check_keep
 from trainer.fitting.preemption import Signals, stop
-from trainer.ledger.console import Console, duration
+from trainer.ledger.console import Console
 from trainer.ledger.describe import describe_run
+from trainer.ledger.format import duration, ledger_table
+from trainer.ledger.history import History
 from trainer.ledger.recorder import Recorder
-from trainer.ledger.rows import History, ledger_table, stamped
+from trainer.ledger.rows import stamped
 from trainer.ledger.writers import Writers
 from trainer.loop.jit_choice import decide
 from trainer.loop.window import Window
@@ -76,7 +78,14 @@ def _run_fit(trainer, source, validation, plan, workdir, keep, callbacks, verbos
         if workdir is not None and workdir.seconds() is None:  # killed after its last checkpoint
             workdir.done(_final(history, began))
     else:
-        config = trainer.config or describe_run(trainer)
+        config = trainer.config or describe_run(
+            model=trainer.model,
+            optimizers=trainer.loops.replica.optimizers.of_group,
+            objective=trainer.objective,
+            strategy=trainer.strategy,
+            jit_compile=trainer.loops.jit_compile,
+            seed=trainer.seed,
+        )
         if workdir is not None:
             workdir.start(config, start if resumed else None, notes)
         writers = Writers(history, console, workdir, config, start if resumed else None)
@@ -339,6 +348,3 @@ class Fit:
             self.checkpoints.save(step, now, wait=False)
         self.saved_at = step
         self.restores = 0
-
-    def summary(self) -> str:
-        return ledger_table(self.history)
