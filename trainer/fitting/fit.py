@@ -16,7 +16,7 @@ from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callbacks import check_callbacks, epoch_logs, open_callbacks
 from trainer.fitting.evaluate import evaluate
-from trainer.fitting.plan import Plan, check_keep
+from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.console import Console
 from trainer.ledger.describe import describe_run
@@ -27,7 +27,7 @@ from trainer.ledger.rows import stamped
 from trainer.ledger.writers import Writers
 from trainer.loop.jit_choice import decide
 from trainer.loop.window import Window
-from trainer.persistence.lock import WorkdirLock
+from trainer.persistence import WorkdirLock, check_keep
 
 CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
 FIRST_CALL = 1  # steps of the first call, which measures; a slow step must not make it long

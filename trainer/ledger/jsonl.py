@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from trainer.ledger.writer import Writer
-from trainer.persistence.workdir import Workdir
+from trainer.persistence.metrics_file import MetricsFile
 
 
 class JsonLinesWriter(Writer):
-    """Appends each row to a workdir's metrics.jsonl, as one line of JSON."""
+    """Appends each row to metrics.jsonl, as one line of JSON."""
 
-    def __init__(self, workdir: Workdir):
-        self._workdir = workdir
+    def __init__(self, metrics: MetricsFile):
+        self._metrics = metrics
 
     def write(self, row: dict, total_steps: int) -> None:
-        self._workdir.append_metrics(row)
+        self._metrics.append(row)
 
     def cut(self, step: int) -> None:
-        self._workdir.cut_metrics(step)
+        self._metrics.cut(step)
 
     def flush(self, to_disk: bool) -> None:
         if to_disk:
-            self._workdir.sync()
+            self._metrics.sync()
 
     def close(self, finished: bool) -> None:
-        self._workdir.close()
+        self._metrics.close()

@@ -42,7 +42,7 @@ class Writers:
             from trainer.ledger.events import EventWriter  # only runs that write pay its import
 
             self._events = EventWriter(workdir.events, config, resumed)
-            of_workdir = [JsonLinesWriter(workdir), self._events]
+            of_workdir = [JsonLinesWriter(workdir.metrics), self._events]
         self._writers: tuple[Writer, ...] = (HistoryWriter(history), *of_workdir, console)
 
     def write(self, row: dict, total_steps: int) -> None:

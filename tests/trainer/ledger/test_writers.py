@@ -74,7 +74,7 @@ def test_where_one_cannot_be_closed_the_others_are(run, monkeypatch):
     writers = Writers(History(), Console(quiet=True), run)
     writers.write(row(1), 2)
     closed = []
-    monkeypatch.setattr(run, "close", lambda: closed.append("metrics.jsonl"))
+    monkeypatch.setattr(run.metrics, "close", lambda: closed.append("metrics.jsonl"))
 
     def fail(self, finished):
         raise OSError("no space")
