@@ -18,8 +18,7 @@ from experiments.cli.configuration import ConfigurationError
 from experiments.cli.startup import start_tensorflow
 from experiments.cli.user_errors import user_errors
 from experiments.experiment import Experiment, check_name, load
-
-DONE, WRONG, INTERRUPTED = 0, 2, 130  # trainer/fitting/preemption.py and hosts.py have 42 and 75
+from trainer.launch.exit_codes import DONE, INTERRUPTED, WRONG
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -158,7 +157,7 @@ def _build(command: Command, strategy, resolved: dict) -> Experiment:
 
 def _evaluate(experiment: Experiment, split: str, data) -> None:
     """Prints `test  total 0.21 = digit 0.01 + ... | digit_accuracy 0.99`."""
-    from trainer.ledger.console import equation
+    from trainer.ledger.format import equation
 
     if data is None:
         return

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from losses.errors import TermwiseError
+    from trainer.debugging.errors import Nonfinite
     from trainer.distributed.devices import prepare_gpus
     from trainer.distributed.hosts import PeerLost
     from trainer.distributed.strategies import resolve_strategy
     from trainer.fitting.preemption import Preempted
-    from trainer.ledger.rows import History, Nonfinite
+    from trainer.ledger.history import History
     from trainer.trainer import Trainer
 
 __all__ = [
@@ -28,8 +29,8 @@ __all__ = [
     "resolve_strategy",
 ]
 _PLACES = {
-    "History": "trainer.ledger.rows",
-    "Nonfinite": "trainer.ledger.rows",
+    "History": "trainer.ledger.history",
+    "Nonfinite": "trainer.debugging.errors",
     "PeerLost": "trainer.distributed.hosts",
     "Preempted": "trainer.fitting.preemption",
     "TermwiseError": "losses.errors",

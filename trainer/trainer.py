@@ -29,7 +29,7 @@ from trainer.fitting.fit import FitRequest, run_fit
 from trainer.fitting.plan import plan_fit
 from trainer.hooks import Hooks
 from trainer.ledger.describe import describe_terms
-from trainer.ledger.rows import History
+from trainer.ledger.history import History
 from trainer.loop.eval_loop import EvalLoops
 from trainer.loop.jit_choice import JitChoice
 from trainer.loop.programs import Programs

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from experiments.cli.configuration import ConfigurationError, printable
+from trainer.persistence.disk import find_obstacle, read_file
 
 ABSENT = object()
 
@@ -24,7 +24,7 @@ def read(workdir: str) -> dict | None:
     path = Path(workdir) / "config.json"
     shown = printable(str(path), 300)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path).decode()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -101,23 +101,14 @@ def check_workdir(workdir: str) -> None:
     """Raises unless a run can be kept in `workdir`; creates nothing.
 
     Raises:
-      ConfigurationError: it is a file, lies below one, or may not be written.
+      ConfigurationError: it is a file, lies below one, may not be written, or has a name that
+        the file system cannot take.
     """
-    path = Path(workdir)
-    if path.exists() and not path.is_dir():
+    obstacle = find_obstacle(workdir)
+    if obstacle is not None:
         raise ConfigurationError(
-            f"--workdir={workdir}: is a file. Give a directory, new or of an earlier run."
-        )
-    existing = path
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ConfigurationError(
-            f"--workdir={workdir}: cannot be made, {existing} is a file. Give another directory."
-        )
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigurationError(
-            f"--workdir={workdir}: no permission to write in {existing}. Give another directory."
+            f"--workdir={printable(workdir, 300)}: {printable(obstacle.reason, 300)}. Give a "
+            "directory, new or of an earlier run."
         )
 
 

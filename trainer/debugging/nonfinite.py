@@ -10,7 +10,8 @@ import numpy as np
 
 from losses.errors import TermwiseError
 from losses.objective.outputs import flatten
-from trainer.ledger.rows import Nonfinite, window_row
+from trainer.debugging.errors import Nonfinite
+from trainer.ledger.rows import window_row
 
 MODES = ("raise", "skip", "restore")
 RESTORES = 10  # in a row, without a new checkpoint between them

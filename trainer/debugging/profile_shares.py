@@ -27,7 +27,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from losses.errors import TermwiseError
-from trainer.ledger.console import round_to_sum
+from trainer.ledger.format import round_to_sum
 
 KINDS = ("compute", "reduction", "input", "host")  # the first at work takes the moment
 SHOWN = ("compute", "input", "reduction", "host")

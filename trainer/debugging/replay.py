@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.ledger.rows import format_table
+from trainer.ledger.format import format_table
 from trainer.loop.programs import TracedStep
 from trainer.persistence.run import Run
 

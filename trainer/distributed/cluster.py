@@ -11,10 +11,10 @@ import time
 import tensorflow as tf
 
 from losses.errors import TermwiseError
+from trainer.distributed.environment import number, startup_seconds
 
 JOBS = ("chief", "worker")
 PORT = 2222  # under Kubernetes, where each pod, or host, has its ports to itself
-STARTUP_S = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,9 +133,9 @@ def _from_slurm():
     TensorFlow's resolver gives their addresses. It cannot count no GPUs, and orders hosts as text
     (n10 before n2) while SLURM numbers its tasks host by host; both are mended here.
     """
-    job = _number("SLURM_JOB_ID", 0)
+    job = number("SLURM_JOB_ID", 0)
     # Jobs that share a host need other ports; these are below those that systems hand out.
-    port = _number("TERMWISE_PORT", 10_000 + 20 * (job % 1_000))
+    port = number("TERMWISE_PORT", 10_000 + 20 * (job % 1_000))
     try:
         tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
         rank = int(os.environ["SLURM_PROCID"])
@@ -152,7 +152,7 @@ def _from_slurm():
         raise TermwiseError(
             f"SLURM_PROCID={rank}, and the step has {len(addresses)} tasks. Start them with srun."
         )
-    node, local = os.environ.get("SLURMD_NODENAME"), _number("SLURM_LOCALID", 0)
+    node, local = os.environ.get("SLURMD_NODENAME"), number("SLURM_LOCALID", 0)
     own = f"{node}:{port + local}"
     if node is not None and own != addresses[rank]:
         raise TermwiseError(
@@ -175,14 +175,14 @@ def _from_kubernetes(selector):
             "TERMWISE_PODS is set, which needs the package `kubernetes`. Install it, or set "
             "TF_CONFIG as docs/kubernetes.yaml does."
         ) from error
-    workers = _number("TERMWISE_WORKERS", 0)
+    workers = number("TERMWISE_WORKERS", 0)
     host = os.environ.get("TERMWISE_HOST_IP")
     if workers < 1 or not host:
         raise TermwiseError(
             f"TERMWISE_PODS={selector!r} needs TERMWISE_WORKERS, the number of pods, and "
             "TERMWISE_HOST_IP, the field status.hostIP of the own pod. See docs/distributed.md."
         )
-    port = _number("TERMWISE_PORT", PORT)
+    port = number("TERMWISE_PORT", PORT)
     config.load_incluster_config()
     resolver = tf.distribute.cluster_resolver.KubernetesClusterResolver(
         {"worker": [selector]}, tf_server_port=port, override_client=client.CoreV1Api()
@@ -199,7 +199,7 @@ def _from_kubernetes(selector):
 
 def _when_running(resolver, selector, workers):
     """The pods' addresses, when as many as there are workers run."""
-    limit = _number("TERMWISE_STARTUP_S", STARTUP_S)
+    limit = startup_seconds()
     end = time.monotonic() + limit
     while True:
         try:
@@ -232,13 +232,3 @@ def _of_addresses(addresses, index, source):
 def _natural(address):
     """A sort key by which n2 comes before n10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", address)]
-
-
-def _number(name, default):
-    text = os.environ.get(name)
-    if text is None:
-        return default
-    try:
-        return type(default)(text)
-    except ValueError:
-        raise TermwiseError(f"{name}={text!r}: accepted is a number.") from None

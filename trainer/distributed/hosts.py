@@ -11,9 +11,7 @@ import tensorflow as tf
 from losses.distributed.hosts import host_count, host_index, sum_over_hosts
 from losses.errors import TermwiseRuntimeError
 from trainer.distributed.devices import only_gpu
-
-PEER_LOST = 75  # exit code: another host is gone; start all again
-STARTUP_SECONDS = 600.0  # how long a start waits for the other hosts
+from trainer.launch.exit_codes import PEER_LOST
 
 # what TensorFlow raises where another host has died or was started anew
 LOST = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import functools
-import os
 
 import tensorflow as tf
 
 from losses.distributed.hosts import host_count
 from losses.errors import TermwiseError, TermwiseRuntimeError
 from trainer.distributed.devices import communication_options
-from trainer.distributed.hosts import STARTUP_SECONDS, PeerLost
+from trainer.distributed.environment import startup_seconds
+from trainer.distributed.hosts import PeerLost
 from trainer.distributed.rendezvous import meet
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker")
@@ -108,7 +108,7 @@ def _meet(cluster) -> None:
     spec = cluster.resolver.cluster_spec()
     addresses = [a for job in ("chief", "worker") if job in spec.jobs for a in spec.job_tasks(job)]
     own = spec.task_address(cluster.task_type, cluster.task_id)
-    seconds = float(os.environ.get("TERMWISE_STARTUP_S") or STARTUP_SECONDS)
+    seconds = startup_seconds()
     try:
         meet(addresses, addresses.index(own), seconds)
     except TimeoutError as error:

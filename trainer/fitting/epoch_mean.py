@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.loop.snapshot import WindowSums
+from trainer.ledger.window import WindowSums
 
 
 class EpochMean:

@@ -15,15 +15,17 @@ from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callbacks import check_callbacks
 from trainer.fitting.evaluate import evaluate
 from trainer.fitting.outer_loop import OuterLoop
-from trainer.fitting.plan import Plan, check_keep
+from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals
-from trainer.ledger.console import Console, duration
+from trainer.ledger.console import Console
 from trainer.ledger.describe import describe_run
-from trainer.ledger.rows import History, ledger_table
+from trainer.ledger.format import duration, ledger_table
+from trainer.ledger.history import History
 from trainer.ledger.writers import Writers
 from trainer.loop.programs import TracedStep
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
+from trainer.persistence.retention import check_keep
 from trainer.persistence.run import Run
 from trainer.persistence.workdir import Workdir
 
@@ -141,7 +143,15 @@ def _restored(run: Run, request: FitRequest, workdir, checkpoints, console) -> S
 
 def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standing) -> None:
     """Trains what is left; files are complete afterwards, whatever happens."""
-    config = run.config or describe_run(run.program, run.seed, run.jit.xla)
+    program = run.program
+    config = run.config or describe_run(
+        model=program.model,
+        optimizers=program.optimizers.of_group,
+        objective=program.objective,
+        strategy=run.strategy,
+        jit_compile=run.jit.xla,
+        seed=run.seed,
+    )
     if workdir is not None:
         workdir.start(config, standing.resumed_from, run.jit.notes)
     writers = Writers(standing.history, console, workdir, config, standing.resumed_from)

@@ -24,14 +24,6 @@ class Plan:
         return min([self.steps, *(step - step % n + n for n in every if n)])
 
 
-def check_keep(keep_last, keep_best) -> None:
-    """Raises ValueError where these are no numbers of checkpoints to keep."""
-    if keep_last is not None and (not is_whole(keep_last) or keep_last < 1):
-        raise TermwiseError(f"keep_last={keep_last!r}: give a whole number from 1 on, or None.")
-    if not is_whole(keep_best) or keep_best < 0:
-        raise TermwiseError(f"keep_best={keep_best!r}: give a whole number from 0 on.")
-
-
 def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_every, steps_per_loop):
     """The `Plan` of a fit's arguments.
 

@@ -8,8 +8,8 @@ import signal
 import sys
 import threading
 
-PREEMPTED = 42  # exit code: saved, and the same command continues
-INTERRUPTED = 130
+from trainer.launch.exit_codes import INTERRUPTED, PREEMPTED
+
 PATIENCE_SECONDS = 3.0  # from a second SIGINT to the end, where Python does not get to run
 
 

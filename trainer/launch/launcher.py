@@ -16,20 +16,10 @@ import shutil
 import signal
 import sys
 
-from trainer.launch.local_cluster import (
-    DONE,
-    INTERRUPTED,
-    PREEMPTED,
-    WRONG,
-    LocalCluster,
-    after,
-    free_addresses,
-    next_event,
-    say,
-)
+from trainer.launch.exit_codes import DONE, INTERRUPTED, PREEMPTED, TERMINATED, WRONG
+from trainer.launch.local_cluster import LocalCluster, after, free_addresses, next_event, say
 from trainer.launch.worker_process import describe_ending
 
-STOPPED = 128 + signal.SIGTERM  # as a shell says it
 MOST_PREEMPTIONS = 100  # restarts after workers that saved and left; a fault if ever reached
 LONGEST_PAUSE_S = 5.0
 
@@ -132,7 +122,7 @@ def _stopped(number, codes):
     unsaved = [index for index in sorted(codes) if codes[index] not in (DONE, PREEMPTED)]
     if unsaved:
         endings = ", ".join(describe_ending(index, codes[index]) for index in unsaved)
-        return _end(STOPPED, f"stopped, not all saved: {endings}")
+        return _end(TERMINATED, f"stopped, not all saved: {endings}")
     return _end(PREEMPTED, "stopped; the same command continues the run")
 
 

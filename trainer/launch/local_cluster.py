@@ -10,9 +10,9 @@ import signal
 import socket
 import time
 
+from trainer.launch.exit_codes import DONE, PEER_LOST, PREEMPTED
 from trainer.launch.worker_process import WorkerProcess, write_line
 
-DONE, WRONG, PREEMPTED, PEER_LOST, INTERRUPTED = 0, 2, 42, 75, 130  # exit codes of a worker
 SETTLE_S = 0.2  # deaths so close together are one event
 PEER_SETTLE_S = 5.0  # a worker that lost its peer may be gone before the peer itself is
 

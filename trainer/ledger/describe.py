@@ -3,73 +3,93 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 
+import keras
+import tensorflow as tf
+
+from losses.objective.objective import Objective
 from losses.objective.outputs import flatten
-from losses.objective.term import Term
 from losses.objective.weights import Weight
-from trainer.ledger.rows import format_table
+from trainer.ledger.format import format_table
 from trainer.optimizers.arguments import describe_optimizer
-from trainer.step.program import StepProgram
 
 PENDING = "(the model's own losses and loss parameters are found by build(data) or fit)"
 
 
-def describe_terms(objective, parameters: dict | None) -> str:
+def describe_terms(objective: Objective, parameters: Mapping | None) -> str:
     """The table of terms as text.
 
     Args:
-      objective: `losses.Objective`.
+      objective: the run's; its terms are complete after the first trace.
       parameters: name -> loss parameter; None before the first trace.
     """
     rows = [("term", "from", "weight")]
     if objective.described is None:
-        rows += [(name, origin, weight) for name, origin, weight in _given(objective)]
-        return "\n".join([_left(rows), PENDING])
-    for one in objective.described:
-        origin = one.origin if not one.trains else f"{one.origin}, trains {', '.join(one.trains)}"
-        rows.append((one.name, origin, one.weight))
-    lines = [_left(rows)]
+        rows += [*_losses_before_the_trace(objective), *_terms_before_the_trace(objective)]
+        return "\n".join([format_table(rows, words=True), PENDING])
+    for term in objective.described:
+        trains = f", trains {', '.join(term.trains)}" if term.trains else ""
+        rows.append((term.name, f"{term.origin}{trains}", term.weight))
+    tables = [format_table(rows, words=True)]
     if parameters:
-        head = [("loss parameter", "shape")]
-        held = [(name, str(tuple(v.shape))) for name, v in parameters.items()]
-        lines.append(_left(head + held))
-    return "\n".join(lines)
+        shapes = [(name, str(tuple(variable.shape))) for name, variable in parameters.items()]
+        tables.append(format_table([("loss parameter", "shape"), *shapes], words=True))
+    return "\n".join(tables)
 
 
-def describe_run(program: StepProgram, seed: int, xla: bool) -> dict:
-    """The configuration of a run that was given no `config=`: plain values by name."""
-    optimizers, strategy = program.optimizers.of_group, program.placement.strategy
-    made = {name: describe_optimizer(optimizer) for name, optimizer in optimizers.items()}
+def describe_run(
+    *,
+    model: keras.Model,
+    optimizers: Mapping[str, keras.optimizers.Optimizer],
+    objective: Objective,
+    strategy: tf.distribute.Strategy,
+    jit_compile: bool,
+    seed: int,
+) -> dict:
+    """The configuration of a run that was given no `config=`: plain values by name.
+
+    Args:
+      model, objective, strategy, jit_compile, seed: of the run, after the first trace.
+      optimizers: by group; there is one where there are no groups.
+    """
+    settings = {group: describe_optimizer(o) for group, o in optimizers.items()}
     described = {
-        "model": program.model.name,
-        "optimizer": made if len(made) > 1 else next(iter(made.values()), {}),
-        "weights": {line.name: line.weight for line in program.objective.described or []},
+        "model": model.name,
+        "optimizer": settings if len(settings) > 1 else next(iter(settings.values()), {}),
+        "weights": {term.name: term.weight for term in objective.described or ()},
         "strategy": type(strategy).__name__,
         "replicas": strategy.num_replicas_in_sync,
-        "jit_compile": xla,
+        "jit_compile": jit_compile,
         "seed": seed,
     }
     return json.loads(json.dumps(described, default=str))
 
 
-def _given(objective):
-    """What is known before the model has run: the losses by output, and the terms."""
-    given = flatten(objective.loss) if objective.loss is not None else {}
-    weights = objective.loss_weights if isinstance(objective.loss_weights, dict) else {}
-    for path, loss in given.items():
+def _weights_by_name(objective: Objective) -> Mapping:
+    return objective.loss_weights if isinstance(objective.loss_weights, dict) else {}
+
+
+def _losses_before_the_trace(objective: Objective) -> Iterator[tuple[str, str, str]]:
+    """The rows of the compiled losses, as far as they are known before the model has run."""
+    compiled = {} if objective.loss is None else flatten(objective.loss)
+    weights = _weights_by_name(objective)
+    for path, loss in compiled.items():
         if loss is None:
             continue
-        name = path or getattr(loss, "name", None) or getattr(loss, "__name__", None) or str(loss)
+        name = path or _loss_name(loss)
         weight = weights.get(name) if path else objective.loss_weights or weights.get(name)
-        shown = "pending" if isinstance(weight, (dict, list, tuple)) else str(Weight(weight, name))
-        yield name, "compiled", shown
-    term: Term
+        pending = isinstance(weight, (dict, list, tuple))
+        yield name, "compiled", "pending" if pending else str(Weight(weight, name))
+
+
+def _loss_name(loss) -> str:
+    """The name of a `keras.losses.Loss`, of a function, or of a name as `Model.compile` takes."""
+    return getattr(loss, "name", None) or getattr(loss, "__name__", None) or str(loss)
+
+
+def _terms_before_the_trace(objective: Objective) -> Iterator[tuple[str, str, str]]:
+    """The rows of the terms that `terms=` and `build_terms()` gave."""
+    weights = _weights_by_name(objective)
     for term in objective.terms:
         yield term.name, "term", str(Weight(weights.get(term.name, term.weight), term.name))
-
-
-def _left(rows) -> str:
-    """Left-aligned columns: words, not numbers."""
-    width = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    padded = [[c.ljust(w) for c, w in zip(r, width, strict=True)] for r in rows]
-    return format_table([tuple(row) for row in padded])

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from trainer.ledger.rows import stamped, window_row
+from trainer.ledger.window import WindowReader, WindowSnapshot
 from trainer.ledger.writers import Writers
-from trainer.loop.snapshot import WindowSnapshot
 
 WAITING = 2  # calls of the loop whose rows may wait to be written
 FLUSH_SECONDS = 2.0  # TensorBoard sees a row at most that late
@@ -35,23 +35,27 @@ class Recorder:
         self._total_steps = total_steps
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._waiting: deque[Future] = deque()
-        self._flushed = time.monotonic()
+        self._flushed_at = time.monotonic()
 
-    def add(self, codec, packed: np.ndarray, steps, seconds, more: dict | None = None) -> None:
+    def add(
+        self, reader: WindowReader, packed: np.ndarray, steps, seconds, more: dict | None = None
+    ) -> None:
         """Has the rows of log windows written.
 
         Args:
-          codec: reads the windows as the loop packed them, float64 [W, ...].
-          steps, seconds: W each, the step at a window's end, and how long it took.
+          reader: reads the windows.
+          packed: float64 [W, ...], the windows as the loop packed them.
+          steps: W numbers, the step at each window's end.
+          seconds: W numbers, how long each window took.
           more: what else stands in each row.
         """
 
         def write():
             for step, vector, taken in zip(steps, packed, seconds, strict=True):
-                self._write(step, codec.read(vector), taken, more or {})
-            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._write(step, reader.read(vector), taken, more or {})
+            if time.monotonic() - self._flushed_at > FLUSH_SECONDS:
                 self.writers.show()
-                self._flushed = time.monotonic()
+                self._flushed_at = time.monotonic()
 
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= WAITING):
             self._waiting.popleft().result()
@@ -67,17 +71,22 @@ class Recorder:
         self._thread.shutdown()
         self.settle()
 
-    def _write(self, step: int, ended: WindowSnapshot, seconds: float, more: dict) -> None:
-        sums = ended.sums
-        row = {**window_row(self._names, sums), **ended.values, **more}
-        if ended.gradients is not None:
-            measured = self._diagnostics.values(ended.gradients, step - sums.taken + 1, step)
-            row.update(measured)
-            if measured:
-                picture = self._diagnostics.picture(ended.gradients)
-                self.writers.image("gradient cosines", step, picture)
+    def _write(self, step: int, window: WindowSnapshot, seconds: float, more: dict) -> None:
+        sums = window.sums
+        row = {**window_row(self._names, sums), **window.values, **more}
+        if window.gradients is not None:
+            row.update(self._measured(step, window))
         seconds = max(seconds, 1e-6)
         row["steps_per_second"] = sums.taken / seconds
         row["examples_per_second"] = sums.examples / seconds
-        row = stamped(row, step=step, split="train", seconds=ended.time)
+        row = stamped(row, step=step, split="train", seconds=window.time)
         self.writers.write(row, self._total_steps)
+
+    def _measured(self, step: int, window: WindowSnapshot) -> dict:
+        """The diagnostics of the terms' gradients; the picture of their cosines is written."""
+        first = step - window.sums.taken + 1
+        measured = self._diagnostics.values(window.gradients, first, step)
+        if measured:
+            picture = self._diagnostics.picture(window.gradients)
+            self.writers.image("gradient cosines", step, picture)
+        return measured

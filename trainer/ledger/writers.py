@@ -1,12 +1,18 @@
-"""Where a row goes: history, metrics.jsonl, TensorBoard and the console, in this order."""
+"""The writers of one fit as one: history, metrics.jsonl, TensorBoard and the console, in order."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING
 
 from trainer.ledger.console import Console
-from trainer.ledger.rows import History
+from trainer.ledger.history import History, HistoryWriter
+from trainer.ledger.jsonl import JsonLinesWriter
+from trainer.ledger.writer import Writer
 from trainer.persistence.workdir import Workdir
+
+if TYPE_CHECKING:
+    from trainer.ledger.events import EventWriter
 
 
 class Writers:
@@ -30,59 +36,42 @@ class Writers:
     ):
         self.history = history
         self.console = console
-        self.workdir = workdir
-        self.events: Any = None
+        self._events: EventWriter | None = None
+        of_workdir: list[Writer] = []
         if workdir is not None:
-            from trainer.ledger.tensorboard import EventFiles  # only runs that write pay its import
+            from trainer.ledger.events import EventWriter  # only runs that write pay its import
 
-            self.events = EventFiles(workdir.events, restart_step=resumed)
-            if resumed is None:
-                self.events.layout()
-                if config:
-                    self.events.configuration(config)
+            self._events = EventWriter(workdir.events, config, resumed)
+            of_workdir = [JsonLinesWriter(workdir.metrics), self._events]
+        self._writers: tuple[Writer, ...] = (HistoryWriter(history), *of_workdir, console)
 
     def write(self, row: dict, total_steps: int) -> None:
-        """Writes one row as `ledger.stamped` makes it."""
-        self.history.append(row)
-        if self.workdir is not None:
-            self.workdir.append_metrics(row)
-        if self.events is not None:
-            values = {k: v for k, v in row.items() if k not in ("step", "split", "time")}
-            self.events.scalars(row["split"], row["step"], values, wall_time=row["time"])
-        if row["split"] == "train":
-            self.console.progress(row, total_steps)
-        else:
-            self.console.evaluation(row)
+        """Writes one row as `rows.stamped` makes it."""
+        for writer in self._writers:
+            writer.write(row, total_steps)
 
     def image(self, tag: str, step: int, rgb) -> None:
         """Writes a picture, uint8 [height, width, 3], to TensorBoard."""
-        if self.events is not None:
-            self.events.image(tag, step, rgb)
+        if self._events is not None:
+            self._events.image(tag, step, rgb)
 
     def cut(self, step: int) -> None:
         """Takes back what was written after a step to which the run was restored."""
-        self.history.cut(step)
-        if self.workdir is not None:
-            self.workdir.close()
-            self.workdir.cut_metrics(step)
-            self.events.close()
-            self.events = type(self.events)(self.workdir.events, restart_step=step)
+        for writer in self._writers:
+            writer.cut(step)
 
     def show(self) -> None:
         """Hands TensorBoard what is written so far."""
-        if self.events is not None:
-            self.events.flush()
+        for writer in self._writers:
+            writer.flush(to_disk=False)
 
     def flush(self) -> None:
         """Brings what is written to the disk, before a checkpoint counts on it."""
-        self.show()
-        if self.workdir is not None:
-            self.workdir.sync()
+        for writer in self._writers:
+            writer.flush(to_disk=True)
 
     def close(self, finished: bool) -> None:
-        if self.events is not None:
-            if finished:
-                self.events.finish()
-            self.events.close()
-        if self.workdir is not None:
-            self.workdir.close()
+        """Closes every writer; what one of them raises is raised once all are closed."""
+        with contextlib.ExitStack() as stack:
+            for writer in self._writers:
+                stack.callback(writer.close, finished)

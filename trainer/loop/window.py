@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.loop.snapshot import WindowSnapshot, WindowSums
+from trainer.ledger.window import WindowSnapshot, WindowSums
 from trainer.step.outputs import StepRecord
 
 NUMBERS = 4  # behind the terms' sums: examples, grad_norm, steps, skipped

@@ -8,14 +8,22 @@ import numbers
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.persistence import manifest
-from trainer.persistence.files import refusal
+from trainer.persistence.checkpoint_files import manifest_steps, remove, remove_remains
+from trainer.persistence.files import PinnedFolder, refusal
+from trainer.persistence.manifest import (
+    Manifest,
+    find_newest,
+    read_manifest,
+    without_manifest,
+    write_manifest,
+)
+from trainer.persistence.metrics_file import METRICS, find_damage, size_of
 from trainer.persistence.restore import describe_variables, load, named_variables
 from trainer.persistence.retention import Retention
 
@@ -24,10 +32,10 @@ _WRITING: dict[Path, threading.Thread] = {}  # folder -> the write in flight in 
 
 
 class Checkpoints:
-    """The checkpoints of a run: `ckpt-<step>`, written by TensorFlow's CheckpointManager.
+    """The checkpoints of a run: `ckpt-<step>`, as `tf.train.Checkpoint` writes them.
 
     A save copies the values to variables on the host and returns; a thread writes them. Then
-    the files are flushed and hashed, and a marker is written: only with it a checkpoint counts.
+    the files are flushed and hashed, and a manifest is written: only with it a checkpoint counts.
     Variables are saved by their place in each list, not by their automatic names, which count
     what else was made in the process.
 
@@ -35,14 +43,15 @@ class Checkpoints:
     a step changes the value.
 
     Args:
-      directory: `checkpoints/` of the workdir.
+      directory: `checkpoints/` of the workdir; metrics.jsonl lies beside it.
       state: dict of lists of variables (or of dicts by name): model, optimizers, step, ...
       keep_last: how many of the newest checkpoints stay; None keeps all.
       keep_best: how many of the best stay besides.
       best_metric: the key of the row given to `save` that says which are best.
       mode: as in `Retention`.
       writes: False on the hosts that only take part in reading the variables.
-      say: called with a sentence where a damaged checkpoint was passed over.
+      say: called with a sentence where a damaged checkpoint was passed over, or where rows of
+        metrics.jsonl were lost since the checkpoint that is restored.
     Raises:
       ValueError: one of the numbers or `mode` is not accepted.
 
@@ -67,16 +76,17 @@ class Checkpoints:
         best_metric: str = "total",
         mode: str = "auto",
         writes: bool = True,
-        say=warnings.warn,
+        say: Callable[[str], object] = warnings.warn,
     ):
         self.directory = Path(directory)
-        self._retention = Retention(keep_last, keep_best, best_metric, mode)
+        self._retention = Retention(keep_last, keep_best, best_metric, mode, say)
         self._named = named_variables(state)
         self._writes, self._say = writes, say
+        self._workdir = PinnedFolder(self.directory.parent)
+        self._workdir.pin()
         self._shadows: dict[str, list[tf.Variable]] = {}
-        self._checkpoint: tf.train.Checkpoint | None = None
         self._error: OSError | None = None
-        self._known: dict[int, manifest.Marker] = {}
+        self._known: dict[int, Manifest] = {}
         self._latest: str | None = None
         self._tidied = False
 
@@ -85,9 +95,9 @@ class Checkpoints:
         """The newest whole checkpoint; while one is being written, the one before."""
         if self._latest is None:
             self._join_other()
-            marker = manifest.find_newest(self.directory, self._say, self._known)
-            if marker is not None:
-                self._know(marker)
+            manifest = find_newest(self.directory, self._say, self._known)
+            if manifest is not None:
+                self._know(manifest)
         return self._latest
 
     def look_again(self) -> str | None:
@@ -113,8 +123,12 @@ class Checkpoints:
         self.snapshot()
         if not self._writes:
             return path
+        self._check_metric(metrics)
+        size = size_of(self.directory.parent / METRICS)
         thread = threading.Thread(
-            target=self._write, args=(step, path, self._numbers(metrics)), name=f"ckpt-{step}"
+            target=self._guard,
+            args=(path, self._write, step, path, _finite_numbers(metrics), size),
+            name=f"ckpt-{step}",
         )
         _WRITING[self.directory.resolve()] = thread
         thread.start()
@@ -128,8 +142,8 @@ class Checkpoints:
         Under several hosts reading may be collective: every host calls it at the same step.
         """
         with tf.init_scope(), tf.device("CPU:0"):
-            for part, held in self._named.items():
-                values = [tf.convert_to_tensor(variable) for variable in held.values()]
+            for part, variables in self._named.items():
+                values = [tf.convert_to_tensor(variable) for variable in variables.values()]
                 if not self._writes:
                     continue
                 if part not in self._shadows:
@@ -145,7 +159,7 @@ class Checkpoints:
         """
         self._join_other()
         self._raise()
-        if self._writes and not self._tidied and manifest.marked_steps(self.directory):
+        if self._writes and not self._tidied and manifest_steps(self.directory):
             self._guard(self.directory, self._tidy)
             self._raise()
 
@@ -153,18 +167,17 @@ class Checkpoints:
         """Restores every variable from `.../ckpt-<step>`.
 
         Raises:
-          ValueError: the checkpoint holds other variables, or its marker is damaged.
+          ValueError: the checkpoint holds other variables, or its manifest is damaged.
           OSError: its files cannot be read.
         """
         self._join_other()
-        file = Path(f"{path}.json")
         try:
-            marker = manifest.read_marker(file)
+            manifest = read_manifest(Path(f"{path}.json"))
         except FileNotFoundError:  # of an older version; TensorFlow's own checksums are checked
-            marker = manifest.Marker(str(path), -1, {}, {}, {})
-        except ValueError as error:
+            manifest = without_manifest(str(path))
+        except TermwiseError as error:
             raise TermwiseError(f"{path} is damaged: {error}. Restore an earlier one.") from None
-        load(self._named, marker)
+        load(self._named, manifest)
 
     def restore_latest(self) -> str | None:
         """Restores the newest whole checkpoint; passes over damaged ones, and says so.
@@ -177,18 +190,28 @@ class Checkpoints:
         """
         self._join_other()
         for attempt in range(3):
-            marker = manifest.find_newest(self.directory, self._say)
-            if marker is None:
+            manifest = find_newest(self.directory, self._say)
+            if manifest is None:
                 return None
             try:
-                load(self._named, marker)
+                load(self._named, manifest)
             except OSError:
-                if attempt == 2 or Path(f"{marker.path}.json").exists():
+                if attempt == 2 or Path(f"{manifest.path}.json").exists():
                     raise
                 continue  # its writer has just replaced it by a newer one
-            self._know(marker)
-            return marker.path
+            self._know(manifest)
+            self._check_rows(manifest)
+            return manifest.path
         return None
+
+    def _check_rows(self, manifest: Manifest) -> None:
+        """Says where metrics.jsonl no longer holds what it held when the checkpoint was saved."""
+        if not self._writes:
+            return  # another process may be writing there
+        rows = self.directory.parent / METRICS
+        damage = find_damage(rows, manifest.step, manifest.rows_bytes)
+        if damage is not None:
+            self._say(damage)
 
     def _join_other(self) -> None:
         # also that of an earlier Checkpoints of this folder, whose fit was broken off
@@ -202,66 +225,67 @@ class Checkpoints:
         if error is not None:
             raise error
 
-    def _write(self, step: int, path: str, metrics: dict) -> None:
-        self._guard(path, self._write_files, step, path, metrics)
-
     def _guard(self, path, function, *arguments) -> None:
         """Runs what writes, in whichever thread; what it raises is for the next call."""
         try:
             function(*arguments)
         except (OSError, tf.errors.OpError) as error:
-            if isinstance(error, tf.errors.OpError):
-                error = _system_error(error)
-            self._error = refusal(path, error, self._latest)
-            self._error.__cause__ = error
+            of_system = _system_error(error) if isinstance(error, tf.errors.OpError) else error
+            self._error = refusal(path, of_system, self._latest)
+            if self._error is not of_system:
+                self._error.__cause__ = of_system
         except Exception as error:
             self._error = OSError(f"{path} was not written: {type(error).__name__}: {error}")
             self._error.__cause__ = error
 
-    def _write_files(self, step: int, path: str, metrics: dict) -> None:
+    def _write(self, step: int, path: str, metrics: dict, rows_bytes: int) -> None:
+        """Writes the snapshot as `ckpt-<step>`, its manifest last."""
+        self._workdir.check()
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._workdir.pin()
         if not self._tidied:
-            manifest.remove_remains(self.directory)
-        manifest.remove(path)  # overwritten in part, an old one of this step must not count
-        if self._checkpoint is None:
-            self._checkpoint = tf.train.Checkpoint(**self._shadows)
-        manager = tf.train.CheckpointManager(
-            self._checkpoint, str(self.directory), max_to_keep=None, checkpoint_name="ckpt"
-        )
+            remove_remains(self.directory)
+        remove(path)  # overwritten in part, an old one of this step must not count
         try:
-            manager.save(checkpoint_number=step)
-            marker = manifest.mark(path, describe_variables(self._named), metrics)
+            tf.train.Checkpoint(**self._shadows).write(path)
+            variables = describe_variables(self._named)
+            manifest = write_manifest(path, variables, metrics, rows_bytes)
         except BaseException:
-            manifest.remove(path)
-            manifest.remove_remains(self.directory)
+            self._workdir.check()  # where another folder took its place, nothing there is removed
+            remove(path)
+            remove_remains(self.directory)
             raise
-        self._know(marker)
+        self._know(manifest)
         self._tidy(step)
 
-    def _know(self, marker: manifest.Marker) -> None:
-        self._known = {marker.step: marker}
-        self._latest = marker.path
+    def _know(self, manifest: Manifest) -> None:
+        self._known = {manifest.step: manifest}
+        self._latest = manifest.path
 
     def _tidy(self, newest: int | None = None) -> None:
+        self._workdir.check()
         self._retention.apply(self.directory, newest)
         self._tidied = True
 
-    def _numbers(self, metrics: Mapping | None) -> dict:
-        found = {
-            key: float(value)
-            for key, value in (metrics or {}).items()
-            if isinstance(value, numbers.Real)
-            and not isinstance(value, bool)
-            and math.isfinite(value)
-        }
-        wanted = self._retention.best_metric
-        if self._retention.keep_best and metrics is not None and wanted not in metrics:
-            known = ", ".join(key for key in metrics if key == "total" or "metrics/" in key)
-            self._say(
-                f"best_metric={wanted!r} is not in the row of this checkpoint, which "
-                f"cannot be a best one. The row has {known or 'no such values'}."
-            )
-        return found
+    def _check_metric(self, row: Mapping | None) -> None:
+        """Says where a checkpoint cannot be a best one, because its row lacks the number."""
+        best_metric = self._retention.best_metric
+        if not self._retention.keep_best or row is None or best_metric in row:
+            return
+        known = ", ".join(key for key in row if key == "total" or "metrics/" in key)
+        self._say(
+            f"best_metric={best_metric!r} is not in the row of this checkpoint, which "
+            f"cannot be a best one. The row has {known or 'no such values'}."
+        )
+
+
+def _finite_numbers(row: Mapping | None) -> dict[str, float]:
+    """The values of a row that a manifest can hold."""
+    return {
+        key: float(value)
+        for key, value in (row or {}).items()
+        if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    }
 
 
 def _system_error(error: tf.errors.OpError) -> OSError:

@@ -1,11 +1,15 @@
-"""Writes to disk that are whole or not there, and one clear error where a disk refuses."""
+"""Writes that are whole or not there, folders that stay the same, refusals that say what to do."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
+
+from losses.errors import TermwiseError
+from trainer.persistence.errors import FileMissingError, error_class
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -16,7 +20,7 @@ def refusal(file, error: OSError, kept: str | None = None) -> OSError:
 
     Args:
       file: what could not be written.
-      error: of the system.
+      error: of the system; one that says what to do already stays as it is.
       kept: the newest checkpoint, which the run goes on from; None where there is none.
 
     Example:
@@ -26,6 +30,8 @@ def refusal(file, error: OSError, kept: str | None = None) -> OSError:
       runs/q1/metrics.jsonl cannot be written: No space left on device. Free some space and
       start again; kept: runs/q1/checkpoints/ckpt-20.
     """
+    if isinstance(error, TermwiseError):
+        return error
     if error.errno in _FULL:
         advice = "Free some space and start again"
     elif error.errno in _FORBIDDEN:
@@ -34,7 +40,7 @@ def refusal(file, error: OSError, kept: str | None = None) -> OSError:
         advice = "Mend this and start again"
     reason = error.strerror or str(error)
     tail = f"; kept: {kept}" if kept else ""
-    refused = type(error)(f"{file} cannot be written: {reason}. {advice}{tail}.")
+    refused = error_class(type(error))(f"{file} cannot be written: {reason}. {advice}{tail}.")
     refused.errno = error.errno
     return refused
 
@@ -56,7 +62,11 @@ def replace_text(file: Path, text: str) -> None:
     """
     temporary = file.with_name(file.name + ".tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as opened:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()  # of a writer that was killed; a link would be written through
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        descriptor = os.open(temporary, flags, 0o666)
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as opened:
             opened.write(text)
             opened.flush()
             os.fsync(opened.fileno())
@@ -66,6 +76,42 @@ def replace_text(file: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
         raise
     flush_to_disk(file.parent)
+
+
+class PinnedFolder:
+    """A folder that must stay the one it was.
+
+    A path may lead elsewhere later: the folder was moved or deleted and another one made in its
+    place, or the path is relative and the process changed its directory.
+
+    Args:
+      path: of the folder, which need not exist yet.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._identity: os.stat_result | None = None
+
+    def pin(self) -> None:
+        """From now on the path must lead to the folder that it leads to now, if there is one."""
+        if self._identity is None:
+            with contextlib.suppress(OSError):
+                self._identity = os.stat(self._path)
+
+    def check(self) -> None:
+        """Raises FileNotFoundError where the path no longer leads to the folder that was pinned."""
+        if self._identity is None:
+            return
+        try:
+            same = os.path.samestat(self._identity, os.stat(self._path))
+        except OSError:
+            same = False
+        if not same:
+            raise FileMissingError(
+                f"{self._path} is no longer the folder that this run writes to: it was moved or "
+                "deleted, or the process changed its directory. Bring it back and start again; "
+                "nothing was written to another folder."
+            )
 
 
 class Lines:
@@ -78,8 +124,11 @@ class Lines:
     """
 
     def __init__(self, file: Path):
+        self._file = file
         self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
+            if stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+                raise OSError(errno.EINVAL, "Is a named pipe")
             self._cut_torn_end()
         except OSError:
             self.close()
@@ -88,13 +137,15 @@ class Lines:
     def append(self, line: str) -> None:
         """Adds one line; `line` has no line break."""
         rest = f"{line}\n".encode()
-        size = os.fstat(self._descriptor).st_size
+        opened = os.fstat(self._descriptor)
+        if not os.path.samestat(opened, os.stat(self._file)):
+            raise FileNotFoundError(errno.ENOENT, "Another file is in its place")
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError:
             with contextlib.suppress(OSError):  # a device has no length
-                os.ftruncate(self._descriptor, size)
+                os.ftruncate(self._descriptor, opened.st_size)
             raise
 
     def sync(self) -> None:
@@ -102,6 +153,7 @@ class Lines:
         os.fsync(self._descriptor)
 
     def close(self) -> None:
+        """Closes the file; a second call is an error."""
         os.close(self._descriptor)
 
     def _cut_torn_end(self) -> None:

@@ -11,6 +11,7 @@ import warnings
 import weakref
 from pathlib import Path
 
+from trainer.persistence.errors import FileError, WorkdirTakenError
 from trainer.persistence.files import refusal
 
 try:
@@ -19,6 +20,7 @@ except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_NOTE = b'{"pid": '  # how the text of every lock begins
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
@@ -42,7 +44,7 @@ class WorkdirLock:
       >>> with WorkdirLock(folder):
       ...     WorkdirLock(folder)
       Traceback (most recent call last):
-      BlockingIOError: ... is being written by this process, since ... Wait for it, stop it, ...
+      trainer.persistence.errors.WorkdirTakenError: ... is being written by this process, ...
     """
 
     def __init__(self, workdir, say=warnings.warn):
@@ -51,17 +53,16 @@ class WorkdirLock:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._acquire(say)
-        except BlockingIOError:
-            raise
         except OSError as error:
             raise refusal(self.file, error) from error
-        _HELD.add(self)
+        _OPEN.add(self)
 
     def release(self) -> None:
         """Gives the lock back; a second call does nothing."""
         if self._descriptor is None:
             return
-        self.file.unlink(missing_ok=True)  # while it is still held: see _acquire
+        if _same_file(self._descriptor, self.file):  # the workdir may have been moved meanwhile
+            self.file.unlink(missing_ok=True)  # while it is still locked: see _acquire
         self._drop()
 
     def __enter__(self) -> WorkdirLock:
@@ -72,28 +73,48 @@ class WorkdirLock:
 
     def _acquire(self, say) -> None:
         while True:
-            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             try:
-                held = _flock(descriptor)
-            except OSError as error:
-                holder = _holder(descriptor)
+                locked = self._lock(descriptor)
+                if locked and not _same_file(descriptor, self.file):
+                    os.close(descriptor)  # its holder removed it while this one waited at the door
+                    continue
+                if not locked:
+                    say(
+                        f"{self.file} cannot be locked: this file system has no locks. Take care "
+                        "that one process at a time trains in this workdir."
+                    )
+                self._write_note(descriptor)
+            except BaseException:
                 os.close(descriptor)
-                if error.errno not in _TAKEN:
-                    raise
-                raise BlockingIOError(
-                    f"{self.file.parent} is being written by {holder}. Wait for it, stop it, or "
-                    "use another workdir."
-                ) from None
-            if not held:
-                say(
-                    f"{self.file} cannot be locked: this file system has no locks. Take care "
-                    "that one process at a time trains in this workdir."
-                )
-            if held and not _same_file(descriptor, self.file):
-                os.close(descriptor)  # its holder removed it while this one waited at the door
-                continue
-            break
-        self._descriptor = descriptor
+                raise
+            self._descriptor = descriptor
+            return
+
+    def _lock(self, descriptor: int) -> bool:
+        """Whether the file is locked now; False where the file system has no locks.
+
+        Raises:
+          BlockingIOError: another one holds the lock.
+        """
+        try:
+            return _flock(descriptor)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+            raise WorkdirTakenError(
+                f"{self.file.parent} is being written by {_holder(descriptor)}. Wait for it, stop "
+                "it, or use another workdir."
+            ) from None
+
+    def _write_note(self, descriptor: int) -> None:
+        """Writes who holds the lock; a file that is no lock is left as it is."""
+        # nothing yet, or zeros after a power cut, is the lock of a process that died early
+        if not _NOTE.startswith(os.pread(descriptor, len(_NOTE), 0).rstrip(b"\0")):
+            raise FileError(
+                f"{self.file} holds something else than a lock. Move that file, or use another "
+                "workdir."
+            )
         note = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -106,15 +127,15 @@ class WorkdirLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-        _HELD.discard(self)
+        _OPEN.discard(self)
 
 
-_HELD: weakref.WeakSet[WorkdirLock] = weakref.WeakSet()
+_OPEN: weakref.WeakSet[WorkdirLock] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
     # a forked child shares the parent's lock, and would hold it after the parent's death
-    for lock in list(_HELD):
+    for lock in list(_OPEN):
         lock._drop()
 
 

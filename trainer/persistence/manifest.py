@@ -1,34 +1,31 @@
-"""Which checkpoints count: those with a marker, written last, whose checksums hold."""
+"""Which checkpoints count: those with a manifest, written last, whose checksums hold."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import re
-import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.persistence.files import flush_to_disk, replace_text
-
-# what TensorFlow raises of damaged data files, by their kind of damage
-UNREADABLE = (tf.errors.OpError, IndexError, ValueError, RuntimeError)
-
-_MARKER = re.compile(r"ckpt-(\d+)\.json")
-_INDEX = re.compile(r"ckpt-(\d+)\.index")
-_DATA = re.compile(r"ckpt-(\d+)\.(index|data-\d{5}-of-\d{5})")
-# what a killed writer leaves: TensorFlow's folder of parts, its temporary files, and ours
-_REMAINS = re.compile(
-    r"ckpt-\d+_temp|ckpt-\d+\..*tempstate\d+|checkpoint\.tmp.*|(ckpt-\d+|best)\.json\.tmp"
+from trainer.persistence.checkpoint_files import (
+    data_files,
+    index_steps,
+    manifest_steps,
+    step_of_data,
 )
+from trainer.persistence.disk import read_file
+from trainer.persistence.errors import FileError
+from trainer.persistence.files import flush_to_disk, replace_text
+from trainer.persistence.reader import check_readable
 
 
-class Marker(NamedTuple):
+class Manifest(NamedTuple):
     """What `ckpt-<step>.json` says of a checkpoint.
 
     Attributes:
@@ -38,6 +35,8 @@ class Marker(NamedTuple):
       variables: list name -> [[path, shape, dtype], ...], in the order saved; empty where an
         older version wrote the checkpoint.
       metrics: the row's numbers at this step.
+      rows_bytes: the size of metrics.jsonl when the checkpoint was saved; None where an older
+        version wrote the checkpoint.
     """
 
     path: str
@@ -45,43 +44,61 @@ class Marker(NamedTuple):
     files: dict
     variables: dict
     metrics: dict
+    rows_bytes: int | None = None
 
 
-def mark(path: str, variables: dict, metrics: dict) -> Marker:
-    """Makes a written checkpoint count: flushes and hashes its files, then writes its marker.
+def without_manifest(path: str, step: int = -1) -> Manifest:
+    """What is known of a checkpoint of an older version: where it is."""
+    return Manifest(path, step, {}, {}, {})
+
+
+def write_manifest(
+    path: str, variables: dict, metrics: dict, rows_bytes: int | None = None
+) -> Manifest:
+    """Makes a written checkpoint count: flushes and hashes its files, then writes its manifest.
 
     Args:
       path: `.../ckpt-<step>`, without a suffix.
-      variables, metrics: as in `Marker`.
+      variables, metrics, rows_bytes: as in `Manifest`.
     Raises:
       OSError: a file is missing or shorter than its values, or the disk refuses.
-      ValueError: what the marker was to say is not what a marker can.
+      ValueError: the manifest could not be read back.
     """
-    marker_file = Path(f"{path}.json")
-    files, found = {}, _files_of(path)
-    for file in found:
+    manifest_file = Path(f"{path}.json")
+    files, written = {}, data_files(path)
+    for file in written:
         flush_to_disk(file)
         files[file.name] = {"sha256": _digest(file), "bytes": file.stat().st_size}
-    expected = sum(_bytes(shape, dtype) for held in variables.values() for _, shape, dtype in held)
-    written = sum(file.stat().st_size for file in found)
-    if len(files) < 2 or written < expected:
-        raise OSError(f"{path} was not written whole: {written} bytes of {expected} or more")
-    step = int(marker_file.stem.removeprefix("ckpt-"))
-    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    values = {"step": step, "time": now, "files": files, "variables": variables, "metrics": metrics}
-    replace_text(marker_file, json.dumps(values, allow_nan=False) + "\n")
-    return read_marker(marker_file)
+    expected = sum(_bytes(shape, dtype) for part in variables.values() for _, shape, dtype in part)
+    size = sum(file.stat().st_size for file in written)
+    if len(files) < 2 or size < expected:
+        raise FileError(f"{path} was not written whole: {size} bytes of {expected} or more")
+    values = {
+        "step": int(manifest_file.stem.removeprefix("ckpt-")),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "files": files,
+        "variables": variables,
+        "metrics": metrics,
+    }
+    if rows_bytes is not None:
+        values["rows_bytes"] = rows_bytes
+    replace_text(manifest_file, json.dumps(values, allow_nan=False) + "\n")
+    return read_manifest(manifest_file)
 
 
-def read_marker(file: Path) -> Marker:
-    """A marker from its file.
+def read_manifest(file: Path) -> Manifest:
+    """A manifest from its file.
 
     Raises:
       FileNotFoundError: there is none.
-      ValueError: it is not what `mark` writes; the message is one clause.
+      ValueError: it is not what `write_manifest` writes; the message is one clause.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+        values = json.loads(read_file(file).decode(), parse_constant=_refuse)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise TermwiseError(f"{file.name} is not JSON ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise TermwiseError(f"{file.name} is not JSON ({error})") from None
     if not isinstance(values, dict):
@@ -89,26 +106,22 @@ def read_marker(file: Path) -> Marker:
     step = values.get("step")
     if type(step) is not int or file.name != f"ckpt-{step}.json":
         raise TermwiseError(f"{file.name} holds step={step!r}")
-    files, variables, metrics = values.get("files"), values.get("variables"), values.get("metrics")
-    if not isinstance(files, dict) or len(files) < 2:
-        raise TermwiseError(f"{file.name} holds no list of its files")
-    if not all(_is_file(step, name, told) for name, told in files.items()):
-        raise TermwiseError(f"{file.name} holds a file that is none of this checkpoint's")
-    if not isinstance(variables, dict) or not all(map(_are_variables, variables.values())):
-        raise TermwiseError(f"{file.name} holds no list of its variables")
-    if not isinstance(metrics, dict) or not all(map(_is_number, metrics.values())):
-        raise TermwiseError(f"{file.name} holds metrics that are not numbers")
-    return Marker(str(file.with_suffix("")), step, files, variables, metrics)
+    fault = _find_fault(step, values)
+    if fault is not None:
+        raise TermwiseError(f"{file.name} holds {fault}")
+    files, variables, metrics = (values[key] for key in ("files", "variables", "metrics"))
+    path, rows_bytes = str(file.with_suffix("")), values.get("rows_bytes")
+    return Manifest(path, step, files, variables, metrics, rows_bytes)
 
 
-def check(marker: Marker) -> None:
+def check_files(manifest: Manifest) -> None:
     """Reads every byte of a checkpoint.
 
     Raises:
       ValueError: a file is missing, of another size, or was changed; the message is one clause.
     """
-    folder = Path(marker.path).parent
-    for name, told in marker.files.items():
+    folder = Path(manifest.path).parent
+    for name, told in manifest.files.items():
         file = folder / name
         try:
             size = file.stat().st_size
@@ -120,138 +133,129 @@ def check(marker: Marker) -> None:
             raise TermwiseError(f"{name} is missing") from None
 
 
-def find_newest(directory: Path, say, known: dict | None = None) -> Marker | None:
+def find_newest(
+    directory: Path, say: Callable[[str], object], known: dict[int, Manifest] | None = None
+) -> Manifest | None:
     """The newest checkpoint that counts and is whole.
 
-    Where no checkpoint of the folder has a marker (an older version wrote them, or the first
+    Where no checkpoint of the folder has a manifest (an older version wrote them, or the first
     save was cut short), the newest of which every tensor can be read.
 
     Args:
       directory: `checkpoints/` of a workdir.
       say: called with a sentence where a newer one was passed over.
-      known: step -> Marker of those already checked.
+      known: step -> Manifest of those already checked.
     Returns:
-      Marker, or None where there is none.
+      Manifest, or None where there is none.
     Raises:
-      ValueError: there are marked ones, and none is whole.
+      ValueError: there are some with a manifest, and none is whole.
     """
-    known, passed = known or {}, []
-    steps = marked_steps(directory)
+    steps, damages = manifest_steps(directory), []
     for step in steps:
-        file = directory / f"ckpt-{step}.json"
         try:
-            marker = read_marker(file)
-            if known.get(step) != marker:
-                check(marker)
-        except FileNotFoundError:
-            continue  # its writer has just removed it
-        except ValueError as error:
-            if file.exists():
-                passed.append(str(error))
+            manifest = _whole(directory / f"ckpt-{step}.json", known or {})
+        except TermwiseError as error:
+            damages.append(str(error))
             continue
-        if passed:
-            say(f"{directory}: {'; '.join(passed)}. Restoring the newest whole one, ckpt-{step}.")
-        return marker
-    if passed:
+        if manifest is not None:
+            _say_passed_over(directory, damages, step, say)
+            return manifest
+    if damages:
         raise TermwiseError(
-            f"{directory}: no checkpoint is whole: {'; '.join(passed[:3])}. Bring the files back, "
+            f"{directory}: no checkpoint is whole: {'; '.join(damages[:3])}. Bring the files back, "
             "or use a new workdir."
         )
-    return None if steps else _find_unmarked(directory, say)
+    return None if steps else _find_without_manifest(directory, say)
 
 
-def _find_unmarked(directory: Path, say) -> Marker | None:
-    passed = []
-    for step in _steps(directory, _INDEX):
+def _whole(file: Path, known: dict[int, Manifest]) -> Manifest | None:
+    """The manifest of a whole checkpoint; None where its writer has just removed it.
+
+    Raises:
+      ValueError: the manifest or a file is damaged.
+    """
+    try:
+        manifest = read_manifest(file)
+        if known.get(manifest.step) != manifest:
+            check_files(manifest)
+    except FileNotFoundError:
+        return None
+    except TermwiseError:
+        if file.exists():
+            raise
+        return None
+    return manifest
+
+
+def _find_without_manifest(directory: Path, say) -> Manifest | None:
+    damages = []
+    for step in index_steps(directory):
         path = str(directory / f"ckpt-{step}")
-        try:
-            reader = tf.train.load_checkpoint(path)
-            for name in reader.get_variable_to_shape_map():
-                reader.get_tensor(name)  # TensorFlow's own checksums are checked by reading
-        except UNREADABLE as error:
-            passed.append(f"ckpt-{step} cannot be read ({str(error).splitlines()[0][:120]})")
+        if (reason := check_readable(path)) is not None:
+            damages.append(f"ckpt-{step} cannot be read ({reason})")
             continue
-        if passed:
-            say(f"{directory}: {'; '.join(passed)}. Restoring the newest whole one, ckpt-{step}.")
-        return Marker(path, step, {}, {}, {})
-    if passed:
-        say(f"{directory}: {'; '.join(passed)}. None is whole: starting from the beginning.")
+        _say_passed_over(directory, damages, step, say)
+        return without_manifest(path, step)
+    if damages:
+        say(f"{directory}: {'; '.join(damages)}. None is whole: starting from the beginning.")
     return None
 
 
-def marked_steps(directory: Path) -> list[int]:
-    """The steps that have a marker, newest first; none is checked."""
-    return _steps(directory, _MARKER)
-
-
-def remove(path: str) -> None:
-    """Deletes a checkpoint, its marker first: half deleted, it no longer counts."""
-    Path(f"{path}.json").unlink(missing_ok=True)
-    for file in _files_of(path):
-        file.unlink(missing_ok=True)
-
-
-def remove_remains(directory: Path) -> None:
-    """Deletes what a killed writer left: parts and, once one is marked, unmarked checkpoints."""
-    for entry in list(directory.iterdir()) if directory.exists() else []:
-        if _REMAINS.fullmatch(entry.name):
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink(missing_ok=True)
-    marked = set(marked_steps(directory))
-    if marked:
-        for step in set(_steps(directory, _DATA)) - marked:
-            remove(str(directory / f"ckpt-{step}"))
-
-
-def _files_of(path: str) -> list[Path]:
-    """Index and data files, sorted by name."""
-    folder, name = Path(path).parent, Path(path).name
-    return sorted(file for file in folder.glob(f"{name}.*") if _DATA.fullmatch(file.name))
-
-
-def _steps(directory: Path, pattern: re.Pattern) -> list[int]:
-    try:
-        names = [entry.name for entry in directory.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted({int(m[1]) for m in map(pattern.fullmatch, names) if m}, reverse=True)
+def _say_passed_over(directory: Path, damages: list[str], step: int, say) -> None:
+    if damages:
+        say(f"{directory}: {'; '.join(damages)}. Restoring the newest whole one, ckpt-{step}.")
 
 
 def _digest(file: Path) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with open(file, "rb") as opened:
         while block := opened.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _bytes(shape, dtype: str) -> int:
     return 0 if dtype == "string" else math.prod(shape) * tf.as_dtype(dtype).size
 
 
+def _find_fault(step: int, values: dict) -> str | None:
+    """What is wrong with the fields of a manifest, as a clause; None where nothing is."""
+    files, variables, metrics = (values.get(key) for key in ("files", "variables", "metrics"))
+    if not isinstance(files, dict) or len(files) < 2:
+        return "no list of its files"
+    if not all(_is_file(step, name, told) for name, told in files.items()):
+        return "a file that is none of this checkpoint's"
+    if not isinstance(variables, dict) or not all(map(_are_variables, variables.values())):
+        return "no list of its variables"
+    if not isinstance(metrics, dict) or not all(map(_is_number, metrics.values())):
+        return "metrics that are not numbers"
+    rows_bytes = values.get("rows_bytes", 0)
+    return None if _is_size(rows_bytes) else f"rows_bytes={rows_bytes!r}"
+
+
 def _is_file(step: int, name: str, told) -> bool:
-    found = _DATA.fullmatch(name)  # nothing outside the folder, nothing of another step
     return (
-        found is not None
-        and int(found[1]) == step
+        step_of_data(name) == step  # nothing outside the folder, nothing of another step
         and isinstance(told, dict)
         and type(told.get("bytes")) is int
         and isinstance(told.get("sha256"), str)
     )
 
 
-def _are_variables(held) -> bool:
-    return isinstance(held, list) and all(
-        isinstance(one, list)
-        and len(one) == 3
-        and isinstance(one[0], str)
-        and isinstance(one[1], list)
-        and all(type(size) is int for size in one[1])
-        and isinstance(one[2], str)
-        for one in held
-    )
+def _are_variables(part) -> bool:
+    return isinstance(part, list) and all(map(_is_variable, part))
+
+
+def _is_variable(described) -> bool:
+    if not isinstance(described, list) or len(described) != 3:
+        return False
+    path, shape, dtype = described
+    sizes = isinstance(shape, list) and all(type(size) is int for size in shape)
+    return isinstance(path, str) and sizes and isinstance(dtype, str)
+
+
+def _is_size(value) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _is_number(value) -> bool:

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import losses
 from trainer import Trainer
-from trainer.ledger.console import duration, equation, round_to_sum
+from trainer.ledger.format import duration, equation, round_to_sum
 
 TAGS = ("total", "terms/", "raw/", "weight/", "loss_parameters/", "grad_norm/", "metrics/")
 

@@ -9,7 +9,7 @@ import losses
 from trainer import Trainer
 from trainer.ledger.console import Console
 from trainer.ledger.recorder import Recorder
-from trainer.loop.snapshot import WindowSums
+from trainer.ledger.window import WindowSums
 from trainer.loop.train_loop import OnNonfinite
 from trainer.loop.window import LogWindow, WindowCodec
 

@@ -25,13 +25,13 @@ QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 @pytest.fixture
 def gate(monkeypatch):
     """Holds every write until the event is set."""
-    opened, real = threading.Event(), tf.train.CheckpointManager.save
+    opened, real = threading.Event(), tf.train.Checkpoint.write
 
-    def save(*arguments, **named):
+    def write(*arguments, **named):
         assert opened.wait(10)
         return real(*arguments, **named)
 
-    monkeypatch.setattr(tf.train.CheckpointManager, "save", save)
+    monkeypatch.setattr(tf.train.Checkpoint, "write", write)
     yield opened
     opened.set()
 
@@ -271,3 +271,19 @@ def test_a_damaged_one_that_was_asked_for_is_an_error(tmp_path):
     Path(f"{path}.json").write_text("{}")
     with pytest.raises(ValueError, match=r"ckpt-1 is damaged: ckpt-1\.json holds step=None\. Res"):
         checkpoints.restore(path)
+
+
+@pytest.mark.parametrize("name", ["lr=[1e-3]", "a b", "größe", "back\\slash", "st*r?", "[ab]*\\"])
+def test_a_checkpoint_is_found_again_below_any_name(name, tmp_path):
+    a = tf.Variable(1.0)
+    folder = tmp_path / name / "checkpoints"
+    Checkpoints(folder, {"model": [a]}, 3, keep_best=1).save(7, {"total": 1.0})
+    a.assign(2.0)
+    other = Checkpoints(folder, {"model": [a]}, 3)
+    assert other.restore_latest() == other.latest == str(folder / "ckpt-7") and float(a) == 1.0
+    a.assign(2.0)
+    other.restore(str(folder / "ckpt-7"))
+    assert float(a) == 1.0
+    (folder / "ckpt-7.json").unlink()  # as an older version wrote it
+    a.assign(2.0)
+    assert Checkpoints(folder, {"model": [a]}, 3).restore_latest() and float(a) == 1.0

@@ -82,13 +82,13 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
 
 
 def test_a_write_that_was_short_without_an_error_does_not_count(tmp_path, monkeypatch):
-    real = tf.train.CheckpointManager.save
+    real = tf.train.Checkpoint.write
 
-    def save(self, checkpoint_number):
-        path = real(self, checkpoint_number=checkpoint_number)
+    def write(self, path):
+        path = real(self, path)
         os.truncate(f"{path}.data-00000-of-00001", 5)
 
-    monkeypatch.setattr(tf.train.CheckpointManager, "save", save)
+    monkeypatch.setattr(tf.train.Checkpoint, "write", write)
     checkpoints = Checkpoints(tmp_path, {"model": [tf.Variable(tf.ones([1000]))]}, 1)
     with pytest.raises(OSError, match=r"ckpt-1 was not written whole: \d+ bytes of 4000 or more"):
         checkpoints.save(1, wait=True)

@@ -136,3 +136,29 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "run" / "lock").mkdir(parents=True)
     with pytest.raises(IsADirectoryError, match=r"lock cannot be written: Is a directory"):
         WorkdirLock(tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["years of work", "{}", "pid 7"])
+def test_a_file_that_is_no_lock_is_left_as_it_is(text, workdir):
+    workdir.mkdir()
+    (workdir / "lock").write_text(text)
+    with pytest.raises(OSError, match=r"lock holds something else than a lock\. Move that file"):
+        WorkdirLock(workdir)
+    assert (workdir / "lock").read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "\0\0\0\0\0\0\0\0\0", '{"pid": 1, "host'])
+def test_what_a_process_that_died_early_left_is_a_lock(text, workdir):
+    workdir.mkdir()
+    (workdir / "lock").write_text(text)
+    WorkdirLock(workdir).release()
+    assert not (workdir / "lock").exists()
+
+
+def test_a_link_in_place_of_the_lock_is_not_written_through(workdir, tmp_path):
+    workdir.mkdir()
+    (tmp_path / "mine").write_text("")
+    (workdir / "lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="lock cannot be written: Too many levels"):
+        WorkdirLock(workdir)
+    assert (tmp_path / "mine").read_text() == ""

@@ -55,9 +55,9 @@ DAMAGES = {
     "no data": (delete_data, f"ckpt-20.{DATA} is missing"),
     "no index": (delete_index, "ckpt-20.index is missing"),
     "a flipped bit": (flip, f"ckpt-20.{DATA} was changed after it was written"),
-    "empty marker": (write(""), "ckpt-20.json is not JSON"),
-    "half a marker": (write('{"step": 20, "fil'), "ckpt-20.json is not JSON"),
-    "deep marker": (write("[" * 100_000), "ckpt-20.json is not JSON"),
+    "empty manifest": (write(""), "ckpt-20.json is not JSON"),
+    "half a manifest": (write('{"step": 20, "fil'), "ckpt-20.json is not JSON"),
+    "deep manifest": (write("[" * 100_000), "ckpt-20.json is not JSON"),
     "a list": (write("[20]"), "ckpt-20.json holds a list, not an object"),
     "not a number": (edit(metrics={"total": float("nan")}), "it holds NaN"),
     "text as a metric": (edit(metrics={"total": "0.1"}), "metrics that are not numbers"),
@@ -109,8 +109,8 @@ def test_a_whole_one_is_restored_without_a_word(folder):
     assert float(a[0]) == 20
 
 
-def test_without_a_marker_a_newest_one_does_not_count(folder):
-    (folder / "ckpt-20.json").unlink()  # a process killed between the data and the marker
+def test_without_a_manifest_a_newest_one_does_not_count(folder):
+    (folder / "ckpt-20.json").unlink()  # a process killed between the data and the manifest
     a, checkpoints = reader(folder)
     assert checkpoints.restore_latest() == str(folder / "ckpt-10") and float(a[0]) == 10
 
@@ -143,7 +143,7 @@ def test_the_next_save_removes_what_a_killed_writer_left_and_a_damaged_later_one
 
 
 def older_version(folder, steps):
-    """Checkpoints as they were written before there were markers."""
+    """Checkpoints as they were written before there were manifests."""
     a = tf.Variable(tf.zeros([100]))
     manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=[a]), folder, 9)
     for step in steps:
@@ -156,7 +156,7 @@ def test_checkpoints_of_an_older_version_are_read_back_and_accepted(tmp_path):
     a, checkpoints = reader(tmp_path)
     assert checkpoints.restore_latest() == str(tmp_path / "ckpt-20") and float(a[0]) == 20
     checkpoints.save(30, wait=True)
-    assert not (tmp_path / "ckpt-10.index").exists()  # from now on a marker is asked for
+    assert not (tmp_path / "ckpt-10.index").exists()  # from now on a manifest is asked for
 
 
 def test_a_damaged_one_of_an_older_version_is_noticed_by_reading_it(tmp_path):
@@ -177,11 +177,11 @@ def test_a_first_save_cut_short_is_a_start_from_the_beginning(tmp_path):
     assert said[0].endswith("None is whole: starting from the beginning.")
 
 
-def test_a_marker_says_which_variables_and_which_row(folder):
-    marker = manifest.read_marker(folder / "ckpt-20.json")
-    assert marker.step == 20 and marker.metrics == {"total": 1.0}
-    assert marker.variables == {"model": [["Variable", [100], "float32"]]}
-    assert sorted(marker.files) == [f"ckpt-20.{DATA}", "ckpt-20.index"]
+def test_a_manifest_says_which_variables_and_which_row(folder):
+    found = manifest.read_manifest(folder / "ckpt-20.json")
+    assert found.step == 20 and found.metrics == {"total": 1.0}
+    assert found.variables == {"model": [["Variable", [100], "float32"]]}
+    assert sorted(found.files) == [f"ckpt-20.{DATA}", "ckpt-20.index"]
 
 
 @settings(deadline=None, max_examples=40)
@@ -189,15 +189,15 @@ def test_a_marker_says_which_variables_and_which_row(folder):
 def test_any_flipped_byte_is_noticed(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("flips", numbered=True)
     older_version(folder, [20])
-    manifest.mark(str(folder / "ckpt-20"), {"model": [["a", [100], "float32"]]}, {})
-    marker = manifest.read_marker(folder / "ckpt-20.json")
-    manifest.check(marker)
+    manifest.write_manifest(str(folder / "ckpt-20"), {"model": [["a", [100], "float32"]]}, {})
+    found = manifest.read_manifest(folder / "ckpt-20.json")
+    manifest.check_files(found)
     file = folder / data.draw(st.sampled_from([f"ckpt-20.{DATA}", "ckpt-20.index"]))
     content = bytearray(file.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     file.write_bytes(content)
     with pytest.raises(ValueError, match="was changed after it was written"):
-        manifest.check(marker)
+        manifest.check_files(found)
 
 
 JSON = st.recursive(
@@ -210,8 +210,8 @@ FIELDS = ("step", "files", "variables", "metrics")
 
 @settings(deadline=None, max_examples=150)
 @given(values=st.dictionaries(st.sampled_from(FIELDS), JSON) | JSON)
-def test_whatever_stands_in_a_marker_it_is_damaged_or_right(values, tmp_path_factory):
+def test_whatever_stands_in_a_manifest_it_is_damaged_or_right(values, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "ckpt-3.json"
     file.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"^ckpt-3\.json (is|holds)"):
-        manifest.read_marker(file)
+        manifest.read_manifest(file)

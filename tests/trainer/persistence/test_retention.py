@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import example, given, settings
@@ -11,13 +12,15 @@ from hypothesis import strategies as st
 
 from trainer.persistence import manifest
 from trainer.persistence.checkpoint import Checkpoints
+from trainer.persistence.checkpoint_files import manifest_steps
 from trainer.persistence.retention import Retention, more_is_better
 
+ENDS = ("data-00000-of-00001", "index", "json")
 TOTALS = {1: 0.9, 2: 0.3, 3: 0.5, 4: 0.7, 5: 0.4}
 
 
 def steps(folder):
-    return manifest.marked_steps(folder)[::-1]
+    return manifest_steps(folder)[::-1]
 
 
 def record(folder):
@@ -28,7 +31,7 @@ def fake(folder, step, metrics):
     """A checkpoint with small files that nobody will load."""
     for end in ("index", "data-00000-of-00001"):
         (folder / f"ckpt-{step}.{end}").write_bytes(b"x")
-    manifest.mark(str(folder / f"ckpt-{step}"), {}, metrics)
+    manifest.write_manifest(str(folder / f"ckpt-{step}"), {}, metrics)
 
 
 def test_the_last_and_the_best_stay_separately(tmp_path):
@@ -106,9 +109,64 @@ def test_after_a_restore_to_an_earlier_step_the_later_ones_do_not_count_as_best(
 def test_the_end_of_a_run_writes_a_record_that_a_crash_left_out(tmp_path):
     state = {"model": [tf.Variable(1.0)]}
     Checkpoints(tmp_path, state, 1, keep_best=1).save(1, {"total": 0.5}, wait=True)
-    (tmp_path / "best.json").unlink()  # killed between the marker and the record
+    (tmp_path / "best.json").unlink()  # killed between the manifest and the record
     Checkpoints(tmp_path, state, 1, keep_best=1).wait()
     assert record(tmp_path) == [{"step": 1, "value": 0.5}]
+
+
+@pytest.mark.parametrize("name", ["best.json", "checkpoint"])
+@pytest.mark.parametrize("damage", ["bytes", "empty", "pipe", "link", "gone"])
+def test_what_is_derived_from_the_manifests_is_made_anew(name, damage, tmp_path):
+    folder = tmp_path / "checkpoints"
+    state = {"model": [tf.Variable(1.0)]}
+    Checkpoints(folder, state, 2, keep_best=1).save(1, {"total": 0.5})
+    file, mine = folder / name, tmp_path / "mine"
+    right = file.read_text()
+    mine.write_text("years of work")
+    if damage in ("bytes", "empty"):
+        file.write_bytes(b"\xff\xfe\x00" * 20 if damage == "bytes" else b"")
+    else:
+        file.unlink()
+    if damage == "pipe":
+        os.mkfifo(file)
+    if damage == "link":
+        file.symlink_to(mine)
+    checkpoints = Checkpoints(folder, state, 2, keep_best=1)
+    assert checkpoints.restore_latest() == str(folder / "ckpt-1")
+    checkpoints.wait()
+    assert file.read_text() == right and not file.is_symlink()
+    checkpoints.save(2, {"total": 0.25})
+    assert record(folder) == [{"step": 2, "value": 0.25}]
+    assert tf.train.latest_checkpoint(folder) == str(folder / "ckpt-2")
+    assert mine.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["best.json", "checkpoint"])
+def test_a_folder_in_place_of_what_is_derived_is_told_and_stays(name, tmp_path):
+    (tmp_path / name / "mine").mkdir(parents=True)
+    said = []
+    state = {"model": [tf.Variable(1.0)]}
+    checkpoints = Checkpoints(tmp_path, state, 2, keep_best=1, say=said.append)
+    checkpoints.save(1, {"total": 0.5})
+    assert said == [
+        f"{tmp_path / name} is a folder, and is not replaced. Remove it: the file is made anew."
+    ]
+    assert (tmp_path / name / "mine").exists() and checkpoints.latest == str(tmp_path / "ckpt-1")
+
+
+def test_remains_that_are_links_are_removed_and_not_followed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "ckpt-5_temp").symlink_to(tmp_path / "mine")
+    (folder / "best.json.tmp").symlink_to(tmp_path / "mine" / "thesis.tex")
+    fake(folder, 1, {"total": 0.5})
+    Retention(1, 1, "total", "min").apply(folder)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+    assert sorted(os.listdir(folder)) == sorted(
+        ["best.json", "checkpoint", *(f"ckpt-1.{end}" for end in ENDS)]
+    )
 
 
 @settings(deadline=None, max_examples=25)
@@ -181,3 +239,11 @@ def test_names_of_which_less_is_better(name):
 def test_numbers_that_are_not_accepted(arguments, message):
     with pytest.raises(ValueError, match=message):
         Retention(*arguments)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    retention = Retention(np.int64(1), np.int32(1), "total", "min")
+    for step, total in TOTALS.items():
+        fake(tmp_path, step, {"total": total})
+    retention.apply(tmp_path)
+    assert steps(tmp_path) == [2, 5]

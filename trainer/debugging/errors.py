@@ -1,0 +1,13 @@
+"""The error of a run whose values are not finite."""
+
+from __future__ import annotations
+
+from losses.errors import TermwiseError
+
+
+class Nonfinite(TermwiseError, FloatingPointError):
+    """A term or the gradient was not finite in a log window; `.terms` names the terms."""
+
+    def __init__(self, message: str, terms: list[str]):
+        super().__init__(message)
+        self.terms = terms

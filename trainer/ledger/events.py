@@ -1,0 +1,48 @@
+"""Rows as the events that TensorBoard draws, in the folder `tb` of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.ledger.rows import STAMP
+from trainer.ledger.tensorboard import EventFiles
+from trainer.ledger.writer import Writer
+
+
+class EventWriter(Writer):
+    """Writes each row as one event of its split.
+
+    Args:
+      directory: where the event files go.
+      config: shown as text and as hyperparameters; None for none.
+      resumed: the step that the run was restored to; None for a run that begins, which gets the
+        layout of the charts and the configuration.
+    """
+
+    def __init__(self, directory: Path, config: dict | None, resumed: int | None):
+        self._directory = directory
+        self._files = EventFiles(directory, restart_step=resumed)
+        if resumed is None:
+            self._files.layout()
+            if config:
+                self._files.configuration(config)
+
+    def write(self, row: dict, total_steps: int) -> None:
+        values = {tag: value for tag, value in row.items() if tag not in STAMP}
+        self._files.scalars(row["split"], row["step"], values, wall_time=row["time"])
+
+    def image(self, tag: str, step: int, rgb) -> None:
+        """Writes a picture, uint8 [height, width, 3]."""
+        self._files.image(tag, step, rgb)
+
+    def cut(self, step: int) -> None:
+        self._files.close()
+        self._files = EventFiles(self._directory, restart_step=step)
+
+    def flush(self, to_disk: bool) -> None:
+        self._files.flush()
+
+    def close(self, finished: bool) -> None:
+        if finished:
+            self._files.finish()
+        self._files.close()
