@@ -6,18 +6,83 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from losses import Step
 from losses.errors import TermwiseError
+from losses.objective.step import Step
 from trainer.loop.train_step import apply_gradients, compute_gradients, current_context
 from trainer.model.build import call_model
+from trainer.persistence.workdir import Workdir
+from trainer.run.run import Run
 
 
-class Hooks(keras.callbacks.Callback):
+class Parts(keras.callbacks.Callback):
+    """What every `Trainer` has by name: to be read, and set by nobody but its constructor."""
+
+    def __setattr__(self, name: str, value) -> None:
+        if name in RESERVED:
+            raise TermwiseError(
+                f"{type(self).__name__} sets self.{name}, which every Trainer has. Give the "
+                f"attribute another name, such as self.own_{name}."
+            )
+        super().__setattr__(name, value)
+
+    def _set(self, **parts: Any) -> None:
+        """Sets what the properties of these names show."""
+        object.__setattr__(self, "_parts", {**vars(self).get("_parts", {}), **parts})
+
+    @property
+    def _run(self) -> Run:
+        return self._parts["run"]
+
+    @property
+    def model(self) -> keras.Model:
+        """The Keras model."""
+        return self._parts["model"]
+
+    @property
+    def strategy(self) -> tf.distribute.Strategy:
+        """The strategy of the run."""
+        return self._parts["strategy"]
+
+    @property
+    def terms(self) -> list:
+        """The `losses.Term` objects of `terms=` and `build_terms`."""
+        return self._parts["terms"]
+
+    @property
+    def workdir(self) -> Workdir | None:
+        """The folder of the run; its `path` is a `pathlib.Path`."""
+        return self._parts["workdir"]
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self._parts["name"]
+
+    @property
+    def config(self) -> Any:
+        """The plain values of `config=`, or None."""
+        return self._parts["config"]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the shuffling of arrays."""
+        return self._parts["seed"]
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the files of the run."""
+        return self._run.hosts.chief
+
+    @property
+    def step(self) -> tf.Variable:
+        """int64 [], the global step: how many batches the run has seen."""
+        return self._run.program.counter
+
+
+class Hooks(Parts):
     """The methods of a `Trainer` that research changes; each has the natural default."""
-
-    model: Any  # a property of the Trainer
-    _run: Any  # the parts of the run
 
     def build_model(self) -> keras.Model:
         """The model, when the constructor is given none; called inside the strategy's scope."""
@@ -57,3 +122,14 @@ class Hooks(keras.callbacks.Callback):
     def apply_gradients(self, gradients, record) -> None:
         """One update of every group that is due."""
         apply_gradients(current_context(), gradients, record)
+
+
+# what a subclass may override or read, but not set
+RESERVED = frozenset(
+    [
+        *(name for kind in (Parts, Hooks) for name in vars(kind) if not name.startswith("_")),
+        *("optimizer", "loss_parameters", "from_compiled", "describe", "build", "fit"),
+        *("evaluate", "predict", "follow"),
+        *("replay", "export", "_run", "_parts"),
+    ]
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import keras
 import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
-from losses.errors import TermwiseError
-from losses.objective.objective import NOTHING, Objective
 from losses.objective.term import listed_terms
 from trainer.balancing.balanced_terms import check_balancer
 from trainer.balancing.diagnostics import check_diagnostics_every
@@ -22,34 +19,21 @@ from trainer.data.open import default_batch, open_data
 from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
 from trainer.debugging.replay import replay
-from trainer.distributed.hosts import Hosts
 from trainer.distributed.strategies import resolve_strategy
-from trainer.fitting.evaluate import evaluate, follow, predict, prepare_reading
 from trainer.fitting.fit import FitRequest, run_fit
 from trainer.fitting.plan import plan_fit
 from trainer.hooks import Hooks
 from trainer.ledger.describe import describe_terms
 from trainer.ledger.history import History
-from trainer.loop.eval_loop import EvalLoops
 from trainer.loop.jit_choice import JitChoice
-from trainer.loop.programs import Programs
-from trainer.loop.train_loop import OnNonfinite, TrainLoops
 from trainer.model.build import (
     compiled_arguments,
     make_model,
-    may_add_losses,
-    output_names,
 )
 from trainer.model.export import export_model
-from trainer.optimizers.loss_scale import needs_scale
-from trainer.optimizers.optimizers import Optimizers
-from trainer.persistence.run import Run
-from trainer.persistence.run_state import RunState, make_counter
 from trainer.persistence.workdir import Workdir, checked_config
-from trainer.step.metrics import Metrics
-from trainer.step.program import Discovery, Placement, StepProgram
-from trainer.step.randomness import Randomness
-from trainer.step.trainable import find_trainables
+from trainer.run.assemble import RunSettings, UserFunctions, make_run
+from trainer.run.evaluate import evaluate, follow, predict, prepare_reading
 
 
 class Trainer(Hooks):
@@ -138,101 +122,37 @@ class Trainer(Hooks):
         with self.strategy.scope():
             self._set(model=make_model(model, self.build_model, self.strategy))
             self._set(terms=[*self.build_terms(), *listed_terms(terms)])
-        objective = self._make_objective(loss, loss_weights, add_loss_sums)
-        optimizers = Optimizers(
-            self.strategy,
-            optimizer,
-            groups=groups,
-            update_every=update_every,
-            loss_parameter_optimizer=loss_parameter_optimizer,
-            scaled=needs_scale(self.model),
-        )
-        with self.strategy.scope():
-            split = [Metrics(metrics, output_names(self.model)) for _ in ("train", "eval")]
-        randomness = Randomness(self.strategy, replica_randomness)
-        program = self._make_program(objective, optimizers, split[0], groups, randomness, mode)
-        run = self._make_run(program, balancer, gradient_diagnostics_every, split[1], jit, mode)
-        starts: dict = dict(init_from=init_from, init_loss_parameters=init_loss_parameters)
-        self._set(run=replace(run, **starts))
-
-    def _make_run(self, program: StepProgram, balancer, diagnostics_every, metrics, jit, mode):
-        """The parts of the run; `metrics` are those of evaluation."""
-        strategy, workdir, hosts = self.strategy, self.workdir, Hosts(self.strategy)
-        state = RunState(strategy, hosts, workdir, program.counter, self._owned_variables)
-        programs = Programs(
-            program, self._traced_step, balancer, diagnostics_every, state.spread_seeds
-        )
-        return Run(
-            name=self.name,
-            config=self.config,
-            seed=self.seed,
-            strategy=strategy,
-            hosts=hosts,
-            workdir=workdir,
-            programs=programs,
-            loops=TrainLoops(OnNonfinite.of(program.skips)),
-            evaluation=EvalLoops(lambda: programs.program, metrics),
-            jit=jit,
-            state=state,
-            on_nonfinite=mode,
-            open_data=self._open,
-        )
-
-    def _make_objective(self, loss, loss_weights, add_loss_sums) -> Objective:
-        objective = Objective(
+        settings = RunSettings(
             loss=loss,
             loss_weights=loss_weights,
             add_loss_sums=add_loss_sums,
-            terms=self.terms,
-            output_names=output_names(self.model),
+            optimizer=optimizer,
+            groups=groups,
+            update_every=update_every,
+            loss_parameter_optimizer=loss_parameter_optimizer,
+            metrics=metrics,
+            balancer=balancer,
+            diagnostics_every=gradient_diagnostics_every,
+            replica_randomness=replica_randomness,
+            jit=jit,
+            on_nonfinite=mode,
+            init_from=init_from,
+            init_loss_parameters=init_loss_parameters,
         )
-        computes = type(self).compute_terms is not Trainer.compute_terms
-        if objective.empty and not computes and not may_add_losses(self.model):
-            raise TermwiseError(NOTHING)
-        return objective
+        self._set(run=make_run(self._parts, settings, self._user_functions()))
 
-    def _make_program(self, objective, optimizers, metrics, groups, randomness, mode):
-        def find(watched, model):
-            places = [
-                *objective.places(),
-                (self.name, type(self).compute_terms),
-                (self.name, self),
-            ]
-            return find_trainables(
-                watched, model, groups=groups, optimizers=optimizers, places=places
-            )
-
-        return StepProgram(
-            model=self.model,
-            objective=objective,
+    def _user_functions(self) -> UserFunctions:
+        """What the run is made of that a subclass may override."""
+        return UserFunctions(
             forward=self.forward,
             compute_terms=self.compute_terms,
-            counter=make_counter(self.strategy),
-            optimizers=optimizers,
-            metrics=metrics,
-            randomness=randomness,
-            find_trainables=find,
-            placement=Placement(self.strategy),
-            discovery=Discovery(),
-            skips=mode == "skip" or optimizers.scaled,
-            several_passes=groups is not None or len(optimizers.of_group) > 1,
+            train_step=lambda batch: self.train_step(batch),
+            owned_variables=self._owned_variables,
+            open_data=self._open,
+            # where loss parameters may be held, for their names
+            places=[(self.name, type(self).compute_terms), (self.name, self)],
+            computes_terms=type(self).compute_terms is not Trainer.compute_terms,
         )
-
-    def __setattr__(self, name: str, value) -> None:
-        if name in PUBLIC:
-            raise TermwiseError(
-                f"{type(self).__name__} sets self.{name}, which every Trainer has. Give the "
-                f"attribute another name, such as self.own_{name}."
-            )
-        super().__setattr__(name, value)
-
-    def _set(self, **parts: Any) -> None:
-        """Sets what the properties of these names show; no subclass can set them."""
-        object.__setattr__(self, "_parts", {**vars(self).get("_parts", {}), **parts})
-
-    @property
-    def _run(self) -> Run:
-        return self._parts["run"]
 
     @classmethod
     def from_compiled(cls, model: keras.Model, **arguments) -> Trainer:
@@ -241,51 +161,6 @@ class Trainer(Hooks):
         Further arguments of the constructor win over the model's. ValueError: not compiled.
         """
         return cls(model, **{**compiled_arguments(model), **arguments})
-
-    @property
-    def model(self) -> keras.Model:
-        """The Keras model."""
-        return self._parts["model"]
-
-    @property
-    def strategy(self) -> tf.distribute.Strategy:
-        """The strategy of the run."""
-        return self._parts["strategy"]
-
-    @property
-    def terms(self) -> list:
-        """The `losses.Term` objects of `terms=` and `build_terms`."""
-        return self._parts["terms"]
-
-    @property
-    def workdir(self) -> Workdir | None:
-        """The folder of the run; its `path` is a `pathlib.Path`."""
-        return self._parts["workdir"]
-
-    @property
-    def name(self) -> str:
-        """The name of the run."""
-        return self._parts["name"]
-
-    @property
-    def config(self) -> Any:
-        """The plain values of `config=`, or None."""
-        return self._parts["config"]
-
-    @property
-    def seed(self) -> int:
-        """The seed of the shuffling of arrays."""
-        return self._parts["seed"]
-
-    @property
-    def is_chief(self) -> bool:
-        """Whether this process writes the files of the run."""
-        return self._run.hosts.chief
-
-    @property
-    def step(self) -> tf.Variable:
-        """int64 [], the global step: how many batches the run has seen."""
-        return self._run.program.counter
 
     def set_model(self, model) -> None:
         """As a callback the Trainer keeps its own model."""
@@ -464,9 +339,6 @@ class Trainer(Hooks):
         prepare_reading(self._run, source, steps)
         return source
 
-    def _traced_step(self, batch):
-        return self.train_step(batch)
-
     def _owned_variables(self) -> list:
         """The variables of terms, and those of networks that a subclass keeps."""
         variables = [variable for term in self.terms for variable in term.variables]
@@ -476,12 +348,3 @@ class Trainer(Hooks):
             elif isinstance(value, keras.Variable):
                 variables.append(value)
         return variables
-
-
-# what a subclass may override or read, but not set
-PUBLIC = frozenset(
-    name
-    for kind in (Trainer, Hooks)
-    for name in vars(kind)
-    if not name.startswith("_") or name in ("_run", "_parts")
-)

@@ -14,7 +14,7 @@ from losses.errors import TermwiseError
 from losses.objective.class_ids import class_ids
 from trainer.data.batch import unpack
 from trainer.errors import explain, raised_by_user_code
-from trainer.persistence.run import Run
+from trainer.run.run import Run
 
 LARGEST = 200_000_000  # elements of an array that is looked through before a fit
 

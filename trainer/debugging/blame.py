@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from trainer.debugging.bad_values import find_bad_value, find_in_batch
 from trainer.debugging.nonfinite import Nonfinite, save_batch
 from trainer.debugging.replay import terms_of_bad_gradients
 from trainer.loop.programs import TracedStep
 from trainer.model.variables import read
-from trainer.persistence.run import Run
+from trainer.run.run import Run
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def _cause(run: Run, source, bad: BadStep, batch) -> str | None:
     """What is wrong with the batch, as one clause."""
     if source.indexed:
         return find_bad_value(run, source, bad.position, 1)
-    if batch == ():
+    if not tf.nest.flatten(batch):
         return None
     cause = find_in_batch(run, source, batch)
     return cause and f"{cause} (batch {bad.position} of the data, counted from 0)"
@@ -92,7 +93,7 @@ def _where_to_look(run: Run, bad: BadStep, batch) -> list[str]:
     if run.workdir is None:
         return []
     notes = []
-    if run.hosts.chief and batch != ():
+    if run.hosts.chief and tf.nest.flatten(batch):
         path = save_batch(run.workdir.path, bad.number, batch)
         if path is not None:
             notes.append(f"Its batch: {path}.")

@@ -10,7 +10,7 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from trainer.ledger.format import format_table
 from trainer.loop.programs import TracedStep
-from trainer.persistence.run import Run
+from trainer.run.run import Run
 
 
 def look(step: TracedStep, batch) -> str:

@@ -2,3 +2,9 @@
 
 Cadences, callbacks, signals, validation, prediction.
 """
+
+from trainer.fitting.fit import FitRequest, run_fit
+from trainer.fitting.plan import plan_fit
+from trainer.fitting.preemption import Preempted
+
+__all__ = ["FitRequest", "Preempted", "plan_fit", "run_fit"]

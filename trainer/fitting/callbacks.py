@@ -83,11 +83,11 @@ def _settle_modes(callbacks, metrics) -> list:
     kinds = keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint
     automatic = [c for c in callbacks if isinstance(c, kinds) and c.mode == "auto"]
     for callback in automatic:
-        callback.mode = _direction(callback, metrics)
+        callback.mode = _falls_or_rises(callback, metrics)
     return automatic
 
 
-def _direction(callback, metrics) -> str:
+def _falls_or_rises(callback, metrics) -> str:
     name = callback.monitor.removeprefix("val_")
     if name in ("loss", "total") or name.startswith(("terms/", "raw/")):
         return "min"

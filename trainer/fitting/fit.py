@@ -13,7 +13,6 @@ from trainer.debugging.profile import Profile
 from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callbacks import check_callbacks
-from trainer.fitting.evaluate import evaluate
 from trainer.fitting.outer_loop import OuterLoop
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals
@@ -26,8 +25,9 @@ from trainer.loop.programs import TracedStep
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep
-from trainer.persistence.run import Run
 from trainer.persistence.workdir import Workdir
+from trainer.run.evaluate import evaluate
+from trainer.run.run import Run
 
 
 @dataclass(frozen=True)

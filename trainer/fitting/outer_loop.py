@@ -31,16 +31,17 @@ from trainer.distributed.hosts import peer_lost
 from trainer.errors import OF_INPUT
 from trainer.fitting.callbacks import epoch_logs, has_batch_events, open_callbacks
 from trainer.fitting.epoch_mean import EpochMean
-from trainer.fitting.evaluate import evaluate
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
+from trainer.fitting.window_times import end_times
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.rows import stamped
 from trainer.ledger.writers import Writers
 from trainer.loop.programs import TracedStep
 from trainer.loop.train_loop import LoopResult
 from trainer.loop.window import LogWindow
-from trainer.persistence.run import Run
+from trainer.run.evaluate import evaluate
+from trainer.run.run import Run
 
 CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
 FIRST_CALL = 1  # steps of the first call, which measures; a slow step must not make it long
@@ -210,7 +211,7 @@ class OuterLoop:
             return step + self._sums.taken - before
         steps = [step + left + every * number for number in range(ended)]
         after = steps[-1] + self._sums.taken
-        ends = _end_times(result, [number - step for number in steps], after - step, seconds)
+        ends = end_times(result, [number - step for number in steps], after - step, seconds)
         windows = result.ended.copy()
         windows[:, -1] = time.time() - seconds + ends  # the time, as a row tells it
         durations = np.diff(ends, prepend=0.0)
@@ -338,21 +339,3 @@ class OuterLoop:
             self._checkpoints.save(step, now, wait=False)
         self._saved_at = step
         self._restores = 0
-
-
-def _end_times(result: LoopResult, done: list[int], count: int, seconds: float) -> np.ndarray:
-    """When each log window of a call ended, float64 [W], in seconds since the call began.
-
-    The loop notes the time of day; where that has jumped, or is not to be had, the steps are taken
-    to be equally long.
-
-    Args:
-      result: of the call, which has just ended.
-      done: the steps of the call up to the end of each window.
-      count: the steps of the call.
-      seconds: that it took, by a clock that does not jump.
-    """
-    ends = seconds - (time.time() - result.ended[:, -1])
-    if np.all(np.isfinite(ends)) and ends[0] >= 0 and np.all(np.diff(ends) >= 0):
-        return np.minimum(ends, seconds)
-    return seconds * np.asarray(done, np.float64) / max(count, 1)

@@ -2,3 +2,7 @@
 
 `python -m trainer.launch`; the exit codes of a run stand here.
 """
+
+from trainer.launch import exit_codes
+
+__all__ = ["exit_codes"]

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.loop.feeds import AccumulatingFeed, ArrayFeed, Feed, IteratorFeed, LoopCarry
+from trainer.loop.accumulation import AccumulatingFeed
+from trainer.loop.feeds import ArrayFeed, Feed, IteratorFeed, LoopCarry
 from trainer.loop.graph import operations
 from trainer.loop.programs import TracedStep
 from trainer.loop.row_values import row_values

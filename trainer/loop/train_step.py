@@ -16,7 +16,7 @@ from trainer.balancing.direction import dense, mirrored
 from trainer.balancing.probe import probe_residuals, probe_terms
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
-from trainer.step.norm import global_norm
+from trainer.loop.norm import global_norm
 from trainer.step.outputs import ReplicaResult, StepRecord
 from trainer.step.program import StepProgram
 from trainer.step.reduction import sum_results

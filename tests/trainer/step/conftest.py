@@ -16,7 +16,7 @@ import tensorflow as tf
 import losses
 from losses.objective.objective import Objective
 from trainer.optimizers.optimizers import Optimizers
-from trainer.persistence.run_state import make_counter
+from trainer.run.state import make_counter
 from trainer.step.metrics import Metrics
 from trainer.step.program import Discovery, Placement, StepProgram
 from trainer.step.randomness import Randomness

@@ -11,7 +11,7 @@ from losses.errors import TermwiseError
 from trainer.errors import OF_INPUT, reading_failure
 from trainer.ledger.rows import term_entries
 from trainer.model.build import build_model
-from trainer.persistence.run import Run
+from trainer.run.run import Run
 
 
 def prepare_reading(run: Run, source, steps: int | None = None) -> None:

@@ -14,8 +14,8 @@ from losses.objective.layout import Layout
 from trainer.distributed.hosts import Hosts
 from trainer.loop.window import LogWindow
 from trainer.model.variables import read
-from trainer.persistence.run_state import RunState, make_counter
 from trainer.persistence.workdir import Workdir
+from trainer.run.state import RunState, make_counter
 from trainer.step.trainable import TrainableVariables
 
 LAYOUT = Layout(("a", "b"), ((), ()), (None, None), (False, False))

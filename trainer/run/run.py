@@ -13,8 +13,8 @@ from trainer.loop.eval_loop import EvalLoops
 from trainer.loop.jit_choice import JitChoice, decide
 from trainer.loop.programs import Programs, TracedStep
 from trainer.loop.train_loop import OpenLoop, TrainLoops
-from trainer.persistence.run_state import RunState
 from trainer.persistence.workdir import Workdir
+from trainer.run.state import RunState
 from trainer.step.program import StepProgram
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.step.norm import LANES, global_norm
+from trainer.loop.norm import LANES, global_norm
 
 
 @pytest.mark.parametrize("xla", [False, True])

@@ -1,0 +1,159 @@
+"""The parts of a run, put together from what the Trainer was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from losses.errors import TermwiseError
+from losses.objective.objective import NOTHING, Objective
+from trainer.distributed.hosts import Hosts
+from trainer.loop.eval_loop import EvalLoops
+from trainer.loop.jit_choice import JitChoice
+from trainer.loop.programs import Programs
+from trainer.loop.train_loop import OnNonfinite, TrainLoops
+from trainer.model.build import may_add_losses, output_names
+from trainer.optimizers.loss_scale import needs_scale
+from trainer.optimizers.optimizers import Optimizers
+from trainer.run.run import Run
+from trainer.run.state import RunState, make_counter
+from trainer.step.metrics import Metrics
+from trainer.step.program import Discovery, Placement, StepProgram
+from trainer.step.randomness import Randomness
+from trainer.step.trainable import find_trainables
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run is to be, of the Trainer's arguments of the same names."""
+
+    loss: Any
+    loss_weights: Any
+    add_loss_sums: Iterable[str]
+    optimizer: Any
+    groups: Mapping | None
+    update_every: Mapping[str, int] | None
+    loss_parameter_optimizer: Any
+    metrics: Any
+    balancer: Any
+    diagnostics_every: int | None
+    replica_randomness: str
+    jit: JitChoice
+    on_nonfinite: str
+    init_from: str | Path | None
+    init_loss_parameters: bool
+
+
+@dataclass(frozen=True)
+class UserFunctions:
+    """What a subclass of the Trainer may override, as functions, and what it holds.
+
+    Attributes:
+      forward, compute_terms: of a `losses.Step`.
+      train_step: of a batch.
+      owned_variables: () -> variables of terms, and of networks that a subclass keeps.
+      open_data: (data, batch_size) -> the source of data to be read once.
+      places: (name, object) pairs that may hold loss parameters.
+      computes_terms: whether `compute_terms` is overridden.
+    """
+
+    forward: Callable
+    compute_terms: Callable
+    train_step: Callable
+    owned_variables: Callable[[], list]
+    open_data: Callable
+    places: list
+    computes_terms: bool
+
+
+def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Run:
+    """The parts of a run.
+
+    Args:
+      parts: "model", "strategy", "terms", "workdir", "name", "config" and "seed" of the Trainer.
+      settings: what the run is to be.
+      functions: what a subclass may override.
+    Raises:
+      ValueError, TypeError: something that cannot work, or nothing to minimise.
+    """
+    strategy, workdir, model = parts["strategy"], parts["workdir"], parts["model"]
+    objective = _objective(parts, settings, functions)
+    with strategy.scope():
+        training, evaluation = (
+            Metrics(settings.metrics, output_names(model)) for _ in ("train", "eval")
+        )
+    program = _program(parts, settings, functions, objective, training)
+    hosts = Hosts(strategy)
+    state = RunState(strategy, hosts, workdir, program.counter, functions.owned_variables)
+    programs = Programs(
+        program,
+        functions.train_step,
+        settings.balancer,
+        settings.diagnostics_every,
+        state.spread_seeds,
+    )
+    return Run(
+        name=parts["name"],
+        config=parts["config"],
+        seed=parts["seed"],
+        strategy=strategy,
+        hosts=hosts,
+        workdir=workdir,
+        programs=programs,
+        loops=TrainLoops(OnNonfinite.of(program.skips)),
+        evaluation=EvalLoops(lambda: programs.program, evaluation),
+        jit=settings.jit,
+        state=state,
+        on_nonfinite=settings.on_nonfinite,
+        open_data=functions.open_data,
+        init_from=settings.init_from,
+        init_loss_parameters=settings.init_loss_parameters,
+    )
+
+
+def _objective(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Objective:
+    model = parts["model"]
+    objective = Objective(
+        loss=settings.loss,
+        loss_weights=settings.loss_weights,
+        add_loss_sums=settings.add_loss_sums,
+        terms=parts["terms"],
+        output_names=output_names(model),
+    )
+    if objective.empty and not functions.computes_terms and not may_add_losses(model):
+        raise TermwiseError(NOTHING)
+    return objective
+
+
+def _program(parts, settings: RunSettings, functions, objective, metrics) -> StepProgram:
+    strategy, model, groups = parts["strategy"], parts["model"], settings.groups
+    optimizers = Optimizers(
+        strategy,
+        settings.optimizer,
+        groups=groups,
+        update_every=settings.update_every,
+        loss_parameter_optimizer=settings.loss_parameter_optimizer,
+        scaled=needs_scale(model),
+    )
+
+    def find(watched, model):
+        places = [*objective.places(), *functions.places]
+        return find_trainables(watched, model, groups=groups, optimizers=optimizers, places=places)
+
+    return StepProgram(
+        model=model,
+        objective=objective,
+        forward=functions.forward,
+        compute_terms=functions.compute_terms,
+        counter=make_counter(strategy),
+        optimizers=optimizers,
+        metrics=metrics,
+        randomness=Randomness(strategy, settings.replica_randomness),
+        find_trainables=find,
+        placement=Placement(strategy),
+        discovery=Discovery(),
+        skips=settings.on_nonfinite == "skip" or optimizers.scaled,
+        several_passes=groups is not None or len(optimizers.of_group) > 1,
+    )
