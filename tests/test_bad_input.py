@@ -397,7 +397,8 @@ def test_a_class_id_out_of_range_is_found_on_two_replicas():
 
 def test_a_class_that_the_loss_ignores_is_none_too_many():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
-    found = losses.class_ids.class_ids(loss, y=with_value(IDS, 5, -1), y_pred=np.zeros((16, 3)))
+    labels = with_value(IDS, 5, -1)
+    found = losses.objective.class_ids.class_ids(loss, y=labels, y_pred=np.zeros((16, 3)))
     assert [(one.classes, one.ignored) for one in found] == [(3, -1)]
 
 

@@ -44,7 +44,7 @@ def probe(replica, batch, alive, totals=None, *, residuals=False) -> dict[str, t
                 if totals is None:
                     totals = replica.total(tf.concat(layout.pack(terms), 0))
                 size, ones = layout.size, tf.ones([len(layout.names)])
-                _, seeds = layout.raw_and_seeds(totals[:size], totals[size : 2 * size], ones)
+                _, seeds = layout.raw_and_cotangents(totals[:size], totals[size : 2 * size], ones)
             parts = layout.parts(terms, seeds)
     paths = list(trained.owners)
     sources = [tensor_variable(trained.variables[path]) for path in paths]

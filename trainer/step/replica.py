@@ -171,11 +171,11 @@ class Replica:
             elif balancing is not None and not rows:
                 weights = balancing.weighted(weights, tf.convert_to_tensor(balancing.factors))
             with tape.stop_recording():
-                raw, seeds = layout.raw_and_seeds(tops, bottoms, weights)
+                raw, seeds = layout.raw_and_cotangents(tops, bottoms, weights)
                 own_raw = raw / self.replicas
                 if late and layout.linear:
                     own_raw = layout.raw(numerators, bottoms)
-                counts = None if window is None else layout.shares(bottoms, window)
+                counts = None if window is None else layout.accumulation_factors(bottoms, window)
             # its gradient, summed over the replicas, is that of sum(weights * raw)
             shares, own = seeds * numerators, weights * own_raw
             scale = None if scales is None else tf.stop_gradient(scales[0])
