@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.checks import number
 from losses.errors import TermwiseError
-from losses.objective.parameter import Parameter
+from losses.objective import Parameter
 
 
 class UncertaintyWeight:

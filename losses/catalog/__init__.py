@@ -1,4 +1,45 @@
-"""Losses in the form of Keras, one value per example from y_true and y_pred, by theme.
+"""Losses as Keras has them: one value per example from y_true and y_pred, a module for each theme.
 
-Each registers itself with Keras and, where it has one, by its name.
+Each names itself for `losses.get` and for Keras. `BatchLoss` and `RatioLoss` are bases for others.
 """
+
+from losses.catalog.bases import BatchLoss, RatioLoss, mask_of
+from losses.catalog.contrastive import Contrastive, NPairs, NTXent, SupCon
+from losses.catalog.focal import BinaryFocal, CategoricalFocal, SparseFocal
+from losses.catalog.iou import IoU
+from losses.catalog.likelihood import GaussianNLL, StudentTNLL
+from losses.catalog.regression import Charbonnier, Quantile
+from losses.catalog.robust import AdaptiveRobust, GeneralRobust
+from losses.catalog.segmentation import Dice, Tversky
+from losses.catalog.triplet import Triplet, TripletMargin
+from losses.catalog.wasserstein import Wasserstein
+from losses.catalog.weighted import WeightedMSE, WeightedRMSE
+from losses.catalog.yolo import YOLOv3
+
+__all__ = [
+    "AdaptiveRobust",
+    "BatchLoss",
+    "BinaryFocal",
+    "CategoricalFocal",
+    "Charbonnier",
+    "Contrastive",
+    "Dice",
+    "GaussianNLL",
+    "GeneralRobust",
+    "IoU",
+    "NPairs",
+    "NTXent",
+    "Quantile",
+    "RatioLoss",
+    "SparseFocal",
+    "StudentTNLL",
+    "SupCon",
+    "Triplet",
+    "TripletMargin",
+    "Tversky",
+    "Wasserstein",
+    "WeightedMSE",
+    "WeightedRMSE",
+    "YOLOv3",
+    "mask_of",
+]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from losses.objective.ratio import Ratio
+from losses.objective import Ratio
 
 
 class RatioLoss(keras.losses.Loss):

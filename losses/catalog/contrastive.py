@@ -9,8 +9,7 @@ from losses.catalog.bases import BatchLoss, align, mask_of, weight_of_examples, 
 from losses.catalog.embeddings import Neighbours, as_embeddings, as_labels, normalize
 from losses.checks import number
 from losses.errors import TermwiseError
-from losses.objective.reduction import reduce_values
-from losses.objective.registry import register_loss
+from losses.objective import reduce_values, register_loss
 
 FAR = -1e9  # the logit of a key that takes no part; its softmax is 0 in every dtype
 

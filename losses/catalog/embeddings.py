@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from losses.catalog.bases import widen
-from losses.distributed.gather import gather_examples
+from losses.distributed import gather_examples
 from losses.errors import TermwiseError
 
 DISTANCES = ("L2", "squared-L2", "angular")

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from losses.catalog.bases import widen
 from losses.errors import TermwiseError
-from losses.objective.registry import register_loss
+from losses.objective import register_loss
 
 MODES = ("iou", "giou", "diou", "ciou")
 

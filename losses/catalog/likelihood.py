@@ -11,8 +11,7 @@ from losses.catalog.bases import align, widen
 from losses.checks import number
 from losses.errors import TermwiseError
 from losses.naming import own_name
-from losses.objective.parameter import Parameter
-from losses.objective.registry import register_loss
+from losses.objective import Parameter, register_loss
 
 
 @register_loss

@@ -10,9 +10,7 @@ import tensorflow as tf
 from losses.catalog.bases import BatchLoss, mask_of, widen
 from losses.checks import is_whole, number
 from losses.errors import TermwiseError
-from losses.objective.ratio import Ratio
-from losses.objective.reduction import reduce_values
-from losses.objective.registry import register_loss
+from losses.objective import Ratio, reduce_values, register_loss
 
 
 class _Overlap(BatchLoss):

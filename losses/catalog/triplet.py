@@ -17,8 +17,7 @@ from losses.catalog.embeddings import (
 )
 from losses.checks import number
 from losses.errors import TermwiseError
-from losses.objective.ratio import Ratio
-from losses.objective.registry import register_loss
+from losses.objective import Ratio, register_loss
 
 
 @register_loss

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from losses.catalog.bases import align
-from losses.objective.registry import register_loss
+from losses.objective import register_loss
 
 
 @register_loss

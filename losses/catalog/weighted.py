@@ -8,9 +8,7 @@ import tensorflow as tf
 
 from losses.catalog.bases import RatioLoss, align, mask_of, widen
 from losses.errors import TermwiseError
-from losses.objective.ratio import Ratio
-from losses.objective.reduction import reduce_values
-from losses.objective.registry import register_loss
+from losses.objective import Ratio, reduce_values, register_loss
 
 
 class _Weighted(RatioLoss):

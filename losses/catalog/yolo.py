@@ -8,8 +8,7 @@ import tensorflow as tf
 from losses.catalog.bases import BatchLoss, weight_of_examples, widen
 from losses.checks import number, whole, without_fraction
 from losses.errors import TermwiseError
-from losses.objective.reduction import reduce_values
-from losses.objective.registry import register_loss
+from losses.objective import reduce_values, register_loss
 
 PARTS = ("xy", "wh", "objectness", "no_object", "class")
 SMALLEST_SIDE = 1e-6  # of the image; a box without width has no logarithm

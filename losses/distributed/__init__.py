@@ -1,1 +1,24 @@
-"""What a loss may ask of other replicas and hosts: their examples, their count."""
+"""What a loss asks of other replicas and hosts: their examples, their number, sums over them.
+
+The loop's own sums over hosts go through here too, so that they have one form.
+"""
+
+from losses.distributed.gather import gather_examples, own_examples, owned
+from losses.distributed.hosts import (
+    host_count,
+    host_index,
+    local_replicas,
+    sum_of_any_shape,
+    sum_over_hosts,
+)
+
+__all__ = [
+    "gather_examples",
+    "host_count",
+    "host_index",
+    "local_replicas",
+    "own_examples",
+    "owned",
+    "sum_of_any_shape",
+    "sum_over_hosts",
+]

@@ -1,1 +1,41 @@
-"""What is minimised: terms as two sums, their layout as vectors, weights, and the table."""
+"""What is minimised: every term as two sums over the examples, its weight, and their table.
+
+The loop gives a `Step` and gets Ratios by name; `Layout` makes vectors of them and values again.
+"""
+
+from losses.objective import class_ids
+from losses.objective.compiled import compiled_ratios, name_losses
+from losses.objective.layout import Layout
+from losses.objective.objective import NOTHING, Described, Objective
+from losses.objective.outputs import by_output, flatten, match_labels, name_outputs
+from losses.objective.parameter import Parameter
+from losses.objective.ratio import Ratio
+from losses.objective.reduction import reduce_values
+from losses.objective.registry import get, register_loss
+from losses.objective.step import Step, model_inputs
+from losses.objective.term import Term, listed_terms
+from losses.objective.weights import Weight
+
+__all__ = [
+    "NOTHING",
+    "Described",
+    "Layout",
+    "Objective",
+    "Parameter",
+    "Ratio",
+    "Step",
+    "Term",
+    "Weight",
+    "by_output",
+    "class_ids",
+    "compiled_ratios",
+    "flatten",
+    "get",
+    "listed_terms",
+    "match_labels",
+    "model_inputs",
+    "name_losses",
+    "name_outputs",
+    "reduce_values",
+    "register_loss",
+]

@@ -88,12 +88,13 @@ class Layout:
             found.append(np.broadcast_to(known, shape).astype(np.float32).ravel())
         return np.concatenate(found)
 
-    def parts(self, terms: dict[str, Ratio], seeds) -> list[tf.Tensor]:
-        """Each term's part of the total, [] each: its numerators times their seeds [K]."""
+    def parts(self, terms: dict[str, Ratio], cotangents) -> list[tf.Tensor]:
+        """Each term's part of the total, [] each: its numerators times their cotangents [K]."""
         ends = list(accumulate(self.sizes))
         return [
             tf.reduce_sum(
-                tf.reshape(tf.cast(ratio.numerator, tf.float32), [size]) * seeds[end - size : end]
+                tf.reshape(tf.cast(ratio.numerator, tf.float32), [size])
+                * cotangents[end - size : end]
             )
             for ratio, size, end in zip(terms.values(), self.sizes, ends, strict=True)
         ]
@@ -117,14 +118,14 @@ class Layout:
         whole = tf.constant(np.repeat(self.undivided, self.sizes))
         return tf.where(whole, tf.ones_like(denominators), denominators)
 
-    def raw_and_seeds(self, numerators, denominators, weights):
+    def raw_and_cotangents(self, numerators, denominators, weights):
         """The terms' values, and the total's derivative by each numerator.
 
         Args:
           numerators, denominators: float32 [K], sums over the global batch.
           weights: float32 [T].
         Returns:
-          float32 [T] raw values; float32 [K], d sum(weights * raw) / d numerators.
+          float32 [T] raw values; float32 [K] cotangents, d sum(weights * raw) / d numerators.
         """
         if self.linear:  # d (weight * numerator / denominator)
             raw = tf.stop_gradient(self.raw(numerators, denominators))
@@ -144,18 +145,18 @@ class Layout:
         )
         return tf.where(whole, tf.ones_like(totals), totals)
 
-    def shares(self, denominators, window) -> tf.Tensor:
-        """What the steps of an accumulated window count, against the window's mean.
+    def accumulation_factors(self, denominators, mean_denominators) -> tf.Tensor:
+        """What one of several accumulated steps counts against their mean.
 
-            share = own denominator / mean denominator of the window
+            factor = this step's denominators of a term / their mean over the accumulated steps
 
-        so that the mean over the window of share * (numerator / denominator) is the sum of the
+        so that the mean over the steps of factor * (numerator / denominator) is the sum of the
         numerators over the sum of the denominators.
 
         Args:
           denominators: float32 [K], of this step's global batch.
-          window: float32 [T], the mean over the window's steps of `by_term(denominators)`.
+          mean_denominators: float32 [T], the mean of `by_term(denominators)` over the steps.
         Returns:
           float32 [T]; 1 for a sum, which is divided by nothing.
         """
-        return tf.math.divide_no_nan(self.by_term(denominators), window)
+        return tf.math.divide_no_nan(self.by_term(denominators), mean_denominators)

@@ -8,13 +8,10 @@ import keras
 import tensorflow as tf
 
 from losses.checks import number, whole
-from losses.distributed.gather import owned
+from losses.distributed import owned
 from losses.errors import TermwiseError
 from losses.example_random import example_keys
-from losses.objective.compiled import compiled_ratios, name_losses
-from losses.objective.layout import Layout
-from losses.objective.ratio import Ratio
-from losses.objective.term import Term
+from losses.objective import Layout, Ratio, Term, compiled_ratios, name_losses
 from losses.terms.float_inputs import FloatInputs
 from losses.terms.norm_ball import check_norm, project, random_point, steepest
 
@@ -178,13 +175,13 @@ class AdversarialRegularization(Term):
             layout = Layout.of(ratios)
             numerators, denominators = layout.pack(ratios)
             with tape.stop_recording():
-                seeds = self._seeds(step, layout, numerators, denominators)
-            summed = tf.reduce_sum(seeds * numerators)
-        gradient = tape.gradient(summed, rows, unconnected_gradients="zero")
+                cotangents = self._cotangents(step, layout, numerators, denominators)
+            loss = tf.reduce_sum(cotangents * numerators)
+        gradient = tape.gradient(loss, rows, unconnected_gradients="zero")
         return tf.where(tf.math.is_finite(gradient), gradient, 0.0)
 
-    def _seeds(self, step, layout, numerators, denominators):
-        """How much of each sum the loss is made of, the largest share being 1."""
+    def _cotangents(self, step, layout, numerators, denominators):
+        """The loss's derivative by each numerator, [K], the largest scaled to 1."""
         weights = tf.ones([len(layout.names)])
         if self.loss is None:
             weights = step.compiled_weights(layout.names)
@@ -195,8 +192,8 @@ class AdversarialRegularization(Term):
         one_mean = layout.sizes == [1] and layout.afters == (None,)
         if not alone and not one_mean:
             sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, owned(sums))
-        _, seeds = layout.raw_and_seeds(sums[0], sums[1], weights)
-        return tf.math.divide_no_nan(seeds, tf.reduce_max(tf.abs(seeds)))
+        _, cotangents = layout.raw_and_cotangents(sums[0], sums[1], weights)
+        return tf.math.divide_no_nan(cotangents, tf.reduce_max(tf.abs(cotangents)))
 
     def get_config(self):
         return {

@@ -8,8 +8,7 @@ import keras
 
 from losses.errors import TermwiseTypeError
 from losses.example_random import example_keys, stateless_seeds
-from losses.objective.compiled import compiled_ratios, name_losses
-from losses.objective.term import Term
+from losses.objective import Term, compiled_ratios, name_losses
 
 
 @keras.saving.register_keras_serializable(package="termwise")

@@ -8,9 +8,7 @@ import tensorflow as tf
 from losses.checks import number
 from losses.errors import TermwiseError
 from losses.naming import suggestion
-from losses.objective.ratio import Ratio
-from losses.objective.step import model_inputs
-from losses.objective.term import Term
+from losses.objective import Ratio, Term, model_inputs
 
 
 @keras.saving.register_keras_serializable(package="termwise")

@@ -8,7 +8,7 @@ import tensorflow as tf
 from losses.checks import number, pick
 from losses.errors import TermwiseError
 from losses.example_random import example_keys, uniform
-from losses.objective.term import Term
+from losses.objective import Term
 
 
 @keras.saving.register_keras_serializable(package="termwise")

@@ -7,9 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.objective.parameter import Parameter
-from losses.objective.ratio import Ratio
-from losses.objective.term import Term
+from losses.objective import Parameter, Ratio, Term
 
 
 def derivative(function, x, *axes: int) -> tf.Tensor:

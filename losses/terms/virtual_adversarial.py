@@ -5,11 +5,10 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.catalog.bases import mask_of
+from losses.catalog import mask_of
 from losses.checks import number, pick, whole
 from losses.example_random import example_keys, normal
-from losses.objective.reduction import reduce_values
-from losses.objective.term import Term
+from losses.objective import Term, reduce_values
 from losses.terms.float_inputs import FloatInputs
 from losses.terms.norm_ball import steepest
 

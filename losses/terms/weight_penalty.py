@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from losses.naming import suggestion
-from losses.objective.ratio import Ratio
-from losses.objective.term import Term
+from losses.objective import Ratio, Term
 
 
 @keras.saving.register_keras_serializable(package="termwise")

@@ -32,7 +32,7 @@ def probe_terms(program: StepProgram, batch, present, precomputed) -> dict[str, 
                 own = tf.concat([forward.numerators, forward.denominators], 0)
                 sums = sum_in_replica(own)
             size, ones = layout.size, tf.ones([len(layout.names)])
-            _, cotangents = layout.raw_and_seeds(sums[:size], sums[size : 2 * size], ones)
+            _, cotangents = layout.raw_and_cotangents(sums[:size], sums[size : 2 * size], ones)
         parts = layout.parts(forward.terms, cotangents)
     return _rows(program, tape, parts)
 

@@ -64,9 +64,13 @@ def _objective_share(
     """This replica's share of the total, and the raw values; the tape records the share alone."""
     layout = forward.layout
     with tape.stop_recording():
-        raw, cotangents = layout.raw_and_seeds(sums.numerators, sums.denominators, weights)
+        raw, cotangents = layout.raw_and_cotangents(sums.numerators, sums.denominators, weights)
         raw_share = reducer.raw_share(forward, sums, raw)
-        counts = None if accumulation is None else layout.shares(sums.denominators, accumulation)
+        counts = (
+            None
+            if accumulation is None
+            else layout.accumulation_factors(sums.denominators, accumulation)
+        )
     share = ObjectiveShare(
         layout,
         cotangents * forward.numerators,
