@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from experiments.digits import split_digits
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, fit_settings
 from trainer import Trainer
 
 
@@ -110,11 +110,5 @@ def experiment(config, *, strategy, workdir) -> Experiment:
         (x, y, labelled(y, config.labelled, config.seed)),
         data["validation"],
         data["test"],
-        fit={
-            "steps": config.steps,
-            "batch_size": config.batch_size,
-            "log_every": config.log_every,
-            "validate_every": config.validate_every,
-            "checkpoint_every": config.checkpoint_every,
-        },
+        fit=fit_settings(config),
     )

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import losses
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, fit_settings
 from trainer import Trainer
 
 
@@ -121,11 +121,5 @@ def experiment(config, *, strategy, workdir) -> Experiment:
         data["train"],
         data["validation"],
         data["test"],
-        fit={
-            "steps": config.steps,
-            "batch_size": config.batch_size,
-            "log_every": config.log_every,
-            "validate_every": config.validate_every,
-            "checkpoint_every": config.checkpoint_every,
-        },
+        fit=fit_settings(config),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import pkgutil
@@ -13,10 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.cli.configuration import ConfigurationError, printable
+from experiments.cli import ConfigurationError, printable
+from trainer.launch.suggestion import nearest
 
 if TYPE_CHECKING:
     from trainer import Trainer
+
+
+FIT_SETTINGS = ("steps", "batch_size", "log_every", "validate_every", "checkpoint_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,15 @@ class Experiment:
         return {key: self.fit[key] for key in ("batch_size",) if key in self.fit}
 
 
+def fit_settings(config) -> dict[str, Any]:
+    """The arguments of `Trainer.fit` that the configurations here have, for `Experiment.fit`.
+
+    Args:
+      config: ConfigDict with the fields of `FIT_SETTINGS`.
+    """
+    return {name: config[name] for name in FIT_SETTINGS}
+
+
 def check_name(name, workdir: str | None) -> str:
     """The name of an experiment's module, if there is such a module; it is not imported yet.
 
@@ -53,25 +65,16 @@ def check_name(name, workdir: str | None) -> str:
       ConfigurationError: no name, no such module, or a module inside the workdir.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
-        given = "is not set" if name is None else f"is {printable(repr(name))}"
+        state = "is not set" if name is None else f"is {printable(repr(name))}"
         raise ConfigurationError(
-            f"--config.experiment: {given}. "
+            f"--config.experiment: {state}. "
             "Give the module that defines experiment(), such as experiments.digits."
         )
-    if workdir is not None:
-        inside = Path(workdir).resolve()
-        for folder in sys.path:
-            place = Path(folder or ".").joinpath(*name.split(".")).resolve()
-            if inside == place or inside in place.parents:
-                raise ConfigurationError(
-                    f"--config.experiment: {name} lies in the workdir {workdir}, "
-                    "and nothing there is run. Move the module out of it."
-                )
-    try:
-        found = importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        found = False
-    if not found:
+    if workdir is not None and any(_code_in(workdir, name, folder) for folder in sys.path):
+        raise ConfigurationError(_in_workdir(name, workdir))
+    if not _is_module(name):
+        if workdir is not None and _code_in(workdir, name, workdir):
+            raise ConfigurationError(_in_workdir(name, workdir))
         raise ConfigurationError(f"--config.experiment: no module named {name}.{_suggestion(name)}")
     return name
 
@@ -101,9 +104,38 @@ def load(name: str) -> Callable[..., Experiment]:
     return function
 
 
+def _code_in(workdir: str, name: str, folder: str) -> bool:
+    """Whether a module that is looked for in a folder would be found in the workdir.
+
+    The packages in which it lies count too: to look for a module is to import its packages.
+    """
+    inside = Path(workdir).resolve()
+    place = Path(folder or ".")
+    for part in name.split("."):
+        place = (place / part).resolve()
+        there = place.is_dir() or any(place.parent.glob(f"{part}.*"))
+        if there and (inside == place or inside in place.parents):
+            return True
+    return False
+
+
+def _in_workdir(name: str, workdir: str) -> str:
+    return (
+        f"--config.experiment: {name} lies in the workdir {workdir}, "
+        "and nothing there is run. Move the module out of it."
+    )
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def _suggestion(name: str) -> str:
     import experiments
 
     known = [f"experiments.{module.name}" for module in pkgutil.iter_modules(experiments.__path__)]
-    match = difflib.get_close_matches(name, known, 1, 0.7)
-    return f" Did you mean {match[0]}?" if match else ""
+    match = nearest(name, known, 0.7)
+    return f" Did you mean {match}?" if match else ""

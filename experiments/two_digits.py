@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from experiments.digits import split_digits
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, fit_settings
 from losses import balancing
 from losses.errors import TermwiseError
 from trainer import Trainer
@@ -141,11 +141,5 @@ def experiment(config, *, strategy, workdir) -> Experiment:
         data["train"],
         data["validation"],
         data["test"],
-        fit={
-            "steps": config.steps,
-            "batch_size": config.batch_size,
-            "log_every": config.log_every,
-            "validate_every": config.validate_every,
-            "checkpoint_every": config.checkpoint_every,
-        },
+        fit=fit_settings(config),
     )

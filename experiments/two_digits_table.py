@@ -38,8 +38,8 @@ def accuracies(method: str, seed: int, steps: int | None = None) -> dict[str, fl
     run = experiment(config.lock(), strategy="one_device", workdir=None)
     run.trainer.fit(run.train_data, verbose=False, **run.fit)
     values = run.trainer.evaluate(run.test_data, batch_size=500)
-    found = {task: values[f"metrics/{task}_accuracy"] for task in COLUMNS[:2]}
-    return {**found, "mean": sum(found.values()) / 2}
+    of_task = {task: values[f"metrics/{task}_accuracy"] for task in COLUMNS[:2]}
+    return {**of_task, "mean": sum(of_task.values()) / 2}
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:
@@ -61,10 +61,10 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
       runs: method -> what `accuracies` gave for each seed.
     """
     lines = ["| method | left % | right % | mean % |", "|---|---|---|---|"]
-    for method, found in runs.items():
+    for method, scores in runs.items():
         cells = []
         for column in COLUMNS:
-            mean, error = mean_and_error([100 * run[column] for run in found])
+            mean, error = mean_and_error([100 * score[column] for score in scores])
             cells.append(f"{mean:.2f} ± {error:.2f}")
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -79,19 +79,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ...; 5 by default")
     parser.add_argument("--steps", type=int, help="of each run; the configuration's by default")
-    given = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     for name in ("seeds", "steps"):
-        value = getattr(given, name)
+        value = getattr(arguments, name)
         if value is not None and value < 1:
             parser.error(f"--{name}={value}: give a whole number of at least 1.")
     start_tensorflow()
-    logging.getLogger("tensorflow").setLevel("ERROR")  # it takes many Trainers for retracing
-    runs: dict[str, list[dict[str, float]]] = {method: [] for method in given.methods}
-    for seed in range(given.seeds):
-        for method in given.methods:
-            found = accuracies(method, seed, given.steps)
-            runs[method].append(found)
-            print(f"seed {seed}  {method}  {100 * found['mean']:.2f}", file=sys.stderr, flush=True)
+    logging.getLogger("tensorflow").setLevel("ERROR")  # it takes many Trainers for retraces
+    runs: dict[str, list[dict[str, float]]] = {method: [] for method in arguments.methods}
+    for seed in range(arguments.seeds):
+        for method in arguments.methods:
+            score = accuracies(method, seed, arguments.steps)
+            runs[method].append(score)
+            print(f"seed {seed}  {method}  {100 * score['mean']:.2f}", file=sys.stderr, flush=True)
     print(table(runs))
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 import unicodedata
@@ -12,6 +11,7 @@ from absl import flags
 
 from experiments.cli.configuration import ConfigurationError, printable
 from experiments.cli.precision import PRECISIONS
+from trainer.launch.suggestion import nearest
 
 MODES = ("train", "evaluate", "describe", "replay")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
@@ -92,22 +92,7 @@ def parse(argv: list[str]) -> Command:
         if "\0" in argument or not _is_unicode(argument):
             raise ConfigurationError(f"{printable(ascii(argument))}: is not text. Retype it.")
     overrides, rest = _split(argv)
-    values = _flags()
-    for argument in rest:
-        # absl would read flags from a file, or let mistyped ones pass
-        if match := re.match(r"--?(flagfile|undefok)\b", argument):
-            raise ConfigurationError(_unknown(match[1], values))
-    try:
-        stray = values(["experiments.run", *rest])[1:]
-    except flags.UnrecognizedFlagError as error:
-        raise ConfigurationError(_unknown(error.flagname, values)) from None
-    except flags.Error as error:
-        raise ConfigurationError(_not_accepted(str(error))) from None
-    if stray:
-        raise ConfigurationError(
-            f"{printable(stray[0])}: stray argument. Every argument is --name=value; "
-            "--help lists them."
-        )
+    values = _parse_flags(rest)
     return Command(
         config=values.config,
         workdir=values.workdir,
@@ -122,6 +107,31 @@ def parse(argv: list[str]) -> Command:
         traceback=values.traceback,
         help=values.help or values.h,
     )
+
+
+def _parse_flags(arguments: list[str]) -> flags.FlagValues:
+    """The values of the plain flags.
+
+    Raises:
+      ConfigurationError: as of `parse`.
+    """
+    values = _flags()
+    for argument in arguments:
+        # absl would read flags from a file, or let mistyped ones pass
+        if match := re.match(r"--?(flagfile|undefok)\b", argument):
+            raise ConfigurationError(_unknown(match[1], values))
+    try:
+        stray = values(["experiments.run", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise ConfigurationError(_unknown(error.flagname, values)) from None
+    except flags.Error as error:
+        raise ConfigurationError(_not_accepted(str(error))) from None
+    if stray:
+        raise ConfigurationError(
+            f"{printable(stray[0])}: stray argument. Every argument is --name=value; "
+            "--help lists them."
+        )
+    return values
 
 
 def _split(argv: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -156,8 +166,8 @@ class _Choice(flags.ArgumentParser):
 
     def parse(self, argument):
         if argument not in self.accepted:
-            match = difflib.get_close_matches(argument, self.accepted, 1, 0.5)
-            hint = f" Did you mean {match[0]}?" if match else ""
+            match = nearest(argument, self.accepted, 0.5)
+            hint = f" Did you mean {match}?" if match else ""
             raise ValueError(f"accepted are {', '.join(self.accepted)}.{hint}")
         return argument
 
@@ -178,15 +188,15 @@ class _Count(flags.ArgumentParser):
 
 class _Steps(flags.ArgumentParser):
     def parse(self, argument):
-        found = re.fullmatch(r"(\d{1,15}),(\d{1,15})", argument, re.ASCII)
-        steps = tuple(map(int, found.groups())) if found else (0, 0)
+        typed = re.fullmatch(r"(\d{1,15}),(\d{1,15})", argument, re.ASCII)
+        steps = tuple(map(int, typed.groups())) if typed else (0, 0)
         if steps[0] >= steps[1]:
             raise ValueError("accepted are two steps, A,B with A below B.")
         return steps
 
 
 def _flags() -> flags.FlagValues:
-    """The flags, in a registry of their own: other modules' flags are none of this program."""
+    """The flags, in a registry of their own: the flags of other modules do not count here."""
     values = flags.FlagValues()
 
     def define(parser, name, default):
@@ -208,9 +218,9 @@ def _flags() -> flags.FlagValues:
 
 def _unknown(name: str, values: flags.FlagValues) -> str:
     known = [flag for flag in values if flag != "h"]
-    match = difflib.get_close_matches(name, known, 1, 0.5)
+    match = nearest(name, known, 0.5)
     if match:
-        return f"--{printable(name)}: no such flag. Did you mean --{match[0]}?"
+        return f"--{printable(name)}: no such flag. Did you mean --{match}?"
     return f"--{printable(name)}: no such flag. There are: {', '.join(f'--{k}' for k in known)}."
 
 
@@ -219,10 +229,10 @@ def _not_accepted(message: str) -> str:
     if message.startswith("Missing value for flag "):
         name = printable(message.removeprefix("Missing value for flag "))
         return f"{name}: has no value. Write {name}=VALUE."
-    given, _, reason = message.removeprefix("flag ").partition(": ")
+    argument, _, reason = message.removeprefix("flag ").partition(": ")
     if "Non-boolean" in reason:
         reason = "accepted are true and false."
-    return f"{printable(given)}: {printable(reason)}"
+    return f"{printable(argument)}: {printable(reason)}"
 
 
 def _is_unicode(text: str) -> bool:

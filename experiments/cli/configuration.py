@@ -8,7 +8,6 @@ experiment sees the same values in both: a tuple is a list by then.
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 import os
@@ -19,6 +18,7 @@ from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
 from ml_collections.config_dict import RequiredValueError
 
 from experiments.cli.literal import parse, type_name
+from trainer.launch.suggestion import nearest
 
 # what ConfigDict raises of a field name, or of values nested too deeply
 UNACCEPTED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
@@ -41,38 +41,7 @@ def load(path: str) -> ConfigDict:
       ConfigurationError: there is no such file, it does not run, it has no `get_config`, or
         that returns no ConfigDict.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            source = file.read()
-    except FileNotFoundError:
-        raise ConfigurationError(f"--config={path}: no such file.{_files_nearby(path)}") from None
-    except IsADirectoryError:
-        raise ConfigurationError(
-            f"--config={path}: is a directory. Give one Python file.{_files_nearby(path)}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise ConfigurationError(f"--config={path}: {reason}. Give a Python file.") from None
-
-    module = types.ModuleType("termwise_configuration")
-    module.__file__ = os.path.abspath(path)
-    try:
-        # not through the import system: nothing is cached, and no __pycache__ is written
-        exec(compile(source, path, "exec"), vars(module))
-        get_config = getattr(module, "get_config", None)
-        config = get_config() if callable(get_config) else None
-    except SyntaxError as error:
-        where = f" line {error.lineno}" if error.lineno else ""
-        raise ConfigurationError(f"--config={path}:{where} {error.msg}.") from None
-    except (Exception, SystemExit) as error:
-        raise ConfigurationError(
-            f"--config={path}: {_line_in(path, error)}{type(error).__name__}: {one_line(error)}"
-        ) from error
-    if not callable(get_config):
-        raise ConfigurationError(
-            f"--config={path}: has no get_config(). "
-            "Define one that returns an ml_collections.ConfigDict."
-        )
+    config = _run_file(path, _read_source(path))
     if isinstance(config, (dict, FrozenConfigDict)):
         try:
             config = ConfigDict(config)
@@ -87,6 +56,48 @@ def load(path: str) -> ConfigDict:
             "Return an ml_collections.ConfigDict."
         )
     return config
+
+
+def _read_source(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise ConfigurationError(f"--config={path}: no such file.{_files_nearby(path)}") from None
+    except IsADirectoryError:
+        raise ConfigurationError(
+            f"--config={path}: is a directory. Give one Python file.{_files_nearby(path)}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise ConfigurationError(f"--config={path}: {reason}. Give a Python file.") from None
+
+
+def _run_file(path: str, source: str):
+    """Runs a file, and gives what its `get_config()` returns.
+
+    Raises:
+      ConfigurationError: it does not run, or has no `get_config`.
+    """
+    module = types.ModuleType("termwise_configuration")
+    module.__file__ = os.path.abspath(path)
+    try:
+        # not through the import system: nothing is cached, and no __pycache__ is written
+        exec(compile(source, path, "exec"), vars(module))
+        get_config = getattr(module, "get_config", None)
+        if callable(get_config):
+            return get_config()
+    except SyntaxError as error:
+        where = f" line {error.lineno}" if error.lineno else ""
+        raise ConfigurationError(f"--config={path}:{where} {error.msg}.") from None
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(
+            f"--config={path}: {_line_in(path, error)}{type(error).__name__}: {one_line(error)}"
+        ) from error
+    raise ConfigurationError(
+        f"--config={path}: has no get_config(). "
+        "Define one that returns an ml_collections.ConfigDict."
+    )
 
 
 def override(config: ConfigDict, name: str, text: str) -> None:
@@ -192,16 +203,19 @@ def _suggestion(config: ConfigDict, name: str) -> str:
     names = field_names(config)
     parent, _, last = name.rpartition(".")
     beside = {n.rpartition(".")[2]: n for n in names if n.rpartition(".")[0] == parent}
-    match = difflib.get_close_matches(last, beside, 1, 0.5)
+    match = nearest(last, beside, 0.5)
     if match:
-        return f" Did you mean {beside[match[0]]}?"
-    elsewhere = [n for n in names if n.rpartition(".")[2] == last]
-    match = elsewhere or difflib.get_close_matches(name, names, 1, 0.6)
-    if match and not (beside and match[0] in beside.values()):
-        return f" Did you mean {match[0]}?"
-    shown = sorted(beside.values()) or names
-    more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
-    return f" There are: {', '.join(shown[:12])}{more}." if shown else " It has no fields."
+        return f" Did you mean {beside[match]}?"
+    of_this_name = [n for n in names if n.rpartition(".")[2] == last]
+    elsewhere = of_this_name[0] if of_this_name else nearest(name, names)
+    if elsewhere and elsewhere not in beside.values():
+        return f" Did you mean {elsewhere}?"
+    return _list(sorted(beside.values()) or names)
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f" There are: {', '.join(names[:12])}{more}." if names else " It has no fields."
 
 
 def _plain_section(section: ConfigDict, prefix: str) -> dict:
@@ -234,15 +248,8 @@ def _plain_value(value, name: str):
         return _plain_section(value, f"{name}.")
     if value is None or isinstance(value, (bool, str)):
         return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
     if isinstance(value, numbers.Real):
-        if math.isfinite(value):
-            return float(value)
-        raise ConfigurationError(
-            f"Configuration field {printable(name)} is {float(value)}, which JSON has no form for. "
-            "Use a finite number, or None."
-        )
+        return _plain_number(value, name)
     if isinstance(value, (list, tuple)):
         return [_plain_value(item, f"{name}[{k}]") for k, item in enumerate(value)]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
@@ -254,6 +261,17 @@ def _plain_value(value, name: str):
     )
 
 
+def _plain_number(value: numbers.Real, name: str) -> int | float:
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if not math.isfinite(value):
+        raise ConfigurationError(
+            f"Configuration field {printable(name)} is {float(value)}, which JSON has no form for. "
+            "Use a finite number, or None."
+        )
+    return float(value)
+
+
 def _files_nearby(path: str) -> str:
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     try:
@@ -262,11 +280,11 @@ def _files_nearby(path: str) -> str:
         return ""
     files.pop("__init__", None)
     name = os.path.basename(path).removesuffix(".py")
-    match = difflib.get_close_matches(name, files, 1)
-    found = [os.path.join(folder, files[key]) for key in match or sorted(files)[:8]]
-    if not found:
-        return ""
-    return f" Did you mean {found[0]}?" if match else f" There are: {', '.join(found)}."
+    match = nearest(name, files)
+    if match:
+        return f" Did you mean {os.path.join(folder, files[match])}?"
+    paths = [os.path.join(folder, files[key]) for key in sorted(files)[:8]]
+    return f" There are: {', '.join(paths)}." if paths else ""
 
 
 def _line_in(path: str, error: BaseException) -> str:

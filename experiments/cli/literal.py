@@ -58,23 +58,42 @@ def parse(text: str, kind: type, default=None):
     kind = next((k for base, k in _FAMILIES if issubclass(kind, base)), kind)
     if kind is str:
         return text
-    if kind is bool or (kind is type(None) and text.lower() in ("true", "false")):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"accepted: {type_name(bool)}.")
-        return text.lower() == "true"
+    if kind is bool:
+        return _truth(text)
     if kind in (int, float):
         return _number(text, kind)
+    if kind is type(None):
+        return _any(text)
     if kind not in _NAMES:
         raise ValueError(f"a {type_name(kind)} cannot be given on the command line.")
+    return _container(text, kind, default)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"accepted: {type_name(bool)}.")
+    return text.lower() == "true"
+
+
+def _any(text: str):
+    """Any literal; text that is none is kept as text."""
+    if text.lower() in ("true", "false"):
+        return _truth(text)
     try:
         value = _literal(text)
     except ValueError:
-        if kind is type(None):
-            return text
+        return text
+    _check_json(value)
+    return value
+
+
+def _container(text: str, kind: type, default):
+    """A list, a tuple or a dict."""
+    try:
+        value = _literal(text)
+    except ValueError:
         raise ValueError(f"accepted: {type_name(kind)}.") from None
     _check_json(value)
-    if kind is type(None):
-        return value
     if kind is dict and isinstance(value, dict):
         return value
     if kind in (list, tuple) and isinstance(value, (list, tuple)):
@@ -118,15 +137,15 @@ def _check_json(value) -> None:
     """A saved configuration is JSON, and must say the same when it is read."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"accepted: {type_name(float)}.")
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(f"the key {key!r} is not a string.")
+        value = list(value.values())
     if isinstance(value, (list, tuple)):
         for item in value:
             _check_json(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise ValueError(f"the key {key!r} is not a string.")
-            _check_json(item)
-    elif not (value is None or isinstance(value, (bool, int, float, str))):
+    elif not isinstance(value, (bool, int, float, str, type(None))):
         raise ValueError(
             f"a {type(value).__name__} cannot be saved. "
             "Accepted: numbers, strings, booleans, None, lists, dicts."

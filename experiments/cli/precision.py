@@ -41,12 +41,12 @@ def of(values: dict) -> str:
       >>> of({"precision": "mixed_bfloat16"}), of({"steps": 10})
       ('mixed_bfloat16', 'float32')
     """
-    given = values.get(FIELD, DEFAULT)
-    if given not in PRECISIONS:
+    precision = values.get(FIELD, DEFAULT)
+    if precision not in PRECISIONS:
         raise ConfigurationError(
-            f"--config.{FIELD}={printable(str(given))}: accepted are {', '.join(PRECISIONS)}."
+            f"--config.{FIELD}={printable(str(precision))}: accepted are {', '.join(PRECISIONS)}."
         )
-    return given
+    return precision
 
 
 def agreed(before: dict, after: dict) -> tuple[dict, dict]:

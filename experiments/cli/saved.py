@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from experiments.cli.configuration import ConfigurationError, printable
+from trainer.persistence.checkpoint_files import index_steps, manifest_steps
 from trainer.persistence.disk import find_obstacle, read_file
 
 ABSENT = object()
@@ -56,15 +57,15 @@ def differences(before: dict, after: dict) -> list[tuple[str, object, object]]:
       >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
       [('a.b', 1, 3)]
     """
-    found = []
+    differing = []
     for key in sorted({*before, *after}):
         old, new = before.get(key, ABSENT), after.get(key, ABSENT)
         if isinstance(old, dict) and isinstance(new, dict):
             inside = differences(old, new)
-            found += [(f"{key}.{name}", one, other) for name, one, other in inside]
+            differing += [(f"{key}.{name}", was, now) for name, was, now in inside]
         elif not _equal(old, new):
-            found.append((key, old, new))
-    return found
+            differing.append((key, old, new))
+    return differing
 
 
 def check_same(workdir: str, before: dict, after: dict, overridden: list[str]) -> None:
@@ -80,21 +81,29 @@ def check_same(workdir: str, before: dict, after: dict, overridden: list[str]) -
     changed = differences(before, after)
     if not changed:
         return
-    named = [c for c in changed if c[0] == "experiment"] or changed
-    parts = [
-        f"{f'without {name}' if old is ABSENT else f'with {name}={_show(old)}'}, "
-        f"now {'without it' if new is ABSENT else _show(new)}"
-        for name, old, new in ((printable(name), old, new) for name, old, new in named[:4])
-    ]
-    more = f"; and {len(named) - 4} more" if len(named) > 4 else ""
-    if any(name == "experiment" for name, _, _ in named):
-        advice = "Use a new --workdir."
-    elif {name for name, _, _ in changed} <= set(overridden):
+    told = [difference for difference in changed if difference[0] == "experiment"] or changed
+    parts = "; ".join(_tell(*difference) for difference in told[:4])
+    more = f"; and {len(told) - 4} more" if len(told) > 4 else ""
+    names = {name for name, _, _ in changed}
+    advice = _advise(workdir, names, overridden)
+    raise ConfigurationError(f"{workdir} was started {parts}{more}. {advice}")
+
+
+def _tell(name: str, before, after) -> str:
+    """One difference in words: `with l2=0.0001, now 0.0003`."""
+    name = printable(name)
+    then = f"without {name}" if before is ABSENT else f"with {name}={_show(before)}"
+    return f"{then}, now {'without it' if after is ABSENT else _show(after)}"
+
+
+def _advise(workdir: str, changed: set[str], overridden: list[str]) -> str:
+    """What to do where fields of these names have changed."""
+    if "experiment" in changed:
+        return "Use a new --workdir."
+    if changed <= set(overridden):
         dropped = "the override" if len(changed) == 1 else "the overrides"
-        advice = f"Use a new --workdir, or drop {dropped} to resume."
-    else:
-        advice = f"Use a new --workdir, or resume with --workdir={workdir} alone."
-    raise ConfigurationError(f"{workdir} was started {'; '.join(parts)}{more}. {advice}")
+        return f"Use a new --workdir, or drop {dropped} to resume."
+    return f"Use a new --workdir, or resume with --workdir={workdir} alone."
 
 
 def check_workdir(workdir: str) -> None:
@@ -122,8 +131,8 @@ def check_evaluable(workdir: str | None, mode: str = "evaluate") -> None:
         raise ConfigurationError(
             f"--mode={mode}: needs --workdir=DIRECTORY, of a run that was started."
         )
-    found = [*Path(workdir).glob("checkpoints/ckpt-*.json")]
-    if mode == "evaluate" and not found and not any(Path(workdir).glob("checkpoints/*.index")):
+    folder = Path(workdir) / "checkpoints"
+    if mode == "evaluate" and not manifest_steps(folder) and not index_steps(folder):
         raise ConfigurationError(
             f"--mode=evaluate: {workdir} holds no checkpoint. Train it first, or wait for one."
         )

@@ -57,15 +57,15 @@ def _without_noise():
     """Holds back what is written to stderr, C++ code included; lets through what is not `NOISE`."""
     sys.stderr.flush()
     no_driver = not os.path.exists(DRIVER)
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as written:
         stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
+        os.dup2(written.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-            held.seek(0)
-            for line in held:
+            written.seek(0)
+            for line in written:
                 if not NOISE.match(line) and not (CUDA.match(line) and no_driver):
                     sys.stderr.write(line.decode(errors="replace"))

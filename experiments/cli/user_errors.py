@@ -31,13 +31,45 @@ def user_errors(building: bool = False):
     except ConfigurationError:
         raise
     except Exception as error:
-        message, frames = _traced(error)
-        if _said_by_us(frames[-1]):
+        kind, message, frames = _traced(error)
+        if _is_on_purpose(error, kind):
             raise ConfigurationError(message) from error
         if building and isinstance(error, _of_a_value()):
-            kind = type(error).__name__
-            raise ConfigurationError(f"{kind}: {one_line(message)}\n  {_place(frames)}") from error
+            place = _place(frames)
+            raise ConfigurationError(f"{kind}: {one_line(message)}\n  {place}") from error
         raise
+
+
+def _is_on_purpose(error: Exception, kind: str) -> bool:
+    """Whether Termwise raised an error to tell the user something.
+
+    Args:
+      kind: the name of the class that was raised, where AutoGraph has put an error of its own in
+        the place of it.
+    """
+    from losses.errors import TermwiseError  # imports TensorFlow, which has started here
+
+    if isinstance(error, TermwiseError):
+        return True
+    return _is_rewritten(error) and kind in _names_below(TermwiseError)
+
+
+def _names_below(base: type) -> set[str]:
+    """The names of a class and of all classes made of it."""
+    names = {base.__name__}
+    kind: type
+    for kind in base.__subclasses__():
+        names |= _names_below(kind)
+    return names
+
+
+def _is_rewritten(error: Exception) -> bool:
+    """Whether AutoGraph has put this error in the place of another one."""
+    return str(error).startswith("in user code:")
+
+
+def _ours(frame) -> bool:
+    return any(map(Path(frame.filename).is_relative_to, PACKAGES))
 
 
 def _of_a_value() -> tuple:
@@ -47,25 +79,22 @@ def _of_a_value() -> tuple:
     return ValueError, TypeError, OverflowError, OpError
 
 
-def _ours(frame) -> bool:
-    return any(map(Path(frame.filename).is_relative_to, PACKAGES))
+def _traced(error: Exception) -> tuple[str, str, list]:
+    """The name of an exception's class, its message, and the frames it came through.
 
-
-def _said_by_us(frame) -> bool:
-    """Whether a `raise` of these packages says it, and not Python about a bug in them."""
-    return _ours(frame) and (frame.line or "").startswith("raise")
-
-
-def _traced(error: Exception) -> tuple[str, list]:
-    """The message, and the frames it came through; AutoGraph writes its own into the message."""
-    message, frames = str(error), list(traceback.extract_tb(error.__traceback__))
-    if message.startswith("in user code:"):
+    AutoGraph replaces an exception by one of its own, and writes all three into the message.
+    """
+    kind, message = type(error).__name__, str(error)
+    frames = list(traceback.extract_tb(error.__traceback__))
+    if _is_rewritten(error):
         inner = list(FRAME.finditer(message))
         frames += [traceback.FrameSummary(m[1], int(m[2]), "", line=m[3]) for m in inner]
         if inner:
             message = message[inner[-1].end() :]
-        message = re.sub(r"^\w+Error: ", "", message.strip())
-    return message, frames
+        message = message.strip()
+        if named := re.match(r"(\w+): ", message):
+            kind, message = named[1], message[named.end() :]
+    return kind, message, frames
 
 
 def _place(frames) -> str:

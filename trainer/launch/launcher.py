@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import math
 import os
 import queue
@@ -18,6 +17,7 @@ import sys
 
 from trainer.launch.exit_codes import DONE, INTERRUPTED, PREEMPTED, TERMINATED, WRONG
 from trainer.launch.local_cluster import LocalCluster, after, free_addresses, next_event, say
+from trainer.launch.suggestion import nearest
 from trainer.launch.worker_process import describe_ending
 
 MOST_PREEMPTIONS = 100  # restarts after workers that saved and left; a fault if ever reached
@@ -192,8 +192,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for argument in argv[:end]:
         name = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and name not in flags:
-            close = difflib.get_close_matches(name, flags, 1)
-            hint = f"Did you mean --{close[0]}?" if close else "--help lists them."
+            match = nearest(name, flags)
+            hint = f"Did you mean --{match}?" if match else "--help lists them."
             raise ValueError(f"{argument}: no such flag. {hint}")
     given, stray = parser.parse_known_args(argv[:end])
     if stray:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments import run
-from experiments.cli import configuration
+from experiments.cli import configuration, program
 
 ROOT = Path(__file__).resolve().parents[3]
 DIGITS = f"--config={ROOT}/experiments/configs/digits.py"
@@ -139,7 +139,7 @@ def files(tmp_path, monkeypatch):
         (tmp_path / "saved" / name / "config.json").write_bytes(saved)
     (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "start_tensorflow", lambda devices: pytest.fail("it started"))
+    monkeypatch.setattr(program, "start_tensorflow", lambda devices: pytest.fail("it started"))
     return tmp_path
 
 
@@ -204,11 +204,11 @@ def answer(argv, monkeypatch, capsys):
 
     def read(command, resolved):
         json.dumps(resolved, allow_nan=False)
-        with run.user_errors():
+        with program.user_errors():
             configuration.from_plain(resolved)
         return 0
 
-    monkeypatch.setattr(run, "_run", read)
+    monkeypatch.setattr(program, "carry_out", read)
     capsys.readouterr()
     code = run.main(argv)
     out, err = capsys.readouterr()

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments import run
+from experiments.cli import program
 from experiments.cli.command_line import Command, parse
 from experiments.cli.configuration import ConfigurationError
 
@@ -178,7 +179,7 @@ def mistakes(folder):
 
 @pytest.mark.parametrize(("argv", "message"), BAD, ids=[str(n) for n in range(len(BAD))])
 def test_a_mistake_is_a_line_or_two(mistakes, monkeypatch, capsys, argv, message):
-    monkeypatch.setattr(run, "start_tensorflow", lambda devices: pytest.fail("it started"))
+    monkeypatch.setattr(program, "start_tensorflow", lambda devices: pytest.fail("it started"))
     monkeypatch.syspath_prepend(str(mistakes))
     before = contents(mistakes)
     assert run.main(argv) == 2
@@ -252,7 +253,7 @@ ARGUMENT = st.lists(WORDS | st.text(max_size=8), min_size=1, max_size=4).map("".
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None
 )
 def test_whatever_is_typed_is_understood_or_answered(mistakes, monkeypatch, capsys, argv):
-    monkeypatch.setattr(run, "_run", lambda command, resolved: 0)
+    monkeypatch.setattr(program, "carry_out", lambda command, resolved: 0)
     before = contents(mistakes)
     code = run.main([argument for argument in argv if argument != "--traceback"])
     err = capsys.readouterr().err
@@ -268,7 +269,7 @@ def test_an_interrupted_run_exits_130(monkeypatch, capsys):
     def interrupted(command, resolved):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "_run", interrupted)
+    monkeypatch.setattr(program, "carry_out", interrupted)
     assert run.main([DIGITS]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

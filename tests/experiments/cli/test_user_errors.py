@@ -80,3 +80,29 @@ def test_what_a_traced_function_of_the_user_raises_is_shown_with_its_place():
     message, place = str(caught.value).splitlines()
     assert message == "ValueError: I do not like it"
     assert "test_user_errors.py, line " in place
+
+
+def test_an_error_of_termwise_is_the_users_wherever_it_was_raised():
+    from losses.errors import TermwiseRuntimeError
+
+    with pytest.raises(ConfigurationError, match="not here"), user_errors():
+        fails(TermwiseRuntimeError("not here, and not now"))
+
+
+def test_an_error_of_a_file_is_the_users_too(tmp_path):
+    from trainer.persistence import Workdir
+
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="is a file"), user_errors():
+        Workdir(tmp_path / "file")
+
+
+def test_a_builtin_error_that_a_line_of_ours_raises_is_a_bug():
+    with pytest.raises(NotImplementedError), user_errors(building=True):
+        losses.Term(name="a").call(None)
+
+
+@pytest.mark.parametrize("words", ["TermwiseError: not ours", "in user code: TermwiseError"])
+def test_a_message_that_names_our_class_does_not_make_an_error_ours(words):
+    with pytest.raises(KeyError), user_errors():
+        fails(KeyError(words))
