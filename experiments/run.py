@@ -2,7 +2,7 @@
 
 Python puts the current directory, or what PYTHONPATH names, in front of the places from which
 modules are imported. Where that is the workdir, a file called `json.py` in it would be run. So the
-workdir is left out here before anything else is imported; the program is in `cli/program.py`.
+workdir is left out here before anything else is imported; the program is in `program.py`.
 """
 
 import os
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     before = list(sys.path)
     sys.path[:] = import_path(argv, before)
     try:
-        from experiments.cli.program import run
+        from experiments.program import run
 
         return run(argv)
     finally:

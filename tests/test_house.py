@@ -9,19 +9,29 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up: a room may import from the floors below it, and from itself.
 FLOORS = {
     "losses": [
-        *("errors", "naming", "checks", "distributed", "example_random", "objective"),
+        *("errors", "layers", "naming", "checks", "distributed", "example_random", "objective"),
         *("uncertainty_weight", "schedules", "catalog", "terms", "balancing"),
     ],
     "trainer": [
-        *("launch", "errors", "data", "model", "distributed", "optimizers", "ledger", "step"),
-        *("balancing", "loop", "persistence", "debugging", "fitting", "hooks", "trainer"),
+        *(
+            "launch",
+            "errors",
+            "data",
+            "model",
+            "distributed",
+            "optimizers",
+            "persistence",
+            "ledger",
+            "step",
+        ),
+        *("balancing", "loop", "run", "debugging", "fitting", "hooks", "trainer"),
     ],
     "experiments": [
         *("cli", "configs", "experiment", "digits", "consistency", "two_digits"),
-        *("two_digits_table", "run"),
+        *("two_digits_table", "program", "run"),
     ],
 }
-MOST_ENTRIES = {"trainer": 15, "losses": 13, "losses/balancing": 30, "losses/catalog": 14}
+MOST_ENTRIES = {"trainer": 16, "losses": 13, "losses/balancing": 30, "losses/catalog": 14}
 ENTRIES = 13  # of any other folder, without __init__.py
 LINES, DECISIONS = 40, 8
 PURE = ("trainer/step", "trainer/balancing", "trainer/loop")
@@ -73,6 +83,8 @@ def entry_faults(root):
     """One line for each folder with too many entries."""
     faults = []
     for package in ("trainer", "losses"):
+        if not (root / package).exists():
+            continue
         for folder in [root / package, *(p for p in (root / package).rglob("*") if p.is_dir())]:
             entries = [
                 entry.name

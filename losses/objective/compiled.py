@@ -192,16 +192,7 @@ def _loss_ratio(one: CompiledLoss, y_true, y_pred, sample_weight, examples):
             "floating values; tf.cast(..., tf.float32) what you count."
         )
     if values.shape.rank == 0:
-        if sample_weight is None:
-            return Ratio.by_share(values, examples)
-        # as in Keras: the scalar times the mean sample weight, each over the global batch
-        weight = tf.cast(sample_weight, values.dtype)
-        examples = tf.cast(examples, values.dtype)
-        return Ratio(
-            tf.stack([values * examples, tf.reduce_sum(weight)]),
-            tf.stack([examples, tf.cast(tf.size(weight), values.dtype)]),
-            after=tf.reduce_prod,
-        )
+        return _scalar_ratio(values, sample_weight, examples)
     mask = in_mask if out_mask is None else out_mask
     if in_mask is not None and out_mask is not None:
         mask = tf.cast(in_mask, tf.bool) & tf.cast(out_mask, tf.bool)
@@ -211,6 +202,22 @@ def _loss_ratio(one: CompiledLoss, y_true, y_pred, sample_weight, examples):
         sample_weight=sample_weight,
         mask=mask,
         term=one.name,
+    )
+
+
+def _scalar_ratio(value, sample_weight, examples) -> Ratio:
+    """A loss that is one value for the batch, as in Keras: times the mean sample weight.
+
+    Each of the two is a mean over the global batch.
+    """
+    if sample_weight is None:
+        return Ratio.by_share(value, examples)
+    weight = tf.cast(sample_weight, value.dtype)
+    examples = tf.cast(examples, value.dtype)
+    return Ratio(
+        tf.stack([value * examples, tf.reduce_sum(weight)]),
+        tf.stack([examples, tf.cast(tf.size(weight), value.dtype)]),
+        after=tf.reduce_prod,
     )
 
 

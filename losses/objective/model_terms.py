@@ -7,7 +7,7 @@ import fnmatch
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from losses.objective.layers import layers_of
+from losses.layers import layers_of
 from losses.objective.ratio import Ratio
 
 

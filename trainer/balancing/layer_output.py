@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from losses.objective.layers import layers_of
+from losses.layers import layers_of
 
 
 class LayerOutput:

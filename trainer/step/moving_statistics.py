@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.objective.layers import layers_of
+from losses.layers import layers_of
 
 
 def moving_variables(model) -> dict[str, keras.Variable]:

@@ -68,11 +68,18 @@ def equalize(split: Cosines, alpha: float) -> tf.Tensor:
         (one, tf.constant(1.0, tf.float64)),
         maximum_iterations=_MOST_STEPS,
     )
-    y = scales * x
+    return _normalized(split, cosines, norms, scales * x)
+
+
+def _normalized(split: Cosines, cosines, norms, y) -> tf.Tensor:
+    """float64 [m], the weights of a solution y in units of the norms.
+
+    At a stationary point only the lift of the least eigenvalues keeps y finite: there the weights
+    are divided by their sum.
+    """
     raw = tf.reduce_sum(y * tf.linalg.matvec(split.cosines, y))
     lifted = tf.reduce_sum(y * tf.linalg.matvec(cosines, y))
     weights = tf.where(split.alive, y / norms, tf.zeros_like(y))
-    # At a stationary point only the lift of the least eigenvalues keeps y finite.
     total = tf.reduce_sum(weights)
     total = tf.where((raw < 0.5 * lifted) & (total > 0), total, tf.ones_like(total))
     return weights / total

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments import run
-from experiments.cli import configuration, program
+from experiments import program, run
+from experiments.cli import configuration
 
 ROOT = Path(__file__).resolve().parents[3]
 DIGITS = f"--config={ROOT}/experiments/configs/digits.py"

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments import run
-from experiments.cli import program
+from experiments import program, run
 from experiments.cli.command_line import Command, parse
 from experiments.cli.configuration import ConfigurationError
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from losses.objective.layers import layers_of
+from losses.layers import layers_of
 
 
 class Block(keras.layers.Layer):
