@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -122,7 +123,7 @@ def name_losses(loss, y_pred, output_names=None) -> list[CompiledLoss]:
 
 
 def compiled_ratios(
-    losses: list[CompiledLoss], *, y, y_pred, sample_weight, examples, output_names=None
+    losses: Sequence[CompiledLoss], *, y, y_pred, sample_weight, examples, output_names=None
 ) -> dict[str, Ratio]:
     """Every compiled loss as a Ratio.
 

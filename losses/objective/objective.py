@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.naming import suggestion
 from losses.objective.compiled import CompiledLoss, compiled_ratios, name_losses
 from losses.objective.model_terms import add_loss_terms, regularization_terms
 from losses.objective.outputs import flatten
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
 from losses.objective.term import Term, as_ratios
-from losses.objective.weights import Weight
+from losses.objective.weights import GivenWeights, Weight, heads, weights_by_name
 
 NOTHING = (
     "There is nothing to minimise: no loss=, no terms=, no regularizer and no add_loss in the "
@@ -32,8 +32,24 @@ class Described:
     trains: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """What an objective learns from the first step, each once; it stays for all later steps.
+
+    Attributes:
+      compiled: the compiled losses, named by the model's outputs; None before `compiled_terms`.
+        They are made once, as a loss may hold parameters.
+      described: the table of terms; None before `complete`.
+    """
+
+    compiled: tuple[CompiledLoss, ...] | None = None
+    described: tuple[Described, ...] | None = None
+
+
 class Objective:
     """What is minimised: compiled losses, the model's own losses, terms, and their weights.
+
+    It is what the user gave, and `resolved`, which the first step fills in.
 
     Args:
       loss, loss_weights: as `Model.compile` takes them; `loss_weights` may name any term.
@@ -53,23 +69,8 @@ class Objective:
         self.terms = list(terms)
         self.add_loss_sums = tuple(add_loss_sums)
         self.output_names = output_names
-        self.described: list[Described] | None = None  # known after the first trace
-        self._compiled: list[CompiledLoss] | None = None
-        self._weights: dict[str, Weight] = {}
-        names: dict[str, Term] = {}
-        for term in self.terms:
-            if not isinstance(term, Term):
-                raise TermwiseTypeError(
-                    f"terms= holds {term!r}, which is no losses.Term. Make one of a function "
-                    'with losses.term(function, name="...").'
-                )
-            if term.name in names:
-                raise TermwiseError(
-                    f"Term {term.name!r} is defined twice in terms=: by {_kind(names[term.name])} "
-                    f"and by {_kind(term)}. Give one of them another name."
-                )
-            names[term.name] = term
-            Weight(term.weight, term.name)
+        self.resolved = Resolved()
+        _check_terms(self.terms)
         if isinstance(loss_weights, dict):
             for name, weight in loss_weights.items():
                 if not isinstance(weight, (dict, list, tuple)):
@@ -78,31 +79,54 @@ class Objective:
     @property
     def empty(self) -> bool:
         """No loss is given; the model or a subclass may still have some."""
-        given = flatten(self.loss) if self.loss is not None else {}
-        return not self.terms and not any(one is not None for one in given.values())
+        losses = flatten(self.loss) if self.loss is not None else {}
+        return not self.terms and all(loss is None for loss in losses.values())
+
+    @property
+    def described(self) -> tuple[Described, ...] | None:
+        """The table of terms; None before the first step is traced."""
+        return self.resolved.described
+
+    @described.setter
+    def described(self, lines: Iterable[Described]) -> None:
+        self.resolved = replace(self.resolved, described=tuple(lines))
+
+    def describe_with(self, function: Callable[[tuple], Iterable[Described]]) -> None:
+        """Changes the table of terms, for what weighs them further, such as a balancer.
+
+        Args:
+          function: takes the lines, gives the new ones.
+        """
+        self.described = function(self.described or ())
 
     def places(self) -> list[tuple[str, object]]:
         """(term name, loss, term or weight) that may hold loss parameters; for their names."""
+        weights = self._given_weights()
         return [
-            *((one.name, one.loss) for one in self._compiled or []),
+            *((compiled.name, compiled.loss) for compiled in self.resolved.compiled or ()),
             *((term.name, term) for term in self.terms),
-            *((name, weight.given) for name, weight in self._weights.items()),
+            *((line.name, weights.of(line.name).given) for line in self.described or ()),
         ]
 
     def compiled_terms(self, step: Step, *, y, y_pred, sample_weight) -> dict[str, Ratio]:
         """The compiled losses of these labels and outputs: term name -> Ratio."""
         if self.loss is None:
             return {}
-        if self._compiled is None:
-            self._compiled = name_losses(self.loss, y_pred, self.output_names)
         return compiled_ratios(
-            self._compiled,
+            self._compiled(y_pred),
             y=y,
             y_pred=y_pred,
             sample_weight=sample_weight,
             examples=step.examples,
             output_names=self.output_names,
         )
+
+    def _compiled(self, y_pred) -> tuple[CompiledLoss, ...]:
+        """The compiled losses; those of the first call stay."""
+        if self.resolved.compiled is None:
+            compiled = name_losses(self.loss, y_pred, self.output_names)
+            self.resolved = replace(self.resolved, compiled=tuple(compiled))
+        return self.resolved.compiled or ()
 
     def model_terms(self, step: Step) -> dict[str, Ratio]:
         """The model's own losses, to be read right after the clean forward pass."""
@@ -111,7 +135,7 @@ class Objective:
 
     def compute_terms(self, step: Step) -> dict[str, Ratio]:
         """The compiled losses and the terms: name -> Ratio, in that order."""
-        found = step.compiled_terms()
+        ratios = step.compiled_terms()
         for term in self.terms:
             try:
                 value = term.call(step)
@@ -119,8 +143,9 @@ class Objective:
                 if hasattr(error, "add_note"):
                     error.add_note(f"(while computing term {term.name!r})")
                 raise
-            _join(found, as_ratios(term.name, value, step), f"by term {term.name!r}", "by loss=")
-        return found
+            parts = as_ratios(term.name, value, step)
+            _join(ratios, parts, f"by term {term.name!r}", "by loss=")
+        return ratios
 
     def complete(self, computed: dict, model_terms: dict[str, Ratio], step: Step):
         """All terms of a step as Ratios, those of the weights included, in the ledger's order.
@@ -142,76 +167,39 @@ class Objective:
         _join(terms, model_terms, "by the model", "by a loss, a term or an output")
         if not terms:
             raise TermwiseError(NOTHING)
-        self._weigh(terms, check=step.training)
+        weights = self._given_weights()
+        known = {line.name for line in self.described or ()}
+        if step.training and not known.issuperset(terms):
+            weights.check_names(terms)
         for name in list(terms):
-            penalty = self._weights[name].penalty()
+            penalty = weights.of(name).penalty()
             if penalty is not None:
-                own = {f"uncertainty/{name}": Ratio.once(penalty)}
-                _join(terms, own, f"by the weight of {name!r}", "by a term")
-                self._weights.setdefault(f"uncertainty/{name}", Weight(1.0, name))
+                penalty_term = {f"uncertainty/{name}": Ratio.once(penalty)}
+                _join(terms, penalty_term, f"by the weight of {name!r}", "by a term")
         if self.described is None:
-            self.described = self._describe(terms, model_terms)
+            self.described = self._describe(terms, model_terms, weights)
         return terms
 
     def weights(self, names, step) -> tf.Tensor:
         """float32 [terms], the weights at this step, in the order of `names`."""
-        self._weigh(names, check=False)  # a term may ask before all terms are known
-        weights = [self._weights[name] for name in names]
+        given = self._given_weights()
+        weights = [given.of(name) for name in names]
         if all(weight.constant for weight in weights):
             return tf.constant([weight.given for weight in weights], tf.float32)
         return tf.stack([weight(step) for weight in weights])
 
-    def _weigh(self, terms, check) -> None:
-        """Finds the weight of each term: of loss_weights=, else the term's own, else 1."""
-        if all(name in self._weights for name in terms):
-            return
-        given = self._given_weights(terms, check)
-        own = {term.name: term.weight for term in self.terms}
-        for name in terms:
-            parents = [name, *[name[:i] for i, c in enumerate(name) if c == "/"][::-1]]
-            found = [source[p] for source in (given, own) for p in parents if p in source]
-            self._weights[name] = Weight(found[0] if found else None, name)
+    def _given_weights(self) -> GivenWeights:
+        compiled = [loss.name for loss in self.resolved.compiled or ()]
+        by_name = weights_by_name(self.loss_weights, compiled)
+        return GivenWeights(by_name, {term.name: term.weight for term in self.terms})
 
-    def _given_weights(self, terms, check) -> dict:
-        given = self.loss_weights
-        compiled = [one.name for one in self._compiled or []]
-        if given is None:
-            return {}
-        if isinstance(given, (list, tuple)):
-            if len(given) != len(compiled):
-                raise TermwiseError(
-                    f"loss_weights= is a list of {len(given)}, but there are {len(compiled)} "
-                    f"compiled losses: {', '.join(map(repr, compiled))}. Give one for each, "
-                    "or a dict by term name."
-                )
-            return dict(zip(compiled, given, strict=True))
-        if not isinstance(given, dict):
-            if len(compiled) != 1:
-                raise TermwiseError(
-                    f"loss_weights={given!r} is one weight, but there are {len(compiled)} compiled "
-                    f"losses: {', '.join(map(repr, compiled))}. Give a dict by term name."
-                )
-            return {compiled[0]: given}
-        flat: dict = {}
-        for key, value in given.items():
-            nested = isinstance(value, (dict, list, tuple))
-            flat.update(flatten({key: value}) if nested else {key: value})
-        groups = {name[:i] for name in terms for i, c in enumerate(name) if c == "/"}
-        for name in flat:
-            if check and name not in terms and name not in groups:
-                raise TermwiseError(
-                    f"loss_weights= names term {name!r}; the terms are "
-                    f"{', '.join(map(repr, terms))}.{suggestion(name, terms)}"
-                )
-        return flat
-
-    def _describe(self, terms, model_terms) -> list[Described]:
-        compiled = {one.name for one in self._compiled or []}
-        own = {term.name: term for term in self.terms}
-        described = []
+    def _describe(self, terms, model_terms, weights: GivenWeights):
+        """The lines of the table, in the order of `terms`."""
+        compiled = {loss.name for loss in self.resolved.compiled or ()}
+        by_name = {term.name: term for term in self.terms}
         for name in terms:
-            heads = {name, *(name[:i] for i, c in enumerate(name) if c == "/")}
-            term = next((own[head] for head in heads if head in own), None)
+            wholes = [name, *heads(name)]
+            term = next((by_name[whole] for whole in wholes if whole in by_name), None)
             if name in model_terms:
                 origin = "model"
             elif term is not None:
@@ -219,11 +207,33 @@ class Objective:
             elif name.startswith("uncertainty/"):
                 origin = "weight"
             else:
-                origin = "compiled" if heads & compiled else "subclass"
-            trains = getattr(term, "trains", None)
-            trains = (trains,) if isinstance(trains, str) else trains and tuple(trains)
-            described.append(Described(name, origin, str(self._weights[name]), trains))
-        return described
+                origin = "compiled" if compiled.intersection(wholes) else "subclass"
+            yield Described(name, origin, str(weights.of(name)), _trains(term))
+
+
+def _check_terms(terms: list) -> None:
+    """Raises where one is no Term, two have one name, or a weight cannot be one."""
+    by_name: dict[str, Term] = {}
+    for term in terms:
+        if not isinstance(term, Term):
+            raise TermwiseTypeError(
+                f"terms= holds {term!r}, which is no losses.Term. Make one of a function "
+                'with losses.term(function, name="...").'
+            )
+        if term.name in by_name:
+            raise TermwiseError(
+                f"Term {term.name!r} is defined twice in terms=: by {_kind(by_name[term.name])} "
+                f"and by {_kind(term)}. Give one of them another name."
+            )
+        by_name[term.name] = term
+        Weight(term.weight, term.name)
+
+
+def _trains(term: Term | None) -> tuple[str, ...] | None:
+    """The groups that a term trains alone; None for all."""
+    if term is None or term.trains is None:
+        return None
+    return (term.trains,) if isinstance(term.trains, str) else tuple(term.trains)
 
 
 def _kind(term: Term) -> str:

@@ -1,9 +1,11 @@
-"""The weight of a term: a number, a function of the step, a variable, or one that learns."""
+"""The weights of the terms: what the user gave for each, and one form for all that may be given."""
 
 from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,6 +13,8 @@ import tensorflow as tf
 
 from losses.checks import as_number
 from losses.errors import TermwiseError, TermwiseTypeError
+from losses.naming import suggestion
+from losses.objective.outputs import flatten
 
 
 class Weight:
@@ -67,10 +71,14 @@ class Weight:
             )
         return value
 
-    def penalty(self):
-        """What a trainable weight adds of its own, [] or None."""
-        penalty = getattr(self.given, "penalty", None)
-        return penalty() if callable(penalty) else None
+    @property
+    def penalizes(self) -> bool:
+        """Whether it is a trainable weight that adds a term of its own."""
+        return callable(getattr(self.given, "penalty", None))
+
+    def penalty(self) -> tf.Tensor | None:
+        """What a trainable weight adds of its own, [], or None."""
+        return self.given.penalty() if self.penalizes else None
 
     def __str__(self):
         if self.constant:
@@ -80,3 +88,79 @@ class Weight:
         if type(self.given).__repr__ is not object.__repr__ and not inspect.isfunction(self.given):
             return repr(self.given)
         return getattr(self.given, "__name__", type(self.given).__name__)
+
+
+@dataclass(frozen=True)
+class GivenWeights:
+    """The weights that the user gave, by the name of a term or of the term it is a part of.
+
+    Attributes:
+      by_name: those of `loss_weights=`, which come first.
+      of_terms: those of the `losses.Term` objects.
+    """
+
+    by_name: Mapping[str, Any]
+    of_terms: Mapping[str, Any]
+
+    def of(self, name: str) -> Weight:
+        """The weight of a term: its own, else that of the term it is a part of, else 1.
+
+        What a trainable weight adds of its own, `uncertainty/<term>`, counts as it is.
+        """
+        head, _, weighed = name.partition("/")
+        if head == "uncertainty" and weighed and self.of(weighed).penalizes:
+            return Weight(1.0, name)
+        for weights in (self.by_name, self.of_terms):
+            for whole in (name, *heads(name)):
+                if whole in weights:
+                    return Weight(weights[whole], name)
+        return Weight(None, name)
+
+    def check_names(self, terms: Iterable[str]) -> None:
+        """Raises ValueError where `loss_weights=` names what is no term and no part's whole."""
+        known = list(terms)
+        wholes = {whole for name in known for whole in heads(name)}
+        for name in self.by_name:
+            if name not in known and name not in wholes:
+                raise TermwiseError(
+                    f"loss_weights= names term {name!r}; the terms are "
+                    f"{', '.join(map(repr, known))}.{suggestion(name, known)}"
+                )
+
+
+def heads(name: str) -> list[str]:
+    """The terms that a term is a part of, the nearest first: `a/b/c` -> `a/b`, `a`."""
+    return [name[:i] for i, letter in enumerate(name) if letter == "/"][::-1]
+
+
+def weights_by_name(loss_weights, compiled: Sequence[str]) -> dict[str, Any]:
+    """What `loss_weights=` gives, by the names of terms.
+
+    Args:
+      loss_weights: as `Model.compile` takes it: None, one weight, a list, or a (nested) dict.
+      compiled: the names of the compiled losses, which one weight or a list is meant for.
+    Raises:
+      ValueError: another number of weights than of compiled losses.
+    """
+    if loss_weights is None:
+        return {}
+    names = ", ".join(map(repr, compiled))
+    if isinstance(loss_weights, (list, tuple)):
+        if len(loss_weights) != len(compiled):
+            raise TermwiseError(
+                f"loss_weights= is a list of {len(loss_weights)}, but there are {len(compiled)} "
+                f"compiled losses: {names}. Give one for each, or a dict by term name."
+            )
+        return dict(zip(compiled, loss_weights, strict=True))
+    if not isinstance(loss_weights, dict):
+        if len(compiled) != 1:
+            raise TermwiseError(
+                f"loss_weights={loss_weights!r} is one weight, but there are {len(compiled)} "
+                f"compiled losses: {names}. Give a dict by term name."
+            )
+        return {compiled[0]: loss_weights}
+    by_name: dict[str, Any] = {}
+    for key, value in loss_weights.items():
+        nested = isinstance(value, (dict, list, tuple))
+        by_name.update(flatten({key: value}) if nested else {key: value})
+    return by_name

@@ -1,0 +1,83 @@
+"""The weights of the terms: what was given for each, by name, part and list."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+import losses
+from losses.objective.weights import GivenWeights, Weight, heads, weights_by_name
+
+
+def test_a_term_is_a_part_of_the_terms_before_its_slashes():
+    assert heads("a/b/c") == ["a/b", "a"]
+    assert heads("a") == []
+
+
+def test_the_weight_of_a_term_is_its_own_else_that_of_its_whole_else_one():
+    given = GivenWeights({"a/b": 2.0, "a": 3.0}, {"a": 5.0, "t": 7.0})
+    found = {name: given.of(name).given for name in ("a/b", "a/b/c", "a/x", "a", "t/p", "z")}
+    assert found == {"a/b": 2.0, "a/b/c": 2.0, "a/x": 3.0, "a": 3.0, "t/p": 7.0, "z": 1.0}
+
+
+def test_what_a_trainable_weight_adds_counts_as_it_is():
+    given = GivenWeights({"a": losses.UncertaintyWeight(), "uncertainty": 4.0}, {})
+    assert given.of("uncertainty/a").given == 1.0
+    assert given.of("uncertainty/b").given == 4.0  # a term of the user's own
+    assert given.of("a").penalizes and not given.of("b").penalizes
+    assert float(given.of("a").penalty()) == 0.0 and given.of("b").penalty() is None
+
+
+@pytest.mark.parametrize(
+    ("loss_weights", "compiled", "expected"),
+    [
+        (None, ["a"], {}),
+        (2.0, ["a"], {"a": 2.0}),
+        ([1.0, 2.0], ["a", "b"], {"a": 1.0, "b": 2.0}),
+        (
+            {"a": 1.0, "b": {"c": 2.0, "d": [3.0, 4.0]}},
+            [],
+            {"a": 1.0, "b/c": 2.0, "b/d/0": 3.0, "b/d/1": 4.0},
+        ),
+    ],
+    ids=["none", "one", "list", "nested"],
+)
+def test_every_form_of_loss_weights_is_by_name(loss_weights, compiled, expected):
+    assert weights_by_name(loss_weights, compiled) == expected
+
+
+@pytest.mark.parametrize(
+    ("loss_weights", "message"),
+    [
+        ([1.0], r"is a list of 1, but there are 2 compiled losses: 'a', 'b'"),
+        (0.5, r"loss_weights=0.5 is one weight, but there are 2 compiled losses: 'a', 'b'"),
+    ],
+)
+def test_another_number_of_weights_than_of_losses_is_an_error(loss_weights, message):
+    with pytest.raises(ValueError, match=message):
+        weights_by_name(loss_weights, ["a", "b"])
+
+
+def test_a_weight_of_no_term_is_an_error_with_the_nearest_name():
+    given = GivenWeights({"sums": 1.0, "parts": 1.0}, {})
+    given.check_names(["sums", "parts/a"])
+    with pytest.raises(ValueError, match=r"names term 'sums'; the terms are 'sum'.*mean 'sum'\?"):
+        given.check_names(["sum"])
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "shown"),
+    [
+        (None, 1.0, "1"),
+        (0.25, 0.25, "0.25"),
+        (keras.Variable(2.0, name="v"), 2.0, "variable v"),
+        (lambda step: tf.cast(step, tf.float32) / 2, 1.5, "<lambda>"),
+        (losses.schedules.Linear(0.0, 1.0, steps=6), 0.5, "Linear(0 -> 1, steps 0..6)"),
+        (losses.UncertaintyWeight(), 0.5, "UncertaintyWeight(regression)"),
+    ],
+    ids=["none", "number", "variable", "function", "schedule", "learned"],
+)
+def test_a_weight_is_a_float32_of_the_step_whatever_was_given(given, value, shown):
+    weight = Weight(given, "a")
+    found = weight(3)
+    assert found.dtype == tf.float32 and float(found) == value
+    assert str(weight) == shown
