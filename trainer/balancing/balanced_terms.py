@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,7 @@ class BalancedTerms:
 
         self.remember(next_state, values, factors, step)
 
-    def describe(self, described: list[Described]) -> list[Described]:
+    def describe(self, described: Iterable[Described]) -> list[Described]:
         """The table of terms with what the balancer does to it."""
         kind = type(self.balancer).__name__
         if isinstance(self.balancer, JacobianBalancer):
@@ -164,7 +165,7 @@ class BalancedTerms:
                 factor = "" if line.weight == "1" else f"{line.weight} * "
                 line = dataclasses.replace(line, weight=f"{factor}{kind}")
             lines.append(line)
-        known = {line.name for line in described}
+        known = {line.name for line in lines}
         added = [name for name in self.penalties() if name not in known]
         return lines + [Described(name, "balancer", "1") for name in added]
 

@@ -144,8 +144,7 @@ class Programs:
             ) from error
         program = passes.program
         if self.balanced is not None:
-            objective = program.objective
-            objective.described = self.balanced.describe(objective.described or [])
+            program.objective.describe_with(self.balanced.describe)
         trainables, optimizers = program.trainables, program.optimizers
         optimizers.build(trainables.owners, trainables.variables, trainables.parameters)
         if optimizers.mirrored_copies and program.placement.precomputes_sums:
