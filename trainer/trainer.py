@@ -33,7 +33,7 @@ from trainer.model.build import (
 from trainer.model.export import export_model
 from trainer.persistence.workdir import Workdir, checked_config
 from trainer.run.assemble import RunSettings, UserFunctions, make_run
-from trainer.run.evaluate import evaluate, follow, predict, prepare_reading
+from trainer.run.evaluate import evaluate, follow, predict, prepare_model, prepare_reading
 
 
 class Trainer(Hooks):
@@ -291,7 +291,8 @@ class Trainer(Hooks):
         Returns:
           numpy arrays [examples, ...] in the outputs' structure.
         """
-        return predict(self._run, self._open_for_reading(data, batch_size))
+        source = self._open(data, batch_size or default_batch(data))
+        return predict(self._run, source)
 
     def follow(self, poll_seconds: float = 5.0) -> Iterator[int]:
         """Restores each new checkpoint of a run that another process trains, until it is done.
@@ -324,6 +325,7 @@ class Trainer(Hooks):
         Returns:
           The path.
         """
+        prepare_model(self._run)
         program = self._run.program
         with program.optimizers.averages(program.trainables.variables):
             return export_model(self.model, path, outputs)

@@ -199,6 +199,11 @@ class Optimizers:
         return _accumulated(self.of_group[owner]) > 1
 
     @property
+    def keeps_averages(self) -> bool:
+        """Whether some optimizer keeps moving averages of the weights."""
+        return any(unwrapped(optimizer).use_ema for optimizer in self.of_group.values())
+
+    @property
     def scaled(self) -> bool:
         """Whether some optimizer scales the loss (mixed precision)."""
         return any(map(scales_loss, self.of_group.values()))

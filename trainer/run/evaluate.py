@@ -25,6 +25,31 @@ def prepare_reading(run: Run, source, steps: int | None = None) -> None:
     if run.state.restorable:
         run.traced(source)
         run.restore()
+    elif run.init_from and run.state.fresh:
+        run.traced(source)
+        run.state.initialize(run.programs, run.init_from, run.init_loss_parameters)
+
+
+def prepare_model(run: Run) -> None:
+    """Gives the model the weights of its run, or those it starts with, without any data.
+
+    Raises:
+      ValueError: weights that can be read only once the run is built.
+    """
+    if run.programs.prepared:
+        if run.state.restorable:
+            run.restore()
+        return
+    model, state = run.program.model, run.state
+    if state.restorable and run.workdir is not None:
+        if run.program.optimizers.keeps_averages:
+            raise TermwiseError(
+                "The optimizer keeps moving averages of the weights, which predict() and export() "
+                "use: they are read once the run is built. Call trainer.build(data) first."
+            )
+        state.load_model(model, run.workdir.path)
+    elif run.init_from and state.fresh:
+        state.load_model(model, run.init_from)
 
 
 def follow(run: Run, poll_seconds: float = 5.0):
@@ -91,7 +116,10 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
 def predict(run: Run, source):
     """The model's outputs for every example, in order: numpy [examples, ...] each."""
     program = run.program
+    if source.steps_per_epoch == -1:
+        raise TermwiseError("This data is infinite. Give data that ends.")
     build_model(program.model, run.strategy, source.element_spec)
+    prepare_model(run)
     with program.optimizers.averages(program.trainables.variables):
         try:
             parts = [

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from losses.errors import TermwiseError
 from trainer.distributed.hosts import Hosts
 from trainer.loop.programs import Programs
 from trainer.loop.window import LogWindow
@@ -87,6 +88,7 @@ class RunState:
         self._metrics: list[tf.Variable] = []  # [replicas, ...] each
         self._saved: Any = None  # the TrainState of the open checkpoints
         self._restored = False
+        self._initialized = False
         self._resumed_window = False
 
     @property
@@ -203,12 +205,39 @@ class RunState:
 
     def initialize(self, programs: Programs, path, loss_parameters: bool) -> WarmStart:
         """Takes the model's weights, and the loss parameters, of another run's checkpoint."""
+        self._initialized = True
+        self._saved = self._saved or self._train_state(programs)
         parts = self._saved.parts()
         warm = self._hosts.from_chief(
             lambda: list(initialize_from(path, parts, loss_parameters=loss_parameters))
         )
         self._broadcast(programs, "model", "terms")
         return WarmStart(*warm)
+
+    def load_model(self, model, path) -> None:
+        """Takes the model's weights of a checkpoint alone, where nothing was traced yet.
+
+        Raises:
+          ValueError: the model is not built.
+        """
+        if not model.built:
+            raise TermwiseError(
+                f"The model {model.name!r} is not built, so that no weights of {path} fit it. Call "
+                "trainer.build(data) first."
+            )
+        parts = {"model": model.variables, "terms": {}}
+        self._hosts.from_chief(
+            lambda: list(initialize_from(path, parts, loss_parameters=False)) and None
+        )
+        if self._hosts.count > 1:
+            values = self._hosts.broadcast([read(v) for v in model.variables])
+            for variable, value in zip(model.variables, values, strict=True):
+                variable.assign(value)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was trained, restored or initialized yet."""
+        return not (self.step or self._restored or self._initialized)
 
     def _broadcast(self, programs: Programs, *parts: str) -> None:
         """Gives every host what the chief has restored, and every replica its own draws."""

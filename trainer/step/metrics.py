@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import keras
@@ -16,20 +17,21 @@ class Metrics:
     """The metrics of one split; training and evaluation have one each.
 
     Args:
-      given: what `Model.compile(metrics=)` takes.
+      metrics: what `Model.compile(metrics=)` takes.
       output_names: the model's output names, where it has them.
     Raises:
       TypeError, ValueError: a metric that Keras does not know.
     """
 
-    def __init__(self, given, output_names=None):
-        self._given = _resolve_all(given)
+    def __init__(self, metrics, output_names=None):
+        self._structure = _resolve_all(metrics)
         self._output_names = output_names
-        self._by_output = None
+        # output -> its metrics, as the first update finds them; "" where there is one output
+        self._by_output: dict[str, list] = {}
 
     @property
     def metrics(self) -> list:
-        return [metric for metric in tf.nest.flatten(self._given) if metric is not None]
+        return [metric for metric in tf.nest.flatten(self._structure) if metric is not None]
 
     @property
     def variables(self) -> list:
@@ -40,14 +42,14 @@ class Metrics:
         if not self.metrics:
             return
         outputs = name_outputs(y_pred, self._output_names)
-        found = by_output(self._given, outputs, "metrics")
+        matched = by_output(self._structure, outputs, "metrics")
         if list(outputs) == [""]:
-            outputs = dict.fromkeys(found, outputs[""])
-        found = {name: _as_list(given) for name, given in found.items()}
-        found = {name: given for name, given in found.items() if given}
-        labels = match_labels(y, outputs, list(found))
-        self._by_output = {name if len(outputs) > 1 else "": m for name, m in found.items()}
-        for name, metrics in found.items():
+            outputs = dict.fromkeys(matched, outputs[""])
+        by_name = {name: _as_list(metrics) for name, metrics in matched.items()}
+        by_name = {name: metrics for name, metrics in by_name.items() if metrics}
+        labels = match_labels(y, outputs, list(by_name))
+        self._by_output = {name if len(outputs) > 1 else "": m for name, m in by_name.items()}
+        for name, metrics in by_name.items():
             for metric in metrics:
                 if isinstance(metric, list):
                     raise TermwiseError(
@@ -76,7 +78,7 @@ class Metrics:
     def tensors(self) -> dict[str, Any]:
         """The same as scalars of the metrics' own kind; in a graph too."""
         results: dict[str, Any] = {}
-        for output, metrics in (self._by_output or {}).items():
+        for output, metrics in self._by_output.items():
             for metric in metrics:
                 name = f"{output}_{metric.name}" if output else metric.name
                 for key, value in _scalars(name, metric.result()):
@@ -125,51 +127,82 @@ def _unused(name, results):
     return free
 
 
-def _as_list(given):
-    given = given if isinstance(given, (list, tuple)) else [given]
-    return [metric for metric in given if metric is not None]
+def _as_list(metrics) -> list:
+    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+    return [metric for metric in metrics if metric is not None]
 
 
-def _resolve_all(given):
-    if isinstance(given, dict):
-        return {name: _resolve_all(one) for name, one in given.items()}
-    if isinstance(given, (list, tuple)):
-        return [_resolve_all(one) for one in given]
-    return None if given is None else _resolve(given)
+def _resolve_all(metrics):
+    if isinstance(metrics, dict):
+        return {name: _resolve_all(metric) for name, metric in metrics.items()}
+    if isinstance(metrics, (list, tuple)):
+        return [_resolve_all(metric) for metric in metrics]
+    return None if metrics is None else _resolve(metrics)
 
 
-def _resolve(given) -> keras.metrics.Metric:
-    if isinstance(given, keras.metrics.Metric):
-        # made again, so that its variables belong to the strategy and to one split
-        return type(given).from_config(given.get_config())
-    if given in ("accuracy", "acc", "crossentropy", "ce"):
-        kind = "accuracy" if given in ("accuracy", "acc") else "crossentropy"
-        return keras.metrics.MeanMetricWrapper(_by_shape(kind), name=given)
-    if isinstance(given, (str, dict)):
-        return _named(given)
-    if callable(given):
-        name = getattr(given, "__name__", type(given).__name__)
-        return keras.metrics.MeanMetricWrapper(given, name="metric" if "<" in name else name)
+def _resolve(metric) -> keras.metrics.Metric:
+    if isinstance(metric, keras.metrics.Metric):
+        return copied(metric)
+    if metric in ("accuracy", "acc", "crossentropy", "ce"):
+        kind = "accuracy" if metric in ("accuracy", "acc") else "crossentropy"
+        return keras.metrics.MeanMetricWrapper(_by_shape(kind), name=metric)
+    if isinstance(metric, (str, dict)):
+        return _named(metric)
+    if callable(metric):
+        name = getattr(metric, "__name__", type(metric).__name__)
+        return keras.metrics.MeanMetricWrapper(metric, name="metric" if "<" in name else name)
     raise TermwiseTypeError(
-        f"metrics= holds {given!r}. Accepted: a name, a function (y_true, y_pred), a "
+        f"metrics= holds {metric!r}. Accepted: a name, a function (y_true, y_pred), a "
         "keras.metrics.Metric, or a list or dict of these by output."
     )
 
 
-def _named(given) -> keras.metrics.Metric:
+def copied(metric: keras.metrics.Metric) -> keras.metrics.Metric:
+    """A metric of its own for one split, with variables in the strategy's scope, at its start.
+
+    It is copied attribute by attribute: made again of its configuration, it would lose what a
+    subclass leaves out of `get_config`.
+    """
+    memo: dict[int, Any] = {}
+    copy_of_it = _copied(metric, memo)
+    if copy_of_it.variables:
+        copy_of_it.reset_state()
+    return copy_of_it
+
+
+def _copied(metric, memo: dict):
+    for variable in metric.variables:
+        if id(variable) not in memo:
+            memo[id(variable)] = keras.Variable(
+                np.asarray(variable),
+                dtype=variable.dtype,
+                trainable=variable.trainable,
+                aggregation=variable.aggregation,
+                synchronization=variable.synchronization,
+                name=variable.name,
+            )
+    memo[id(metric)] = result = object.__new__(type(metric))
+    for value in vars(metric).values():
+        if isinstance(value, keras.metrics.Metric) and id(value) not in memo:
+            _copied(value, memo)
+    vars(result).update(copy.deepcopy(vars(metric), memo))
+    return result
+
+
+def _named(metric) -> keras.metrics.Metric:
     """The metric that Keras knows by a name, or by a serialized configuration."""
-    name = given if isinstance(given, str) else None
+    name = metric if isinstance(metric, str) else None
     try:
-        metric = keras.metrics.get(given)
+        made = keras.metrics.get(metric)
     except ValueError as error:
         raise TermwiseError(
-            f"metrics= holds {given!r}, which Keras does not know. Give a Keras metric's "
+            f"metrics= holds {metric!r}, which Keras does not know. Give a Keras metric's "
             "name, a function (y_true, y_pred), or a keras.metrics.Metric."
         ) from error
-    if isinstance(metric, keras.metrics.Metric):
-        metric.name = name or metric.name  # "mae" is called "mae"
-        return metric
-    return keras.metrics.MeanMetricWrapper(metric, name=name)
+    if isinstance(made, keras.metrics.Metric):
+        made.name = name or made.name  # "mae" is called "mae"
+        return made
+    return keras.metrics.MeanMetricWrapper(made, name=name)
 
 
 def _by_shape(kind):
