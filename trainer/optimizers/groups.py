@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Mapping
 
@@ -10,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
+from losses.objective.outputs import suggestion
 
 WHOLE = "model"  # the one group of a model that is not divided
 
@@ -79,8 +79,7 @@ def check_names(by_group, groups, what: str) -> None:
     """Raises ValueError where a dict by group names a group that is not there."""
     for name in by_group:
         if name not in groups:
-            close = difflib.get_close_matches(str(name), list(groups), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
             raise TermwiseError(
-                f"{what} names group {name!r}; the groups are {', '.join(map(repr, groups))}.{hint}"
+                f"{what} names group {name!r}; the groups are {', '.join(map(repr, groups))}."
+                f"{suggestion(name, groups)}"
             )
