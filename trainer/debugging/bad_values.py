@@ -12,6 +12,7 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from losses.objective.class_ids import class_ids
 from trainer.data.batch import unpack
+from trainer.debugging.errors import OutOfMemoryError
 from trainer.debugging.tensorflow_errors import explain, raised_by_user_code
 from trainer.fitting.evaluate import evaluate
 
@@ -106,7 +107,9 @@ def step_failure(trainer, source, position: int, steps: range, error: Exception)
     if len(steps) == 1:
         where = f"At step {steps[0] + 1}"
     if isinstance(error, tf.errors.ResourceExhaustedError):
-        return MemoryError(f"{where}: {cause}. Give a smaller global batch, or a smaller model.")
+        return OutOfMemoryError(
+            f"{where}: {cause}. Give a smaller global batch, or a smaller model."
+        )
     return TermwiseError(f"{where}: {cause}.")
 
 

@@ -12,8 +12,7 @@ from trainer.debugging.bad_values import check_arrays, step_failure
 from trainer.debugging.nonfinite import RESTORES, blamed, describe_nonfinite
 from trainer.debugging.profile import Profile
 from trainer.debugging.tensorflow_errors import OF_INPUT
-from trainer.distributed.hosts import LOST, PeerLost, peer_lost
-from trainer.distributed.strategies import describe_devices
+from trainer.distributed import LOST, PeerLost, describe_devices, peer_lost
 from trainer.fitting.callbacks import check_callbacks, epoch_logs, open_callbacks
 from trainer.fitting.evaluate import evaluate
 from trainer.fitting.plan import Plan
@@ -39,6 +38,7 @@ def run_fit(
     """Restores what there is, trains what is left, and leaves the run finished or resumable."""
     check_callbacks(callbacks)
     check_keep(keep["keep_last"], keep["keep_best"])
+    trainer.hosts.check_same("fit", vars(plan))
     if validation is not None:
         trainer.reading.step(validation)  # what cannot be read is found before a file is written
     check_arrays(trainer, source)
