@@ -13,6 +13,7 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from losses.objective.class_ids import class_ids
 from trainer.data.batch import unpack
+from trainer.debugging.errors import OutOfMemoryError
 from trainer.errors import explain, raised_by_user_code
 from trainer.run.run import Run
 
@@ -108,7 +109,9 @@ def step_failure(run: Run, source, position: int, steps: range, error: Exception
     if len(steps) == 1:
         where = f"At step {steps[0] + 1}"
     if isinstance(error, tf.errors.ResourceExhaustedError):
-        return MemoryError(f"{where}: {cause}. Give a smaller global batch, or a smaller model.")
+        return OutOfMemoryError(
+            f"{where}: {cause}. Give a smaller global batch, or a smaller model."
+        )
     return TermwiseError(f"{where}: {cause}.")
 
 

@@ -1,8 +1,12 @@
-"""The error of a run whose values are not finite."""
+"""Errors of a run whose values are not finite, or which does not fit in the memory."""
 
 from __future__ import annotations
 
 from losses.errors import TermwiseError
+
+
+class OutOfMemoryError(TermwiseError, MemoryError):
+    """A step does not fit in the memory of a device."""
 
 
 class Nonfinite(TermwiseError, FloatingPointError):

@@ -1,4 +1,4 @@
-"""Which processes train together, and which of them this one is: told by the environment."""
+"""Which processes train together, and which of them this one is; the environment says it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.distributed.environment import number, startup_seconds
+
+
+class PodsMissingError(TermwiseError, TimeoutError):
+    """The pods of a run did not start in time."""
+
+
+class PackageMissingError(TermwiseError, ImportError):
+    """A package is needed that is not installed."""
+
 
 JOBS = ("chief", "worker")
 PORT = 2222  # under Kubernetes, where each pod, or host, has its ports to itself
@@ -78,43 +87,71 @@ def resolve_cluster() -> Cluster:
     )
 
 
-def _from_tf_config(text):
+def _from_tf_config(text: str) -> Cluster:
+    """The cluster that TF_CONFIG holds."""
+    config = _read_object(text)
+    jobs = _read_jobs(config)
+    kind, index = _read_task(config, jobs)
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    workers = sum(map(len, jobs.values()))
+    chief = kind == "chief" or ("chief" not in jobs and index == 0)
+    return Cluster(resolver, workers, kind, index, chief, "TF_CONFIG")
+
+
+def _read_object(text: str) -> dict:
     try:
         config = json.loads(text)
     except ValueError as error:
         raise TermwiseError(f"TF_CONFIG is no JSON ({error}). {_EXPECTED}") from None
-    cluster = config.get("cluster") if isinstance(config, dict) else None
-    if not isinstance(cluster, dict) or not cluster:
+    return config if isinstance(config, dict) else {}
+
+
+def _read_jobs(config: dict) -> dict[str, list[str]]:
+    """job -> the addresses of its processes."""
+    jobs = config.get("cluster")
+    if not isinstance(jobs, dict) or not jobs:
         raise _wrong("names no cluster")
-    for job, addresses in cluster.items():
+    for job, addresses in jobs.items():
         if job not in JOBS:
             reason = "parameter servers and evaluators are not supported, every process trains"
             raise _wrong(f"has the job {job!r}, accepted are 'worker' and 'chief': {reason}")
         if not isinstance(addresses, list) or not addresses:
             raise _wrong(f"gives no list of addresses for {job!r}")
-    addresses = [address for job in cluster.values() for address in job]
+    _check_addresses([address for addresses in jobs.values() for address in addresses])
+    if len(jobs.get("chief", [])) > 1:
+        raise _wrong("has more than one chief")
+    return jobs
+
+
+def _check_addresses(addresses: list) -> None:
     for address in addresses:
         if not isinstance(address, str) or not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
             raise _wrong(f"has the address {address!r}, accepted is 'host:port'")
     if len(set(addresses)) < len(addresses):
         raise _wrong("gives two workers one address")
-    if len(cluster.get("chief", [])) > 1:
-        raise _wrong("has more than one chief")
+
+
+def _read_task(config: dict, jobs: dict[str, list[str]]) -> tuple[str, int]:
+    """The job of this process, and its place among the processes of that job."""
     task = config.get("task")
     if not isinstance(task, dict) or "type" not in task or "index" not in task:
         raise _wrong("does not say which task this process is")
     kind, index = task["type"], task["index"]
-    if kind not in cluster:
+    if kind not in jobs:
         raise _wrong(f"says this process is a {kind!r}, of which the cluster has none")
+    index = _whole(index)
+    if not 0 <= index < len(jobs[kind]):
+        raise _wrong(f"has the index {index}, the cluster has {len(jobs[kind])} of {kind!r}")
+    return kind, index
+
+
+def _whole(index) -> int:
+    """A whole number, or the text of one, as TensorFlow reads it."""
     if isinstance(index, str) and index.isdecimal():
-        index = int(index)  # as TensorFlow reads it
+        return int(index)
     if isinstance(index, bool) or not isinstance(index, int):
         raise _wrong(f"has the index {index!r}, accepted is a whole number")
-    if not 0 <= index < len(cluster[kind]):
-        raise _wrong(f"has the index {index}, the cluster has {len(cluster[kind])} of {kind!r}")
-    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    chief = kind == "chief" or ("chief" not in cluster and index == 0)
-    return Cluster(resolver, len(addresses), kind, index, chief, "TF_CONFIG")
+    return index
 
 
 _EXPECTED = (
@@ -123,15 +160,15 @@ _EXPECTED = (
 )
 
 
-def _wrong(what):
+def _wrong(what: str) -> TermwiseError:
     return TermwiseError(f"TF_CONFIG {what}. {_EXPECTED}")
 
 
-def _from_slurm():
+def _from_slurm() -> Cluster:
     """The workers of an srun step, one per task.
 
-    TensorFlow's resolver gives their addresses. It cannot count no GPUs, and orders hosts as text
-    (n10 before n2) while SLURM numbers its tasks host by host; both are mended here.
+    TensorFlow's resolver gives their addresses. It wants at least one GPU per task, and orders
+    hosts as text (n10 before n2) while SLURM numbers its tasks host by host; both are mended here.
     """
     job = number("SLURM_JOB_ID", 0)
     # Jobs that share a host need other ports; these are below those that systems hand out.
@@ -153,25 +190,25 @@ def _from_slurm():
             f"SLURM_PROCID={rank}, and the step has {len(addresses)} tasks. Start them with srun."
         )
     node, local = os.environ.get("SLURMD_NODENAME"), number("SLURM_LOCALID", 0)
-    own = f"{node}:{port + local}"
-    if node is not None and own != addresses[rank]:
+    address = f"{node}:{port + local}"
+    if node is not None and address != addresses[rank]:
         raise TermwiseError(
-            f"SLURM runs task {rank} at {own}, where {addresses[rank]} was expected: tasks are "
+            f"SLURM runs task {rank} at {address}, where {addresses[rank]} was expected: tasks are "
             "not numbered host by host. Use srun --distribution=block, or set TF_CONFIG."
         )
     return _of_addresses(addresses, rank, "SLURM")
 
 
-def _from_kubernetes(selector):
+def _from_kubernetes(selector: str) -> Cluster:
     """The pods of a label selector, which share their host's network, one on each host.
 
-    TensorFlow's resolver gives their hosts' addresses in the order of the pods' names; it does
-    not know which of them this process is, so the pod says its host's.
+    TensorFlow's resolver gives the addresses of their hosts in the order of the pods' names. It
+    does not know which of them this process is: the pod is told the address of its host.
     """
     try:
         from kubernetes import client, config
     except ImportError as error:
-        raise ImportError(
+        raise PackageMissingError(
             "TERMWISE_PODS is set, which needs the package `kubernetes`. Install it, or set "
             "TF_CONFIG as docs/kubernetes.yaml does."
         ) from error
@@ -180,7 +217,7 @@ def _from_kubernetes(selector):
     if workers < 1 or not host:
         raise TermwiseError(
             f"TERMWISE_PODS={selector!r} needs TERMWISE_WORKERS, the number of pods, and "
-            "TERMWISE_HOST_IP, the field status.hostIP of the own pod. See docs/distributed.md."
+            "TERMWISE_HOST_IP, the field status.hostIP of the pod. See docs/distributed.md."
         )
     port = number("TERMWISE_PORT", PORT)
     config.load_incluster_config()
@@ -188,36 +225,37 @@ def _from_kubernetes(selector):
         {"worker": [selector]}, tf_server_port=port, override_client=client.CoreV1Api()
     )
     addresses = _when_running(resolver, selector, workers)
-    own = f"{host}:{port}"
-    if len(set(addresses)) < workers or own not in addresses:
+    address = f"{host}:{port}"
+    if len(set(addresses)) < workers or address not in addresses:
         raise TermwiseError(
-            f"The pods {selector!r} are at {', '.join(addresses)}, this one is at {own}. Each "
+            f"The pods {selector!r} are at {', '.join(addresses)}, this one is at {address}. Each "
             "must be on a host of its own, with hostNetwork: true."
         )
-    return _of_addresses(addresses, addresses.index(own), "Kubernetes")
+    return _of_addresses(addresses, addresses.index(address), "Kubernetes")
 
 
-def _when_running(resolver, selector, workers):
+def _when_running(resolver, selector: str, workers: int) -> list[str]:
     """The pods' addresses, when as many as there are workers run."""
     limit = startup_seconds()
     end = time.monotonic() + limit
     while True:
         try:
             addresses = resolver.cluster_spec().job_tasks("worker")
-            seen = f"{len(addresses)} run"
+            state = f"{len(addresses)} run"
             if len(addresses) == workers:
                 return addresses
         except RuntimeError as error:  # a pod that does not run
-            seen = str(error)
+            state = str(error)
         if time.monotonic() > end:
-            raise TimeoutError(
-                f"{workers} pods {selector!r} did not run within {limit:g} s: {seen}. Look at "
+            raise PodsMissingError(
+                f"{workers} pods {selector!r} did not run within {limit:g} s: {state}. Look at "
                 "`kubectl get pods`, or raise TERMWISE_STARTUP_S."
             )
         time.sleep(min(2.0, limit / 10))
 
 
-def _of_addresses(addresses, index, source):
+def _of_addresses(addresses: list[str], index: int, source: str) -> Cluster:
+    """A cluster of workers alone, of which this one is that at a place in their list."""
     gpus = len(tf.config.get_visible_devices("GPU"))
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
@@ -229,6 +267,6 @@ def _of_addresses(addresses, index, source):
     return Cluster(resolver, len(addresses), "worker", index, index == 0, source)
 
 
-def _natural(address):
+def _natural(address: str) -> list:
     """A sort key by which n2 comes before n10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", address)]

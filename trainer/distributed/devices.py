@@ -1,4 +1,4 @@
-"""The GPUs of a process: memory that grows, threads of their own, how replicas' sums travel."""
+"""The GPUs of a process: their memory and threads, and how sums travel between hosts."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import os
 
 import tensorflow as tf
 
-# kernels of a GPU are launched by two threads of its own, which input pipelines cannot keep busy
+# two threads launch the kernels of a GPU and do nothing else: input pipelines cannot delay them
 GPU_THREADS = {"TF_GPU_THREAD_MODE": "gpu_private", "TF_GPU_THREAD_COUNT": "2"}
-BYTES_PER_PACK = 32 * 2**20  # of gradients, sent while later ones are still computed
+BYTES_PER_PACK = 32 * 2**20  # of gradients: a pack is sent while later ones are computed
 
 
 def prepare_gpus() -> list[tf.config.PhysicalDevice]:
     """Settings that TensorFlow reads once, when it starts its GPUs; call it before that.
 
     Memory is taken as it is needed, so that processes can share a GPU and `nvidia-smi` tells what
-    a run uses. What the environment says already counts: `TF_GPU_THREAD_MODE`,
-    `TF_GPU_THREAD_COUNT`, and `TF_FORCE_GPU_ALLOW_GROWTH`, which TensorFlow itself puts above all.
+    a run uses. Variables of the environment that are set already stay as they are:
+    `TF_GPU_THREAD_MODE`, `TF_GPU_THREAD_COUNT`, and `TF_FORCE_GPU_ALLOW_GROWTH`, which TensorFlow
+    puts above everything else.
 
     Returns:
       The GPUs whose memory grows; none where there is no GPU, where TensorFlow has started its
@@ -30,11 +31,11 @@ def prepare_gpus() -> list[tf.config.PhysicalDevice]:
         os.environ.setdefault(name, value)
     gpus = tf.config.get_visible_devices("GPU")
     if any(tf.config.get_logical_device_configuration(gpu) for gpu in gpus):
-        return []  # a limit of memory and growth exclude each other
+        return []  # TensorFlow refuses growth where there is a limit
     try:
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError:  # they run already, as their process has set them
+    except RuntimeError:  # the GPUs have been started
         return []
     return gpus
 

@@ -1,15 +1,17 @@
-"""The processes that train together: who writes, and what they must agree on between calls."""
+"""The processes that train together: who writes, and what they must agree on."""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from losses.distributed.hosts import host_count, host_index, sum_over_hosts
-from losses.errors import TermwiseRuntimeError
+from losses.errors import TermwiseError, TermwiseRuntimeError
 from trainer.distributed.devices import only_gpu
 from trainer.launch.exit_codes import PEER_LOST
 
@@ -22,6 +24,7 @@ LOST = (
     tf.errors.InternalError,
     tf.errors.FailedPreconditionError,
 )
+# the dtype in which values of a kind are summed
 _WIDE = {"f": np.float64, "i": np.int64, "u": np.int64, "b": np.int64}
 
 
@@ -38,11 +41,11 @@ class PeerLost(SystemExit):
 
 
 class Hosts:
-    """The hosts of a run; every method but the attributes is called on all of them together.
+    """The hosts of a run. Every method is a collective: all hosts call it at the same moment.
 
     Attributes:
       count: int, 1 unless the strategy spans hosts.
-      index: int, this one; 0 is the chief.
+      index: int, of this host; 0 is the chief.
       chief: bool, whether this host writes files and prints.
       replicas: int, of all hosts.
       gpu: str, the GPU of a run of one replica, or None.
@@ -57,75 +60,99 @@ class Hosts:
         self.gpu = only_gpu(strategy)
 
     def exchange(self, *numbers: float) -> np.ndarray:
-        """float64 [hosts, numbers], what each host gave."""
+        """float64 [hosts, numbers]: the numbers with which each host called this."""
         table = np.zeros([self.count, len(numbers)])
         table[self.index] = numbers
         if self.count == 1:
             return table
         return np.asarray(sum_over_hosts(self._strategy, tf.constant(table)))
 
+    def check_same(self, what: str, values: Mapping[str, float | None]) -> None:
+        """Raises ValueError, on all hosts, where the hosts have other values.
+
+        Args:
+          what: what they are of, for the error.
+          values: name -> value, the same names on every host.
+        """
+        numbers = [math.nan if value is None else value for value in values.values()]
+        table = self.exchange(*numbers)
+        for name, column in zip(values, table.T, strict=True):
+            if np.array_equal(column, np.full_like(column, column[0]), equal_nan=True):
+                continue
+            shown = (f"{'None' if math.isnan(number) else f'{number:.15g}'}" for number in column)
+            raise TermwiseError(
+                f"{what}: {name} differs between the hosts; from the chief on it is "
+                f"{', '.join(shown)}. Start all hosts with the same program and arguments."
+            )
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is raised on some host."""
         return bool(self.exchange(float(flag)).any())
 
     def broadcast(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """The chief's arrays on every host, which gives arrays of their shapes and dtypes."""
+        """The chief's arrays, on every host.
+
+        Args:
+          arrays: of the same shapes and dtypes on every host; only the chief's values count.
+        """
         arrays = [np.asarray(array) for array in arrays]
         return self._sum(arrays if self.chief else [np.zeros_like(array) for array in arrays])
 
     def gather(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """The hosts' arrays, [rows, ...] each, one after another: [hosts * rows, ...]."""
-        whole = []
+        padded = []
         for array in arrays:
             rows = len(array)
-            wide = np.zeros([self.count * rows, *array.shape[1:]], array.dtype)
-            wide[self.index * rows : (self.index + 1) * rows] = array
-            whole.append(wide)
-        return self._sum(whole)
+            of_all = np.zeros([self.count * rows, *array.shape[1:]], array.dtype)
+            of_all[self.index * rows : (self.index + 1) * rows] = array
+            padded.append(of_all)
+        return self._sum(padded)
 
-    def _sum(self, arrays):
+    def _sum(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """The hosts' arrays added up, in one collective per kind of dtype."""
         if self.count == 1 or not arrays:
             return arrays
-        received: list = [None] * len(arrays)
+        sums: list = [None] * len(arrays)
         for kind in sorted({array.dtype.kind for array in arrays}):
             places = [i for i, array in enumerate(arrays) if array.dtype.kind == kind]
-            wide = np.concatenate([arrays[i].astype(_WIDE[kind]).ravel() for i in places])
-            whole = np.asarray(sum_over_hosts(self._strategy, tf.constant(wide)))
-            at = 0
+            packed = np.concatenate([arrays[i].astype(_WIDE[kind]).ravel() for i in places])
+            summed = np.asarray(sum_over_hosts(self._strategy, tf.constant(packed)))
+            start = 0
             for i in places:
-                part = whole[at : at + arrays[i].size]
-                received[i] = part.astype(arrays[i].dtype).reshape(arrays[i].shape)
-                at += arrays[i].size
-        return received
+                part = summed[start : start + arrays[i].size]
+                sums[i] = part.astype(arrays[i].dtype).reshape(arrays[i].shape)
+                start += arrays[i].size
+        return sums
 
     def from_chief(self, function):
-        """The plain value of a function that only the chief calls; its error is raised on all.
+        """The plain value of a function that only the chief calls, on every host.
 
-        A chief that failed alone would leave the others waiting for it.
+        An error of the function is raised on every host: a chief that failed alone would leave
+        the others waiting for it.
         """
         if self.count == 1:
             return function()
-        result, failed = None, None
+        result, failure = None, None
         if self.chief:
             try:
                 result = function()
             except Exception as error:
-                failed = error
-        told = self.broadcast_json([str(failed) if failed else None, result])
-        if failed is not None:
-            raise failed
-        if told[0] is not None:
-            raise TermwiseRuntimeError(f"The chief failed: {told[0]}")
-        return told[1]
+                failure = error
+        message, result = self.broadcast_json([str(failure) if failure else None, result])
+        if failure is not None:
+            raise failure
+        if message is not None:
+            raise TermwiseRuntimeError(f"The chief failed: {message}")
+        return result
 
     def broadcast_json(self, value):
-        """The chief's plain value on every host."""
+        """The chief's value, which JSON has a form for, on every host."""
         if self.count == 1:
             return value
         data = np.frombuffer(json.dumps(value).encode(), np.uint8) if self.chief else None
         size = int(self.exchange(0 if data is None else data.size)[0, 0])
-        held = np.zeros(size, np.uint8) if data is None else data
-        return json.loads(self.broadcast([held])[0].tobytes().decode())
+        array = np.zeros(size, np.uint8) if data is None else data
+        return json.loads(self.broadcast([array])[0].tobytes().decode())
 
 
 def peer_lost(error: Exception) -> bool:

@@ -1,7 +1,7 @@
-"""The workers of a run meet before TensorFlow starts, which would wait for them deaf to everything.
+"""The workers of a run meet before TensorFlow starts, whose own waiting nothing can end.
 
 TensorFlow 2.21 holds Python's interpreter lock while it waits for the other workers: no thread and
-no signal handler of this process runs, so that nothing in it could end the wait.
+no signal handler of this process runs meanwhile.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ RETRY_SECONDS = 0.2
 def meet(addresses: list[str], index: int, seconds: float) -> None:
     """Returns on every worker once all are here.
 
-    The first one listens at its own address, which TensorFlow takes over afterwards; each other
-    says who it is there, and is answered when the last has come.
+    The first worker listens at its address, which TensorFlow takes over afterwards. Each other
+    one says there who it is, and is answered when the last has come.
 
     Args:
       addresses: "host:port" of all workers, the chief's first; the same list on each.
-      index: int, the place of this one in it.
+      index: int, the place of this worker in that list.
       seconds: float, how long to wait.
     Raises:
       TimeoutError: not all came in time; the message names those that are missing.
-      OSError: the own address is taken.
+      OSError: another process listens at the address of this worker.
 
     Example: (one worker meets nobody)
       >>> meet(["127.0.0.1:2222"], 0, seconds=1)
@@ -40,36 +40,46 @@ def meet(addresses: list[str], index: int, seconds: float) -> None:
         _join(addresses[0], index, end)
 
 
-def _gather(addresses, end):
+def _gather(addresses: list[str], end: float) -> None:
+    """The chief's part: waits at its address for all others."""
     port = int(addresses[0].rpartition(":")[2])
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("", port), backlog=len(addresses)))
-        came: dict[int, socket.socket] = {}
-        while len(came) < len(addresses) - 1:
+        peers: dict[int, socket.socket] = {}
+        while len(peers) < len(addresses) - 1:
             try:
                 server.settimeout(_left(end))
-                one = stack.enter_context(server.accept()[0])
-                one.settimeout(min(_left(end), 5.0))
-                hello = _line(one)
+                connection = stack.enter_context(server.accept()[0])
+                connection.settimeout(min(_left(end), 5.0))
+                hello = _line(connection)
             except TimeoutError:
                 if time.monotonic() < end:
-                    continue  # somebody who says nothing
-                missing = set(range(1, len(addresses))) - set(came)
+                    continue  # somebody connected and says nothing
+                missing = set(range(1, len(addresses))) - set(peers)
                 raise TimeoutError(", ".join(addresses[i] for i in sorted(missing))) from None
             except OSError:
                 continue
             for index in range(1, len(addresses)):
                 if hello == HELLO % index:
-                    came[index] = one  # one that was started anew comes again
-        for one in came.values():
-            with contextlib.suppress(OSError):
-                one.sendall(GO)
-        for one in came.values():
-            with contextlib.suppress(OSError):
-                one.recv(1)  # they close first: the port is free at once
+                    peers[index] = connection  # a worker that was started anew comes again
+        _release(list(peers.values()))
 
 
-def _join(address, index, end):
+def _release(connections: list[socket.socket]) -> None:
+    """Tells every worker to go on, and waits until each has closed its connection.
+
+    They close first, so that the chief's port is free at once.
+    """
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.sendall(GO)
+    for connection in connections:
+        with contextlib.suppress(OSError):
+            connection.recv(1)
+
+
+def _join(address: str, index: int, end: float) -> None:
+    """The part of every other worker: says who it is at the chief's address, and waits."""
     host, _, port = address.rpartition(":")
     while True:
         try:
@@ -78,22 +88,23 @@ def _join(address, index, end):
                 chief.settimeout(_left(end))
                 if _line(chief) == GO:
                     return
-        except OSError:  # it does not listen yet, or is not known yet, or went away
+        except OSError:  # the chief does not listen yet, or its name is not known yet, or it left
             pass
         if time.monotonic() + RETRY_SECONDS > end:
             raise TimeoutError(address)
         time.sleep(RETRY_SECONDS)
 
 
-def _left(end):
+def _left(end: float) -> float:
+    """The seconds until a time of the monotonic clock, at least a hundredth."""
     return max(0.01, end - time.monotonic())
 
 
-def _line(connection):
-    """What is said up to the first line break, 64 bytes at most."""
-    said = b""
-    while not said.endswith(b"\n") and len(said) < 64:
+def _line(connection: socket.socket) -> bytes:
+    """What comes up to the first line break, 64 bytes at most."""
+    line = b""
+    while not line.endswith(b"\n") and len(line) < 64:
         if not (byte := connection.recv(1)):
             break
-        said += byte
-    return said
+        line += byte
+    return line

@@ -1,14 +1,14 @@
-"""Which devices a run uses: a strategy by name or object, and what is refused."""
+"""Which devices a run uses: a strategy, by its name or as an object, and what is refused."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 
 import tensorflow as tf
 
 from losses.distributed.hosts import host_count
 from losses.errors import TermwiseError, TermwiseRuntimeError
+from losses.objective.outputs import suggestion
 from trainer.distributed.devices import communication_options
 from trainer.distributed.environment import startup_seconds
 from trainer.distributed.hosts import PeerLost
@@ -22,11 +22,11 @@ _REFUSED = {
 }
 
 
-def resolve_strategy(given) -> tf.distribute.Strategy:
+def resolve_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
     """A `tf.distribute.Strategy` from a name or an object.
 
     Args:
-      given: "auto" (all visible GPUs, else one device), "one_device", "mirrored" (all GPUs,
+      strategy: "auto" (all visible GPUs, else one device), "one_device", "mirrored" (all GPUs,
         else all logical CPU devices), "multi_worker" (all devices of all hosts, which TF_CONFIG,
         SLURM or Kubernetes name; ask for it before TensorFlow runs anything), or a strategy
         object.
@@ -42,34 +42,43 @@ def resolve_strategy(given) -> tf.distribute.Strategy:
             "A Trainer was made or used inside strategy.scope(). It enters the scope itself "
             "where it must: leave the scope, and pass strategy=."
         )
-    if isinstance(given, tf.distribute.Strategy):
-        kind = type(given).__name__
-        for key in _REFUSED:
-            if kind.lower().startswith(key.replace("_", "")):
-                _refuse(kind, key)
-        return given
-    if given in _REFUSED:
-        _refuse(given, given)
-    if given not in NAMES:
-        close = difflib.get_close_matches(str(given), NAMES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+    if isinstance(strategy, tf.distribute.Strategy):
+        return _checked(strategy)
+    if strategy in _REFUSED:
+        _refuse(strategy, strategy)
+    if strategy not in NAMES:
         raise TermwiseError(
-            f"strategy={given!r}: accepted are {', '.join(map(repr, NAMES))} or a "
-            f"tf.distribute.Strategy.{hint}"
+            f"strategy={strategy!r}: accepted are {', '.join(map(repr, NAMES))} or a "
+            f"tf.distribute.Strategy.{suggestion(strategy, NAMES)}"
         )
-    if given == "multi_worker":
+    if strategy == "multi_worker":
         return _multi_worker()
-    devices = tf.config.list_logical_devices("GPU")
-    if given == "mirrored":
-        devices = devices or tf.config.list_logical_devices("CPU")
-    if given != "one_device" and len(devices) > 1:
-        return _mirrored(tuple(device.name for device in devices))
-    return tf.distribute.get_strategy()
+    devices = _devices(strategy)
+    return _mirrored(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
 
 def is_default(strategy) -> bool:
     """Whether variables need no scope: TensorFlow's default strategy, one device."""
     return strategy is tf.distribute.get_strategy() and not tf.distribute.has_strategy()
+
+
+def _checked(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
+    """The object itself; ValueError where it is of a kind that is refused."""
+    kind = type(strategy).__name__
+    for key in _REFUSED:
+        if kind.lower().startswith(key.replace("_", "")):
+            _refuse(kind, key)
+    return strategy
+
+
+def _devices(name: str) -> tuple[str, ...]:
+    """The devices that a strategy of a name uses; none where that is TensorFlow's own choice."""
+    if name == "one_device":
+        return ()
+    devices = tf.config.list_logical_devices("GPU")
+    if name == "mirrored" and not devices:
+        devices = tf.config.list_logical_devices("CPU")
+    return tuple(device.name for device in devices)
 
 
 def _refuse(received, key):
@@ -105,12 +114,13 @@ def _multi_worker() -> tf.distribute.Strategy:
 
 
 def _meet(cluster) -> None:
+    """Waits until all workers of a cluster are there; `PeerLost` where some do not come."""
     spec = cluster.resolver.cluster_spec()
     addresses = [a for job in ("chief", "worker") if job in spec.jobs for a in spec.job_tasks(job)]
-    own = spec.task_address(cluster.task_type, cluster.task_id)
+    address = spec.task_address(cluster.task_type, cluster.task_id)
     seconds = startup_seconds()
     try:
-        meet(addresses, addresses.index(own), seconds)
+        meet(addresses, addresses.index(address), seconds)
     except TimeoutError as error:
         raise PeerLost(
             f"not all of the {len(addresses)} hosts came within {seconds:g} s; missing: {error}. "

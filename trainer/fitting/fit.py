@@ -82,6 +82,7 @@ def run_fit(run: Run, request: FitRequest) -> History:
     """Restores what there is, trains what is left, and leaves the run finished or resumable."""
     check_callbacks(request.callbacks)
     check_keep(request.keep["keep_last"], request.keep["keep_best"])
+    run.hosts.check_same("fit", vars(request.plan))
     if request.validation is not None:  # what cannot be read is found before a file is written
         run.evaluation.trace(request.validation, run.jit.xla)
     check_arrays(run, request.source, evaluate)

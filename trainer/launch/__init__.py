@@ -3,6 +3,17 @@
 `python -m trainer.launch`; the exit codes of a run stand here.
 """
 
-from trainer.launch import exit_codes
+from trainer.launch.exit_codes import DONE, INTERRUPTED, PEER_LOST, PREEMPTED, TERMINATED, WRONG
+from trainer.launch.launcher import main
+from trainer.launch.suggestion import nearest
 
-__all__ = ["exit_codes"]
+__all__ = [
+    "DONE",
+    "INTERRUPTED",
+    "PEER_LOST",
+    "PREEMPTED",
+    "TERMINATED",
+    "WRONG",
+    "main",
+    "nearest",
+]
