@@ -177,6 +177,14 @@ def test_the_house_stands(faults):
     assert faults(ROOT) == []
 
 
+@pytest.mark.parametrize("package", ["trainer", "losses", "experiments"])
+def test_the_page_of_the_house_names_every_room(package):
+    page = (ROOT / "WORKSPACE.md").read_text(encoding="utf-8")
+    assert [
+        name for name in FLOORS[package] if f"{name}/" not in page and f"{name}.py" not in page
+    ] == []
+
+
 @pytest.fixture
 def house(tmp_path):
     """A function that writes one module into an otherwise empty house and gives its root."""
