@@ -9,15 +9,18 @@ from trainer.ledger.format import duration, equation, format_table, ledger_table
 from trainer.ledger.history import History
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.rows import stamped, term_entries, window_row
-from trainer.ledger.window import WindowSnapshot, WindowSums
+from trainer.ledger.window import WindowReader, WindowSnapshot, WindowSums
+from trainer.ledger.writer import Writer
 from trainer.ledger.writers import Writers
 
 __all__ = [
     "Console",
     "History",
     "Recorder",
+    "WindowReader",
     "WindowSnapshot",
     "WindowSums",
+    "Writer",
     "Writers",
     "describe_run",
     "describe_terms",
