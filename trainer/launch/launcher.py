@@ -14,8 +14,10 @@ import queue
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 
 from trainer.launch.exit_codes import DONE, INTERRUPTED, PREEMPTED, TERMINATED, WRONG
+from trainer.launch.guard_process import GuardProcess
 from trainer.launch.local_cluster import LocalCluster, after, free_addresses, next_event, say
 from trainer.launch.suggestion import nearest
 from trainer.launch.worker_process import describe_ending
@@ -58,65 +60,110 @@ def main(argv: list[str] | None = None) -> int:
         print(USAGE, end="")
         return DONE
     try:
-        given = _parse(argv)
-        return launch(given, _environments(given))
+        options = _parse(argv)
+        return launch(options, _environments(options))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
 
 
-def launch(given: argparse.Namespace, environments: list[dict[str, str]]) -> int:
+def launch(options: argparse.Namespace, environments: list[dict[str, str]]) -> int:
     """Starts the workers, and starts them again until they are done; gives the exit code.
 
-    Preemptions, where workers saved and left because one of them got SIGTERM from elsewhere, do
-    not count as failures.
+    Args:
+      options: as `_parse` gives them.
+      environments: of each worker, without TF_CONFIG.
     """
     events: queue.SimpleQueue = queue.SimpleQueue()
     used: set[int] = set()
-    failures = preemptions = 0
-    with _signals_into(events):
+    restarts = Restarts(options.max_restarts)
+    with _signals_into(events), GuardProcess(options.grace_s) as guard:
         while True:
-            cluster = _start(given, environments, free_addresses(given.workers, used), events)
+            addresses = free_addresses(options.workers, used)
+            cluster = _start(options, environments, addresses, events, guard)
             blamed = cluster.run()
             if not any(cluster.codes.values()):
                 return DONE
             if cluster.signal is not None:
                 return _stopped(cluster.signal, cluster.codes)
             assert blamed is not None  # one ended badly, and nobody had told it to
-            code, why = cluster.codes[blamed], describe_ending(blamed, cluster.codes[blamed])
-            if code in (INTERRUPTED, -signal.SIGINT):
-                return _end(INTERRUPTED, why)
-            if code == WRONG:
-                return _end(code, f"{why}: something given was wrong, a restart would not help")
-            if code == PREEMPTED:
-                preemptions += 1
-                if preemptions > MOST_PREEMPTIONS:
-                    return _end(code, f"{why}, as {MOST_PREEMPTIONS} others did before")
-                say(f"{why}: it saved and left; all start again")
-            else:
-                failures += 1
-                if failures > given.max_restarts:
-                    return _end(code, f"{why}; --max_restarts={given.max_restarts} is used up")
-                say(f"{why}; all start again: restart {failures} of {given.max_restarts}")
-            pause = after(min(0.1 * 2**failures, LONGEST_PAUSE_S))
-            if (event := next_event(events, pause)) is not None:
+            ended = restarts.count(blamed, cluster.codes[blamed])
+            if ended is not None:
+                return ended
+            if (event := next_event(events, after(restarts.pause_s))) is not None:
                 return _stopped(event[1], {})
 
 
-def _start(given, environments, addresses, events):
+class Restarts:
+    """Counts the lives of a cluster, and decides whether there is a further one.
+
+    Preemptions, where workers saved and left because one of them got SIGTERM from elsewhere, do
+    not count as failures.
+
+    Args:
+      most: restarts after failures.
+    """
+
+    def __init__(self, most: int):
+        self._most = most
+        self._failures = self._preemptions = 0
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait before the next life: longer after each failure."""
+        return min(0.1 * 2**self._failures, LONGEST_PAUSE_S)
+
+    def count(self, blamed: int, code: int) -> int | None:
+        """The exit code where nothing is started again; None where all are.
+
+        Args:
+          blamed: the worker that ended the life.
+          code: how it ended.
+        """
+        why = describe_ending(blamed, code)
+        if code in (INTERRUPTED, -signal.SIGINT):
+            return _end(INTERRUPTED, why)
+        if code == WRONG:
+            return _end(code, f"{why}: something given was wrong, a restart would not help")
+        if code == PREEMPTED:
+            self._preemptions += 1
+            if self._preemptions > MOST_PREEMPTIONS:
+                return _end(code, f"{why}, as {MOST_PREEMPTIONS} others did before")
+            say(f"{why}: it saved and left; all start again")
+            return None
+        self._failures += 1
+        if self._failures > self._most:
+            return _end(code, f"{why}; --max_restarts={self._most} is used up")
+        say(f"{why}; all start again: restart {self._failures} of {self._most}")
+        return None
+
+
+def _start(
+    options: argparse.Namespace,
+    environments: list[dict[str, str]],
+    addresses: list[str],
+    events: queue.SimpleQueue,
+    guard: GuardProcess,
+) -> LocalCluster:
+    command = options.command
     try:
-        cluster = LocalCluster(given.command, environments, addresses, given.grace_s, events)
+        cluster = LocalCluster(command, environments, addresses, options.grace_s, events, guard)
     except OSError as error:
         raise ValueError(
-            f"{given.command[0]!r} cannot be started: {error.strerror}. Give a program after --."
+            f"{command[0]!r} cannot be started: {error.strerror}. Give a program after --."
         ) from error
     places = zip(cluster.workers, addresses, strict=True)
     say(", ".join(f"worker {w.index} is process {w.process.pid} at {a}" for w, a in places))
     return cluster
 
 
-def _stopped(number, codes):
-    """The exit code after a signal to this program; `codes` are those of the workers."""
+def _stopped(number: int, codes: dict[int, int]) -> int:
+    """The exit code after a signal to this program.
+
+    Args:
+      number: of the signal.
+      codes: worker -> its exit code.
+    """
     if number == signal.SIGINT:
         return _end(INTERRUPTED, "interrupted")
     unsaved = [index for index in sorted(codes) if codes[index] not in (DONE, PREEMPTED)]
@@ -126,13 +173,14 @@ def _stopped(number, codes):
     return _end(PREEMPTED, "stopped; the same command continues the run")
 
 
-def _end(code, why):
+def _end(code: int, why: str) -> int:
+    """Says why the launcher ends; gives its exit code, as a shell would tell it."""
     say(why)
     return code if code >= 0 else 128 - code
 
 
 @contextlib.contextmanager
-def _signals_into(events):
+def _signals_into(events: queue.SimpleQueue) -> Iterator[None]:
     """While open, a signal is an event ("signal", number) and ends nothing by itself."""
 
     def handle(number, _):
@@ -150,28 +198,28 @@ def _signals_into(events):
             signal.signal(number, handler)
 
 
-def _environments(given):
+def _environments(options: argparse.Namespace) -> list[dict[str, str]]:
     """The environment of each worker; TF_CONFIG is added at each start."""
     # gRPC would look for its peers behind a proxy, where one is set
     no_proxy = ",".join(filter(None, [os.environ.get("no_proxy", ""), "127.0.0.1"]))
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "no_proxy": no_proxy}
-    if given.startup_s is not None:
-        environment["TERMWISE_STARTUP_S"] = f"{given.startup_s:g}"
-    share = given.gpus_per_worker
+    if options.startup_s is not None:
+        environment["TERMWISE_STARTUP_S"] = f"{options.startup_s:g}"
+    share = options.gpus_per_worker
     if share is None:
-        return [environment] * given.workers
-    wanted = share * given.workers
+        return [environment] * options.workers
+    wanted = share * options.workers
     gpus = [str(gpu) for gpu in range(wanted)]
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         gpus = [gpu for gpu in visible.split(",") if gpu]
     if len(gpus) < wanted:
         raise ValueError(
-            f"--gpus_per_worker={share}: {given.workers} workers need {wanted} GPUs, and "
+            f"--gpus_per_worker={share}: {options.workers} workers need {wanted} GPUs, and "
             f"CUDA_VISIBLE_DEVICES={visible!r} has fewer. Ask for fewer."
         )
     return [
         {**environment, "CUDA_VISIBLE_DEVICES": ",".join(gpus[index * share :][:share])}
-        for index in range(given.workers)
+        for index in range(options.workers)
     ]
 
 
@@ -195,18 +243,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             match = nearest(name, flags)
             hint = f"Did you mean --{match}?" if match else "--help lists them."
             raise ValueError(f"{argument}: no such flag. {hint}")
-    given, stray = parser.parse_known_args(argv[:end])
+    options, stray = parser.parse_known_args(argv[:end])
     if stray:
         raise ValueError(f"{stray[0]}: stray argument. The workers' command follows after --.")
-    given.command = argv[end + 1 :]
-    if not given.command:
+    options.command = argv[end + 1 :]
+    if not options.command:
         raise ValueError(
             "no command is given. Write it after --, as in "
             "python -m trainer.launch --workers=2 -- python -m experiments.run ..."
         )
-    if shutil.which(given.command[0]) is None:
-        raise ValueError(f"{given.command[0]!r}: no such program. Give one after --.")
-    return given
+    if shutil.which(options.command[0]) is None:
+        raise ValueError(f"{options.command[0]!r}: no such program. Give one after --.")
+    return options
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,6 +11,7 @@ import socket
 import time
 
 from trainer.launch.exit_codes import DONE, PEER_LOST, PREEMPTED
+from trainer.launch.guard_process import GuardProcess
 from trainer.launch.worker_process import WorkerProcess, write_line
 
 SETTLE_S = 0.2  # deaths so close together are one event
@@ -29,6 +30,7 @@ class LocalCluster:
       addresses: list of str, one "host:port" per worker.
       grace_s: seconds from SIGTERM to SIGKILL.
       events: a `queue.SimpleQueue`; ("signal", number) are put into it from outside.
+      guard: ends the workers when the launcher itself is killed.
     Attributes:
       codes: dict index -> exit code, of all workers once `run` has returned.
       signal: the first signal that the launcher was given in this life, or None.
@@ -36,24 +38,36 @@ class LocalCluster:
       OSError: the command cannot be started; no worker is left running.
     """
 
-    def __init__(self, command, environments, addresses, grace_s, events):
+    def __init__(
+        self,
+        command: list[str],
+        environments: list[dict[str, str]],
+        addresses: list[str],
+        grace_s: float,
+        events: queue.SimpleQueue,
+        guard: GuardProcess,
+    ):
         self.codes: dict[int, int] = {}
         self.signal: int | None = None
         self._grace_s = grace_s
         self._events = events
+        self._guard = guard
         self._told = False  # whether the workers were sent a signal
-        self._due = math.inf  # when the next, harder signal is
-        self._first: dict[int, int] = {}  # those that ended badly before any was told to
+        self._due = math.inf  # when the next, harder signal is sent
+        self._first: dict[int, int] = {}  # the codes of those that ended badly and untold
         self.workers: list[WorkerProcess] = []
         try:
             for index, environment in enumerate(environments):
                 task = {"type": "worker", "index": index}
                 config = json.dumps({"cluster": {"worker": addresses}, "task": task})
                 environment = {**environment, "TF_CONFIG": config}
-                self.workers.append(WorkerProcess(index, command, environment, self._report))
+                worker = WorkerProcess(index, command, environment, self._report)
+                guard.watch(worker.process.pid)
+                self.workers.append(worker)
         except OSError:
             for worker in self.workers:
                 worker.kill()
+                guard.forget(worker.process.pid)
             raise
 
     def run(self) -> int | None:
@@ -77,42 +91,46 @@ class LocalCluster:
                     return index
         return None
 
-    def _note(self, index, code):
+    def _note(self, index: int, code: int) -> None:
+        """Takes down how a worker ended, and when the others are to follow."""
         self.codes[index] = code
+        self._guard.forget(self.workers[index].process.pid)
         if code != DONE and not self._told:
             self._first[index] = code
             # those that save need the time for it, and an end that explains the others may follow
             wait = {PREEMPTED: self._grace_s, PEER_LOST: PEER_SETTLE_S}.get(code, SETTLE_S)
             self._due = min(self._due, after(min(wait, self._grace_s)))
 
-    def _pass_on(self, number):
+    def _pass_on(self, number: int) -> None:
+        """Gives the workers a signal that the launcher was given; only the first of them."""
         if not self._told:
             self._tell(number)
         elif self.signal is not None and number == signal.SIGINT:
             self._kill("killed at once")
         self.signal = self.signal or number
 
-    def _be_firmer(self):
+    def _be_firmer(self) -> None:
+        """Tells the workers to stop; kills those that were told already."""
         if self._told:
             self._kill(f"killed, {self._grace_s:g} s after it was told to stop")
         else:
             self._tell(signal.SIGTERM)
 
-    def _tell(self, number):
+    def _tell(self, number: int) -> None:
         self._told, self._due = True, after(self._grace_s)
         for worker in self._running():
             worker.send(number)
 
-    def _kill(self, why):
+    def _kill(self, why: str) -> None:
         self._due = math.inf
         for worker in self._running():
             say(f"worker {worker.index}: {why}")
             worker.kill()
 
-    def _running(self):
+    def _running(self) -> list[WorkerProcess]:
         return [worker for worker in self.workers if worker.code is None]
 
-    def _report(self, index, code):
+    def _report(self, index: int, code: int) -> None:
         self._events.put(("end", index, code))
 
 
@@ -120,10 +138,10 @@ def free_addresses(number: int, used: set[int]) -> list[str]:
     """Addresses on loopback whose ports are free now and not in `used`, to which they are added."""
     with contextlib.ExitStack() as stack:
         ports: list[int] = []
-        while len(ports) < number:  # all are held open until the last is found, so none is twice
-            one = stack.enter_context(socket.socket())
-            one.bind(("127.0.0.1", 0))
-            if (port := one.getsockname()[1]) not in used:
+        while len(ports) < number:  # all stay open until the last one is, so that none is twice
+            listener = stack.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            if (port := listener.getsockname()[1]) not in used:
                 ports.append(port)
     used.update(ports)
     return [f"127.0.0.1:{port}" for port in ports]
@@ -143,5 +161,5 @@ def after(seconds: float) -> float:
 
 
 def say(text: str) -> None:
-    """Writes a line of the launcher's own."""
+    """Writes a line that no worker has said."""
     write_line(2, f"[launch] {text}".encode())

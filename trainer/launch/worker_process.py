@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
+from typing import IO
 
 LONGEST_LINE = 1 << 16  # bytes; a longer line of a worker is cut in several
 
@@ -27,7 +29,13 @@ class WorkerProcess:
       OSError: the command cannot be started.
     """
 
-    def __init__(self, index, command, environment, report):
+    def __init__(
+        self,
+        index: int,
+        command: list[str],
+        environment: dict[str, str],
+        report: Callable[[int, int], None],
+    ):
         self.index = index
         self.code: int | None = None
         self._report = report
@@ -56,7 +64,8 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def _watch(self):
+    def _watch(self) -> None:
+        """Waits for the end of the worker, ends its children, and reports."""
         if hasattr(os, "waitid"):
             # A process that has ended but is not waited for keeps its number, so that the
             # group of that number cannot be somebody else's.
@@ -70,7 +79,8 @@ class WorkerProcess:
             reader.join(timeout=1)  # a child that left the group may hold the pipe for ever
         self._report(self.index, self.code)
 
-    def _forward(self, pipe, out):
+    def _forward(self, pipe: IO[bytes], out: int) -> None:
+        """Writes the lines of a pipe, each with the worker's name, to a file descriptor."""
         label = f"[worker {self.index}] ".encode()
         with pipe:
             for line in iter(lambda: pipe.readline(LONGEST_LINE), b""):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.launch import local_cluster
+from trainer.launch import guard, local_cluster
 from trainer.launch.launcher import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,10 +54,10 @@ def words(folder, index):
     return path.read_text().split() if path.exists() else []
 
 
-def is_alive(process):
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, 0)
-        return True
+def is_running(process):
+    """Whether a process has not ended; nobody may wait for an orphan in a container."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
 
 
@@ -119,7 +119,7 @@ def launch(tmp_path):
         if one.process.poll() is None:
             one.process.kill()
             one.process.communicate()
-    left = [p for one in started if hasattr(one, "error") for p in one.workers if is_alive(p)]
+    left = [p for one in started if hasattr(one, "error") for p in one.workers if is_running(p)]
     for process in left:
         os.kill(process, signal.SIGKILL)
     assert not left
@@ -296,14 +296,7 @@ def test_a_child_of_a_worker_ends_with_it(launch, end):
     children = [int(line.split()[-1]) for line in run.out.splitlines()]
     assert children
     for process in children:
-        # nobody may wait for an orphan in a container: a zombie has ended too
         wait_until(lambda process=process: not is_running(process), f"the end of {process}")
-
-
-def is_running(process):
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 # Preemption and signals.
@@ -395,6 +388,63 @@ def test_a_worker_interrupted_from_elsewhere_ends_all(launch, end):
     run = launch(f"if index == 1: {end}\nwait()")
     assert run.end() == 130
     assert words(run.folder, 1).count("start") == 1
+
+
+# A launcher that is killed.
+
+
+def killed(run):
+    """The workers of a launcher, and their children, by their logs; the launcher was killed."""
+    run.send(signal.SIGKILL).end()
+    return [int(word) for index in (0, 1) for word in words(run.folder, index) if word.isdigit()]
+
+
+def assert_ended(processes):
+    assert processes
+    for process in processes:
+        wait_until(lambda process=process: not is_running(process), f"the end of {process}")
+
+
+def test_no_worker_outlives_a_launcher_that_is_killed(launch):
+    run = launch("log(str(os.getpid())); wait()").when_all("waiting")
+    assert_ended(killed(run))
+
+
+def test_the_workers_of_a_killed_launcher_save(launch):
+    run = launch("signal.signal(signal.SIGTERM, save); log(str(os.getpid())); wait()")
+    assert_ended(killed(run.when_all("waiting")))
+    assert [words(run.folder, index)[-1] for index in (0, 1)] == ["SIGTERM", "SIGTERM"]
+
+
+def test_workers_deaf_to_sigterm_and_their_children_end_after_the_grace(launch):
+    run = launch(
+        """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+log(f"{os.getpid()} {child.pid}")
+wait()
+""",
+        "--grace_s=0.3",
+    )
+    processes = killed(run.when_all("waiting"))
+    assert len(processes) == 4
+    assert_ended(processes)
+
+
+def test_a_child_of_a_worker_ends_with_a_killed_launcher(launch):
+    run = launch(
+        """
+child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+log(f"{os.getpid()} {child.pid}")
+wait()
+"""
+    )
+    assert_ended(killed(run.when_all("waiting")))
+
+
+def test_the_guard_knows_who_runs():
+    assert guard.read_workers(["+5\n", "+6\n", "-5\n", "+7\n", "-9\n"]) == {6, 7}
+    assert guard.read_workers([]) == set()
 
 
 # What is typed.
