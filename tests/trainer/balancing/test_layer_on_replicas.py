@@ -76,8 +76,13 @@ def test_the_balancers_that_take_a_layer_are_the_known_ones():
     assert {"MGDA", "UPGrad", "PCGrad", "CAGrad", "GradNorm", "NashMTL"} <= set(AT_A_LAYER)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", AT_A_LAYER)
+def marked(name):
+    """A few kinds are part of `make test`; all of them take minutes."""
+    few = ("UPGrad", "GradNorm", "PCGrad")
+    return pytest.param(name, marks=pytest.mark.slow if name in few else pytest.mark.very_slow)
+
+
+@pytest.mark.parametrize("name", map(marked, AT_A_LAYER))
 def test_two_replicas_balance_at_a_normalization_between_others_as_one(name, two_replicas):
     assert_equal_on_two_replicas(name, "middle", two_replicas)
 
