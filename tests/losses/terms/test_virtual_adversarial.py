@@ -185,8 +185,8 @@ def test_two_replicas_give_the_ledger_and_weights_of_one(xi, accuracy, two_repli
     other_rows, other_weights = train(two_replicas, xi=xi)
     for mine, theirs in zip(other_rows, rows, strict=True):
         for key in ("total", "raw/label", "raw/virtual_adversarial"):
-            # a divergence has the absolute error of its logarithms
-            assert mine[key] == pytest.approx(theirs[key], rel=accuracy, abs=2e-7), key
+            # a divergence has the absolute error of its logarithms: on other processors 2.5e-7
+            assert mine[key] == pytest.approx(theirs[key], rel=accuracy, abs=4e-7), key
     for path, one in weights.items():
         np.testing.assert_allclose(other_weights[path], one, rtol=5e-6, atol=5e-6)
 
