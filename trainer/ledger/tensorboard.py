@@ -1,6 +1,6 @@
-"""The TensorBoard events of one run: the last writer that a ledger reaches, beside metrics.jsonl.
+"""The TensorBoard events of one run, as files; `events.py` writes the rows to them.
 
-The only module that imports `tensorboard`; the Trainer imports it when it has a workdir.
+The only module that imports `tensorboard`: a run without a workdir does not need it.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from tensorboard.plugins.hparams import summary as hparams_summary
 from tensorboard.plugins.text.summary_v2 import text_pb
 
 from losses.errors import TermwiseError
+from trainer.persistence.errors import FileError
 
 SPLITS = ("train", "eval")
 
@@ -193,7 +194,7 @@ class EventFiles:
         except tf.errors.OpError as error:
             # Readers stop at a record that was cut short: what comes next goes to a new file.
             self._files.pop(split, None)
-            raise OSError(
+            raise FileError(
                 f"TensorBoard events could not be written to {directory}: {error.message}. "
                 "Make room there, or give another workdir; workdir=None keeps nothing on disk."
             ) from error

@@ -81,11 +81,10 @@ class Retention:
 
     def _values(self, manifests: dict[int, Manifest | None], steps: list[int]) -> dict:
         """step -> the number by which it is compared, of those that have one."""
-        found = {step: manifests[step] for step in steps}
         return {
             step: manifest.metrics[self.best_metric]
-            for step, manifest in found.items()
-            if manifest is not None and self.best_metric in manifest.metrics
+            for step, manifest in manifests.items()
+            if step in steps and manifest is not None and self.best_metric in manifest.metrics
         }
 
     def _derive(self, file: Path, text: str) -> None:

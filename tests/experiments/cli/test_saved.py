@@ -159,3 +159,31 @@ def test_only_a_workdir_with_a_checkpoint_is_evaluated(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "ckpt-5.index").touch()
     saved.check_evaluable(str(tmp_path))
+
+
+def test_what_stands_in_place_of_a_configuration_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ConfigurationError, match=r"config.json: Is a named pipe\. Give another"):
+        saved.read(str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").symlink_to("nowhere")
+    with pytest.raises(ConfigurationError, match=r"Is a link to 'nowhere', which is missing\. Giv"):
+        saved.read(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["lr=[1e-3]", "a b", "größe", "st*r?", "back\\slash"])
+def test_a_workdir_may_have_any_name(name, tmp_path):
+    (tmp_path / name / "checkpoints").mkdir(parents=True)
+    (tmp_path / name / "config.json").write_text('{"seed": 0}')
+    (tmp_path / name / "checkpoints" / "ckpt-5.json").touch()
+    assert saved.read(str(tmp_path / name)) == {"seed": 0}
+    saved.check_workdir(str(tmp_path / name))
+    saved.check_evaluable(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "link", "a\0b"])
+def test_a_name_that_no_folder_can_have_is_refused(name, tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ConfigurationError, match=r"^--workdir=.*\. Give a directory, new or of"):
+        saved.check_workdir(str(tmp_path / name))
+    assert os.listdir(tmp_path) == ["link"]
