@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import fnmatch
 
 import keras
@@ -34,22 +35,10 @@ def add_loss_terms(model, examples, sums=()) -> dict[str, Ratio]:
     Raises:
       ValueError: a pattern that names no layer which added a loss.
     """
-    # regularizers are made anew by each reading of `losses`, added losses are not
-    once, again = model.losses, model.losses
-    kept = {id(value) for value in once}
-    added = {id(value): value for value in again if id(value) in kept}
-    owners: dict[int, str] = {}
-    if added:
-        for layer in _layers(model):
-            for value in layer.losses:
-                if id(value) in added:  # deeper layers come later and claim their own
-                    owners[id(value)] = getattr(layer, "path", None) or layer.name
+    values = _added_values(model)
+    paths = _paths_of_values(model, values)
     terms: dict[str, Ratio] = {}
-    counts: dict[str, int] = {}
-    for key, value in added.items():
-        path = owners.get(key, model.name)
-        count = counts[path] = counts.get(path, -1) + 1
-        name = f"add_loss/{path}" + (f"/{count}" if count else "")
+    for path, name, value in zip(paths, _names(paths), values, strict=True):
         value = tf.cast(value, tf.float32)
         summed = value.shape.rank != 0  # Keras sums what is no scalar
         if summed or any(fnmatch.fnmatchcase(path, pattern) for pattern in sums):
@@ -57,25 +46,56 @@ def add_loss_terms(model, examples, sums=()) -> dict[str, Ratio]:
         else:
             terms[name] = Ratio.by_share(value, examples)
     for pattern in sums:
-        if not any(fnmatch.fnmatchcase(path, pattern) for path in counts):
+        if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+            known = ", ".join(map(repr, dict.fromkeys(paths))) or "none"
             raise TermwiseError(
                 f"add_loss_sums= names layer {pattern!r}, which adds no loss. Layers that do: "
-                f"{', '.join(map(repr, counts)) or 'none'}."
+                f"{known}."
             )
     return terms
 
 
-def _layers(layer, seen=None):
+def _added_values(model) -> list:
+    """The values that layers added; `model.losses` without those of its regularizers."""
+    # a regularizer's loss is made anew by each reading, an added one is not
+    first, second = model.losses, model.losses
+    added = {id(value) for value in first}
+    return list({id(value): value for value in second if id(value) in added}.values())
+
+
+def _paths_of_values(model, values) -> list[str]:
+    """For each added value the path of the innermost layer that lists it."""
+    if not values:
+        return []
+    owners = {id(value): model.name for value in values}
+    for layer in _layers(model):  # deeper layers come later
+        for value in layer.losses:
+            if id(value) in owners:
+                owners[id(value)] = getattr(layer, "path", None) or layer.name
+    return [owners[id(value)] for value in values]
+
+
+def _names(paths: list[str]) -> list[str]:
+    """`add_loss/<path>` for a layer's first value, `add_loss/<path>/1` for its second, ..."""
+    counts: collections.Counter = collections.Counter()
+    names = []
+    for path in paths:
+        names.append(f"add_loss/{path}" + (f"/{counts[path]}" if counts[path] else ""))
+        counts[path] += 1
+    return names
+
+
+def _layers(layer, seen=None) -> list:
     """The layer and those below it, outer ones first, through lists and dicts of layers."""
     seen = {} if seen is None else seen
     if id(layer) not in seen:
         seen[id(layer)] = layer
-        held = list(vars(layer).values())
-        for value in held:
+        attributes = list(vars(layer).values())
+        for value in attributes:  # grows by what its lists and dicts hold
             if isinstance(value, keras.Layer):
                 _layers(value, seen)
             elif isinstance(value, (list, tuple)):
-                held.extend(value)
+                attributes.extend(value)
             elif isinstance(value, dict):
-                held.extend(value.values())
+                attributes.extend(value.values())
     return list(seen.values())
