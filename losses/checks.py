@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from decimal import Decimal
 from typing import NoReturn
 
 import numpy as np
@@ -56,7 +57,7 @@ def as_number(value) -> float | None:
     nor is a variable, whose value may change.
     """
     value = _scalar(value)
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    is_number = isinstance(value, (numbers.Real, Decimal)) and not isinstance(value, bool)
     return float(value) if is_number else None
 
 
@@ -96,11 +97,40 @@ def number(
       Traceback (most recent call last):
       losses.errors.TermwiseError: alpha=nan: give a finite number of at least 0.
     """
-    found = as_number(value)
-    inside = found is not None and math.isfinite(found) and above < found and least <= found <= most
-    if found is None or not inside:
+    real = as_number(value)
+    if real is None or not _within(real, above, least, most):
         _refuse(name, value, owner, accepted or f"a finite number{_range(above, least, most)}")
-    return found
+    return real
+
+
+def numbers_of_terms(name: str, values, *, owner, accepted: str, **bounds) -> tuple[float, ...]:
+    """Values, one for each term, as finite floats.
+
+    Args:
+      name, owner, accepted: as in `number`.
+      values: any number of them, at least 1.
+      bounds: `above`, `least` and `most`, as in `number`.
+    Raises:
+      ValueError: no value, or one that `number` refuses.
+    """
+    values = tuple(values)
+    reals = tuple(map(as_number, values))
+    if not reals or not all(real is not None and _within(real, **bounds) for real in reals):
+        _refuse(name, values, owner, accepted)
+    return tuple(real for real in reals if real is not None)
+
+
+def check_length(name: str, values, terms: int, *, owner, what: str = "numbers") -> None:
+    """Raises ValueError where an argument holds more or fewer values than there are terms."""
+    if len(values) != terms:
+        raise TermwiseError(
+            f"{type(owner).__name__}({name}=) holds {len(values)} {what}, but there are {terms} "
+            "terms. Give one for each."
+        )
+
+
+def _within(real: float, above=-math.inf, least=-math.inf, most=math.inf) -> bool:
+    return math.isfinite(real) and real > above and least <= real <= most
 
 
 def _range(above: float, least: float, most: float) -> str:

@@ -64,22 +64,22 @@ class AlignedMTL(GramianBalancer):
         preferred = self.preferred(gramian.shape[0])
         relative = split.norms[:, None] * split.cosines * split.norms[None, :]
         eigenvalues, vectors = eigen(relative)
-        kept = eigenvalues > split.rounding * tf.reduce_max(eigenvalues)
-        scale = self._scale_of(eigenvalues, kept)
-        # All zero: nothing is kept, and nothing matters.
-        factors = tf.sqrt(scale / tf.where(kept, eigenvalues, tf.ones_like(eigenvalues)))
-        factors = tf.where(kept, factors, tf.zeros_like(factors))
+        counts = eigenvalues > split.rounding * tf.reduce_max(eigenvalues)
+        scale = self._scale_of(eigenvalues, counts)
+        # All zero: no eigenvalue counts, and nothing matters.
+        factors = tf.sqrt(scale / tf.where(counts, eigenvalues, tf.ones_like(eigenvalues)))
+        factors = tf.where(counts, factors, tf.zeros_like(factors))
         parts = factors * tf.linalg.matvec(vectors, preferred, transpose_a=True)
         weights = tf.linalg.matvec(vectors, parts)
         weights = tf.where(tf.reduce_any(split.alive), weights, preferred)
         return tf.cast(weights, gramian.dtype)
 
-    def _scale_of(self, eigenvalues, kept):
-        """[], of the kept ones among ascending eigenvalues [m]."""
+    def _scale_of(self, eigenvalues, counts):
+        """[], of those that count among ascending eigenvalues [m]."""
         terms = eigenvalues.shape[0]
-        rank = tf.reduce_sum(tf.cast(kept, tf.int32))
+        rank = tf.reduce_sum(tf.cast(counts, tf.int32))
         if self.scale == "rmse":
-            total = tf.reduce_sum(tf.where(kept, eigenvalues, tf.zeros_like(eigenvalues)))
+            total = tf.reduce_sum(tf.where(counts, eigenvalues, tf.zeros_like(eigenvalues)))
             return total / tf.cast(tf.maximum(rank, 1), tf.float64)
         above = (rank - 1) // 2 if self.scale == "median" else 0
         place = tf.minimum(terms - rank + above, terms - 1)

@@ -6,11 +6,10 @@ import abc
 import inspect
 from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow as tf
 
-from losses.checks import whole
-from losses.errors import TermwiseError, TermwiseTypeError
+from losses.checks import check_length, numbers_of_terms, whole
+from losses.errors import TermwiseTypeError
 
 
 class _KnownArguments:
@@ -57,12 +56,10 @@ class Balancer(_KnownArguments, abc.ABC):
 
     def __init__(self, *, preference=None, every: int = 1, seed: int = 0, at=None, terms=None):
         if preference is not None:
-            preference = tuple(float(p) for p in preference)
-            if not preference or not all(np.isfinite(p) and p > 0 for p in preference):
-                raise TermwiseError(
-                    f"{type(self).__name__}(preference={preference}): give one positive finite "
-                    "number for each term."
-                )
+            positive = "one positive finite number for each term"
+            preference = numbers_of_terms(
+                "preference", preference, above=0, owner=self, accepted=positive
+            )
         self.preference = preference
         self.every = whole("every", every, owner=self)
         self.seed = seed
@@ -76,7 +73,7 @@ class Balancer(_KnownArguments, abc.ABC):
         return {}
 
     def reset(self, state: dict | None = None) -> dict[str, tf.Tensor]:
-        """The state of a start, for as many terms as `state` has; {} for None."""
+        """The state before the first step, for as many terms as `state` has; {} for None."""
         if not state:
             return {}
         return self.initial_state(int(next(iter(state.values())).shape[-1]))
@@ -85,11 +82,7 @@ class Balancer(_KnownArguments, abc.ABC):
         """[terms], the preference; 1/m each by default."""
         if self.preference is None:
             return tf.fill([terms], tf.constant(1.0 / terms, dtype))
-        if len(self.preference) != terms:
-            raise TermwiseError(
-                f"{type(self).__name__}(preference=) holds {len(self.preference)} numbers, but "
-                f"there are {terms} terms. Give one for each."
-            )
+        check_length("preference", self.preference, terms, owner=self)
         return tf.constant(self.preference, dtype)
 
     def get_config(self) -> dict:
@@ -190,7 +183,7 @@ class GramianBalancer(Balancer):
         return state
 
     def direction(self, jacobian, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
-        """The direction of descent's opposite, [n]: weights(J Jᵀ) @ J.
+        """The weighted sum of the gradients, [n] in the dtype of `jacobian`: weights(J Jᵀ) @ J.
 
         Args:
           jacobian: floating [m, n], one row per term's gradient.
@@ -223,20 +216,30 @@ class JacobianWeightsBalancer(Balancer):
         return state
 
     def direction(self, jacobian, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
-        """The direction of descent's opposite, [n] in the dtype of `jacobian`: weights @ J."""
+        """The weighted sum of the gradients, [n] in the dtype of `jacobian`: weights @ J."""
         jacobian = tf.convert_to_tensor(jacobian)
         weights = self.weights(jacobian, state, values=values, step=step)
         return tf.linalg.matvec(jacobian, weights, transpose_a=True)
 
 
 class JacobianBalancer(Balancer):
-    """A direction from the whole Jacobian: `direction(jacobian)`; no weights give it."""
+    """A direction from the whole Jacobian: `direction(jacobian)`.
+
+    It need not be a weighted sum of the gradients.
+    """
 
     needs = "jacobian"
 
     @abc.abstractmethod
     def direction(self, jacobian, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
-        """[n], in the dtype of `jacobian`, floating [m, n]."""
+        """What the optimizer descends in place of the sum of the gradients.
+
+        Args:
+          jacobian: floating [m, n], one row per term's gradient.
+          state, values, step: as in `GramianBalancer.weights`.
+        Returns:
+          [n] in the dtype of `jacobian`.
+        """
 
     def next_state(self, jacobian, state: dict, *, values=None, step=0) -> dict[str, tf.Tensor]:
         """The state after a step with this Jacobian."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from losses.balancing.balancer import GramianBalancer
-from losses.balancing.numerics.eigen import eigen, raise_eigenvalues
+from losses.balancing.numerics.eigen import eigen, raise_eigenvalues, solve_where
 from losses.balancing.numerics.gramian import split_gramian
 from losses.balancing.numerics.quadratic_program import solve_all_bases
 from losses.checks import number
@@ -102,7 +102,5 @@ class CAGrad(GramianBalancer):
         cancelling = split.rounding * tf.reduce_sum(y**2) > 0.5
         among = cosines * members[best][:, None] * members[best][None, :]
         values, vectors = eigen(among)
-        kept = values > 100 * split.rounding
-        inverses = tf.where(kept, 1 / tf.where(kept, values, tf.ones_like(values)), 0 * values)
-        parts = inverses * tf.linalg.matvec(vectors, along, transpose_a=True)
-        return tf.where(cancelling, -tf.linalg.matvec(vectors, parts) / self.c, y)
+        shortest = solve_where(values > 100 * split.rounding, values, vectors, along)
+        return tf.where(cancelling, -shortest / self.c, y)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite
-from losses.errors import TermwiseError
+from losses.checks import check_length, numbers_of_terms
 
 
 class Fixed(ValuesBalancer):
     """The same weights at every step.
 
-        w_i = given_i
+        w_i = weights_i
 
     Args:
       weights: m finite numbers; None is 1 each, the plain sum.
@@ -29,24 +28,16 @@ class Fixed(ValuesBalancer):
     def __init__(self, weights=None, *, every: int = 1, at=None, terms=None):
         super().__init__(every=every, at=at, terms=terms)
         if weights is not None:
-            weights = tuple(float(weight) for weight in weights)
-            if not weights or not np.all(np.isfinite(weights)):
-                raise TermwiseError(
-                    f"Fixed(weights={weights}): give one finite number for each term."
-                )
-        self.given = weights
+            finite_numbers = "one finite number for each term"
+            weights = numbers_of_terms("weights", weights, owner=self, accepted=finite_numbers)
+        self.fixed = weights
 
     def weights(self, values, state=None, *, step=0):
         numbers = double(values)
-        terms = numbers.shape[-1]
-        if self.given is None:
+        if self.fixed is None:
             return finite(tf.ones_like(numbers), values)
-        if len(self.given) != terms:
-            raise TermwiseError(
-                f"Fixed(weights=) holds {len(self.given)} numbers, but there are {terms} terms. "
-                "Give one for each."
-            )
-        return finite(tf.constant(self.given, tf.float64), values)
+        check_length("weights", self.fixed, numbers.shape[-1], owner=self)
+        return finite(tf.constant(self.fixed, tf.float64), values)
 
     def get_config(self):
-        return {"weights": self.given, **super().get_config()}
+        return {"weights": self.fixed, **super().get_config()}

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import JacobianBalancer
 from losses.balancing.numerics.draws import draw_uniform
+from losses.checks import check_length, numbers_of_terms
 from losses.errors import TermwiseError
 
 
@@ -26,8 +27,8 @@ class GradDrop(JacobianBalancer):
       at, terms: as in `Balancer`, but `at` cannot be a layer.
     Raises:
       ValueError: a leak is outside [0, 1] or not one per term.
-    Source: Chen et al. 2020, algorithm 1, lines 10 to 15, with the identity for f; they drop signs
-      of activations' gradients summed over the batch, here the rows are taken as given.
+    Source: Chen et al. 2020, algorithm 1, lines 10 to 15, with the identity for f. The paper takes
+      the signs of activations' gradients, summed over the batch; here they are those of the rows.
 
     Example: the first coordinate is 3 or -1; the others agree
       >>> d = GradDrop().direction(tf.constant([[3.0, 1.0, 0.0], [-1.0, 1.0, 2.0]])).numpy()
@@ -38,11 +39,8 @@ class GradDrop(JacobianBalancer):
     def __init__(self, leak=None, *, every: int = 1, seed: int = 0, at=None, terms=None):
         super().__init__(every=every, seed=seed, at=at, terms=terms)
         if leak is not None:
-            leak = tuple(float(share) for share in leak)
-            if not leak or not all(0 <= share <= 1 for share in leak):
-                raise TermwiseError(
-                    f"GradDrop(leak={leak}): give one number from 0 to 1 for each term."
-                )
+            shares = "one number from 0 to 1 for each term"
+            leak = numbers_of_terms("leak", leak, least=0, most=1, owner=self, accepted=shares)
         self.leak = leak
 
     def get_config(self) -> dict:
@@ -57,11 +55,8 @@ class GradDrop(JacobianBalancer):
                 f"A Jacobian of shape {jacobian.shape} was given; one of shape [m, n] is needed, "
                 "with one row per term."
             )
-        if self.leak is not None and len(self.leak) != terms:
-            raise TermwiseError(
-                f"GradDrop(leak=) holds {len(self.leak)} numbers, but there are {terms} terms. "
-                "Give one for each."
-            )
+        if self.leak is not None:
+            check_length("leak", self.leak, terms, owner=self)
         small = jacobian.dtype in (tf.float16, tf.bfloat16)
         rows = tf.cast(jacobian, tf.float32) if small else jacobian
         ups = tf.reduce_sum(tf.nn.relu(rows), axis=0)
@@ -69,8 +64,8 @@ class GradDrop(JacobianBalancer):
         purity = tf.math.divide_no_nan(ups, ups + downs)  # P, without cancellation
         draws = tf.cast(draw_uniform(tf.shape(purity), self.seed, step), rows.dtype)
         sign = tf.where(draws < purity, tf.ones_like(purity), -tf.ones_like(purity))
-        kept = tf.cast(rows * sign > 0, rows.dtype)
+        passing = tf.cast(rows * sign > 0, rows.dtype)
         if self.leak is not None:
             leak = tf.constant(np.array(self.leak)[:, None], rows.dtype)
-            kept = leak + (1 - leak) * kept
-        return tf.cast(tf.reduce_sum(kept * rows, axis=0), jacobian.dtype)
+            passing = leak + (1 - leak) * passing
+        return tf.cast(tf.reduce_sum(passing * rows, axis=0), jacobian.dtype)

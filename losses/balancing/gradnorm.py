@@ -20,8 +20,8 @@ class GradNorm(GramianBalancer):
         w_i     <- w_i - learning_rate n_i sign(G_i - target_i) / mean(n)
         w       <- m w / sum(w)
 
-    n_i is the norm of term i's unweighted gradient, L_i its value, L_i(0) that of the first step;
-    the second line's right side is a constant for the third, which is the gradient of
+    n_i is the norm of term i's unweighted gradient, L_i its value, L_i(0) that of the first step.
+    With the targets as constants, the third line is a step down the gradient of
     sum_i |G_i - target_i|. The weights of a step come from the steps before; the first are 1.
 
     Args:

@@ -77,12 +77,12 @@ class GradVac(GramianBalancer):
         orders = draw_orders(terms, self.seed, step)
         # Row i holds p_i as a combination of unit gradients.
         parts = tf.linalg.diag(split.norms)
-        own = tf.eye(terms, dtype=tf.float64)
-        alive = tf.cast(split.alive, tf.float64)
+        itself = tf.eye(terms, dtype=tf.float64)
+        present = tf.cast(split.alive, tf.float64)
         met = targets  # where no pair was visited the target stays
         for turn in range(terms):
             other = tf.one_hot(orders[:, turn], terms, dtype=tf.float64)  # j of each i
-            other *= (1 - own) * alive[:, None] * alive[None, :]
+            other *= (1 - itself) * present[:, None] * present[None, :]
             products = tf.matmul(parts, split.cosines)  # p_i . g_j / |g_j|
             norms = tf.sqrt(tf.nn.relu(tf.reduce_sum(parts * products, axis=1)))
             cosine = tf.math.divide_no_nan(tf.reduce_sum(products * other, axis=1), norms)

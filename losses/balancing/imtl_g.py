@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from losses.balancing.balancer import GramianBalancer
-from losses.balancing.numerics.eigen import eigen
+from losses.balancing.numerics.eigen import eigen, solve_where
 from losses.balancing.numerics.gramian import split_gramian
 
 
@@ -36,14 +36,14 @@ class IMTLG(GramianBalancer):
         gramian = tf.convert_to_tensor(gramian)
         split = split_gramian(gramian)
         terms = gramian.shape[0]
-        alive = tf.cast(split.alive, tf.float64)
+        present = tf.cast(split.alive, tf.float64)
         # With y = norms * v the equations G v = norms read C y = 1.
-        least, y = _pseudo_solve(split.cosines, alive, split.rounding)
+        least, y = _pseudo_solve(split.cosines, present, split.rounding)
         short_rows_too = y * split.inverse_norms
         relative = split.norms[:, None] * split.cosines * split.norms[None, :]
         _, dependent = _pseudo_solve(relative, split.norms, split.rounding)
         independent = least > terms * split.rounding
-        v = tf.where(independent, short_rows_too, dependent) * alive
+        v = tf.where(independent, short_rows_too, dependent) * present
         total = tf.reduce_sum(v)
         cancels = tf.abs(total) <= 1e-9 * tf.reduce_sum(tf.abs(v))
         safe = tf.where(cancels, tf.ones_like(total), total)
@@ -53,7 +53,5 @@ class IMTLG(GramianBalancer):
 def _pseudo_solve(matrix, right, rounding: float):
     """The least eigenvalue of a symmetric [m, m] matrix, and pinv(matrix) right, [m]."""
     values, vectors = eigen(matrix)
-    kept = values > rounding * tf.reduce_max(values)
-    inverses = tf.where(kept, 1 / tf.where(kept, values, tf.ones_like(values)), 0 * values)
-    parts = inverses * tf.linalg.matvec(vectors, right, transpose_a=True)
-    return tf.reduce_min(values), tf.linalg.matvec(vectors, parts)
+    counts = values > rounding * tf.reduce_max(values)
+    return tf.reduce_min(values), solve_where(counts, values, vectors, right)

@@ -22,8 +22,8 @@ class LearningRateAnnealing(JacobianWeightsBalancer):
 
     Args:
       alpha: float in [0, 1), the share of the old weight.
-      update_every: steps between two changes of the weights; it is `every` of the base class: who
-        calls the balancer keeps the weights in between.
+      update_every: steps between two changes of the weights, which stay in between; it is `every`
+        of the base class.
       reference: the place of the term whose weight stays 1.
       at, terms: as in `Balancer`, but `at` cannot be a layer.
     Raises:
@@ -70,7 +70,7 @@ class LearningRateAnnealing(JacobianWeightsBalancer):
         """The weights from what they need of the gradients, without a Jacobian.
 
         Args:
-          maxima: floating [m], max|g_i|; of the reference alone it is read.
+          maxima: floating [m], max|g_i|; only that of the reference is read.
           means: floating [m], mean|g_i|, of the unweighted gradients.
           state: of `initial_state` or `next_state`; None is the initial one.
         Returns:
@@ -88,8 +88,8 @@ class LearningRateAnnealing(JacobianWeightsBalancer):
         known = (sizes > 0) & (largest > 0)
         aims = tf.clip_by_value(largest / tf.where(known, sizes, 1.0), 1 / LARGEST, LARGEST)
         moved = self.alpha * weights + (1 - self.alpha) * aims
-        kept = ~known | (tf.range(terms) == self.reference)
-        return tf.where(kept, weights, moved)
+        unmoved = ~known | (tf.range(terms) == self.reference)
+        return tf.where(unmoved, weights, moved)
 
     def weights(self, jacobian, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:
         """The weights of a step, [m] in the dtype of `jacobian`, floating [m, n]."""

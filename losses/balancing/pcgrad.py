@@ -41,10 +41,10 @@ class PCGrad(GramianBalancer):
         orders = draw_orders(terms, self.seed, step)
         # Row i holds p_i as a combination of unit gradients.
         parts = tf.linalg.diag(split.norms)
-        own = tf.eye(terms, dtype=tf.float64)
+        itself = tf.eye(terms, dtype=tf.float64)
         for turn in range(terms):
             other = tf.one_hot(orders[:, turn], terms, dtype=tf.float64)  # j of each i
             products = tf.reduce_sum(parts * tf.matmul(other, split.cosines), axis=1)
-            parts -= tf.minimum(products, 0)[:, None] * other * (1 - own)
+            parts -= tf.minimum(products, 0)[:, None] * other * (1 - itself)
         weights = tf.reduce_sum(parts, axis=0) * split.inverse_norms
         return tf.cast(tf.where(split.alive, weights, tf.ones_like(weights)), gramian.dtype)

@@ -69,8 +69,8 @@ class ReLoBRaLo(ValuesBalancer):
 
     def _weights(self, values, state, step):
         numbers = double(values)
-        kept = draw_uniform([1], self.seed, step) < self.beta
-        past = tf.where(kept, state["weights"], self._relative(numbers, state["first"]))
+        last = draw_uniform([1], self.seed, step) < self.beta  # rho
+        past = tf.where(last, state["weights"], self._relative(numbers, state["first"]))
         recent = self._relative(numbers, state["last"])
         mixed = self.alpha * past + (1 - self.alpha) * recent
         return tf.where(state["started"] > 0, mixed, state["weights"])

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite
-from losses.checks import number
+from losses.checks import check_length, number
 from losses.errors import TermwiseError
 
 LARGEST_EXPONENT = 50.0  # exp(50) = 5e21: far beyond use, far within float32
@@ -138,11 +138,7 @@ class Uncertainty(TrainedBalancer):
 
     def _weights(self, state, terms):
         kinds = (self.kind,) * terms if isinstance(self.kind, str) else self.kind
-        if len(kinds) != terms:
-            raise TermwiseError(
-                f"Uncertainty(kind=) holds {len(kinds)} kinds, but there are {terms} terms. Give "
-                "one for each."
-            )
+        check_length("kind", kinds, terms, owner=self, what="kinds")
         scales = [0.5 if kind == "regression" else 1.0 for kind in kinds]
         return tf.constant(scales, tf.float64) * tf.exp(-self.exponent(state, terms))
 

@@ -1,9 +1,9 @@
 """Losses as Keras has them: one value per example from y_true and y_pred, a module for each theme.
 
-Each names itself for `losses.get` and for Keras. `BatchLoss` and `RatioLoss` are bases for others.
+Each names itself for `losses.get` and for Keras. `BatchLoss` is a base for losses of one's own.
 """
 
-from losses.catalog.bases import BatchLoss, RatioLoss, mask_of
+from losses.catalog.bases import BatchLoss
 from losses.catalog.contrastive import Contrastive, NPairs, NTXent, SupCon
 from losses.catalog.focal import BinaryFocal, CategoricalFocal, SparseFocal
 from losses.catalog.iou import IoU
@@ -30,7 +30,6 @@ __all__ = [
     "NPairs",
     "NTXent",
     "Quantile",
-    "RatioLoss",
     "SparseFocal",
     "StudentTNLL",
     "SupCon",
@@ -41,5 +40,4 @@ __all__ = [
     "WeightedMSE",
     "WeightedRMSE",
     "YOLOv3",
-    "mask_of",
 ]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.catalog.bases import BatchLoss, align, mask_of, weight_of_examples, widen
+from losses.catalog.bases import BatchLoss, align, weight_of_examples, widen
 from losses.catalog.embeddings import Neighbours, as_embeddings, as_labels, normalize
 from losses.checks import number
 from losses.errors import TermwiseError
-from losses.objective import reduce_values, register_loss
+from losses.objective import mask_of, reduce_values, register_loss
 
-FAR = -1e9  # the logit of a key that takes no part; its softmax is 0 in every dtype
+ABSENT = -1e9  # the logit of a key that takes no part; its softmax is 0 in every dtype
 
 
 class _AmongAll(BatchLoss):
-    """A value for each example that depends on all; those of weight 0 take no part in it."""
+    """Gives each example a value that depends on all examples but those of weight 0."""
 
     def call(self, y_true, y_pred):
         return self._values(y_true, y_pred, None)
@@ -86,9 +86,9 @@ class NTXent(_AmongAll):
         value = tf.zeros_like(positive)
         for view, all_views, across in ((a, all_a, between), (b, all_b, back)):
             within = tf.matmul(view, all_views, transpose_b=True) / self.temperature
-            within = tf.where(near.present & ~near.itself, within, FAR)
+            within = tf.where(near.present & ~near.itself, within, ABSENT)
             # an anchor that is absent keeps its own pair: a sum over nothing has no logarithm
-            across = tf.where(near.present | near.itself, across, FAR)
+            across = tf.where(near.present | near.itself, across, ABSENT)
             others = tf.reduce_logsumexp(tf.concat([within, across], axis=1), axis=1)
             value += 0.5 * (others - positive)
         return value
@@ -164,7 +164,7 @@ class SupCon(_AmongAll):
         others = near.present & ~near.itself
         logits = tf.matmul(normalize(anchors), normalize(keys), transpose_b=True)
         logits = logits / self.temperature
-        logits = tf.where(others, logits, FAR)
+        logits = tf.where(others, logits, ABSENT)
         missed = -tf.nn.log_softmax(logits, axis=1)
         positives = others & tf.equal(labels[:, tf.newaxis], key_labels[tf.newaxis, :])
         total = tf.reduce_sum(tf.where(positives, missed, 0.0), axis=1)
@@ -267,14 +267,14 @@ class NPairs(_AmongAll):
             present &= (weight != 0)[tf.newaxis, :]
             counted = present & (weight != 0)[:, tf.newaxis]
             similarities = tf.where(counted, similarities, 0.0)
-        logits = tf.where(present, similarities, FAR)
+        logits = tf.where(present, similarities, ABSENT)
         targets = tf.cast(alike & present, logits.dtype)
         targets = tf.math.divide_no_nan(targets, tf.reduce_sum(targets, axis=1, keepdims=True))
         value = -tf.reduce_sum(targets * tf.nn.log_softmax(logits, axis=1), axis=1)
         if self.l2:
-            kept = tf.cast(present, logits.dtype)
-            square = tf.reduce_sum(tf.square(similarities) * kept, axis=1)
-            value += self.l2 * tf.math.divide_no_nan(square, tf.reduce_sum(kept, axis=1))
+            counts = tf.cast(present, logits.dtype)
+            square = tf.reduce_sum(tf.square(similarities) * counts, axis=1)
+            value += self.l2 * tf.math.divide_no_nan(square, tf.reduce_sum(counts, axis=1))
         return value
 
     def get_config(self):

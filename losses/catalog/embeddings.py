@@ -62,12 +62,12 @@ def _without_absent(value, weight):
 def as_labels(labels, loss) -> tf.Tensor:
     """One label per example, [examples], of `[examples]` or `[examples, 1]`."""
     labels = tf.convert_to_tensor(labels)
-    given = tuple(labels.shape)
+    shape = tuple(labels.shape)
     if labels.shape.rank == 2 and labels.shape[-1] == 1:
         labels = tf.squeeze(labels, -1)
     if labels.shape.rank not in (None, 1):
         raise TermwiseError(
-            f"{loss} takes one class number per example, received labels of shape {given}. Give "
+            f"{loss} takes one class number per example, received labels of shape {shape}. Give "
             "them the shape (examples,); of one-hot labels, tf.argmax(labels, -1)."
         )
     return labels

@@ -11,7 +11,7 @@ import tensorflow as tf
 from losses.catalog.bases import align, widen
 from losses.checks import number
 from losses.errors import TermwiseError
-from losses.objective import register_loss
+from losses.objective import register_loss, with_mask
 
 
 @register_loss
@@ -298,6 +298,4 @@ def _leave_out(values, valid):
     """`values`, with the Keras mask that takes invalid ones out of the mean."""
     if valid is None:
         return values
-    values = tf.where(valid, values, 0.0)
-    values._keras_mask = valid
-    return values
+    return with_mask(tf.where(valid, values, 0.0), valid)

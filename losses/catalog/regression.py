@@ -61,15 +61,15 @@ class Quantile(keras.losses.Loss):
     def _beside_each(self, y_true, y_pred):
         """Labels and predictions with one last axis of quantiles; that of the labels may be 1."""
         y_true, y_pred = widen(y_true), widen(y_pred)
-        given = tuple(y_true.shape), tuple(y_pred.shape)
+        received = tuple(y_true.shape), tuple(y_pred.shape)
         if y_true.shape.rank == y_pred.shape.rank - 1:
             y_true = y_true[..., tf.newaxis]
         fits = y_pred.shape[-1] in (None, len(self.tau)) and y_pred.shape.rank >= 2
         fits = fits and y_true.shape[-1] in (None, 1, len(self.tau))
         if not fits or not y_true.shape[:-1].is_compatible_with(y_pred.shape[:-1]):
             raise TermwiseError(
-                f"{self.name} has {len(self.tau)} quantiles, labels of shape {given[0]} and "
-                f"predictions of shape {given[1]}. Predict one value for each quantile on the "
+                f"{self.name} has {len(self.tau)} quantiles, labels of shape {received[0]} and "
+                f"predictions of shape {received[1]}. Predict one value for each quantile on the "
                 "last axis; give one label for each example, or one for each quantile."
             )
         return tf.cast(y_true, y_pred.dtype), y_pred

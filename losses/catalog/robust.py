@@ -110,18 +110,6 @@ class AdaptiveRobust(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        low, high = map(float, alpha_range)
-        if not 0 <= low <= high <= 4:
-            raise TermwiseError(
-                f"AdaptiveRobust(alpha_range={alpha_range!r}): give (lo, hi) with "
-                "0 <= lo <= hi <= 4; below 0 the density has no finite integral."
-            )
-        start = (low + high) / 2 if alpha_init is None else float(alpha_init)
-        if not (low < start < high or low == start == high):
-            raise TermwiseError(
-                f"AdaptiveRobust(alpha_init={alpha_init!r}): give a number between the ends of "
-                f"alpha_range={alpha_range!r}."
-            )
         if not (0 < scale_lo <= scale_init and math.isfinite(scale_init)):
             raise TermwiseError(
                 f"AdaptiveRobust(scale_lo={scale_lo!r}, scale_init={scale_init!r}): give "
@@ -130,18 +118,23 @@ class AdaptiveRobust(keras.losses.Loss):
         self.num_channels = whole(
             "num_channels", without_fraction(num_channels), owner=self, accepted="an int > 0"
         )
-        self.alpha_range = (low, high)
+        self.alpha_range, start = _checked_shapes(alpha_range, alpha_init)
         self.alpha_init = alpha_init
         self.scale_lo = float(scale_lo)
         self.scale_init = float(scale_init)
+        with keras.name_scope(own_name(self)):
+            self._make_parameters(start)
+
+    def _make_parameters(self, start: float) -> None:
+        """The parameters of what is learned, with the shape at `start` in every channel."""
         ones = np.ones(self.num_channels)
         dtype = "float64" if self.dtype == "float64" else "float32"
-        with keras.name_scope(own_name(self)):
-            if low < high:
-                logit = math.log(start - low) - math.log(high - start)
-                self.alpha_logit = Parameter("alpha_logit", logit * ones, dtype=dtype)
-            if scale_lo < scale_init:
-                self.log_scale = Parameter("log_scale", 0 * ones, dtype=dtype)
+        low, high = self.alpha_range
+        if low < high:
+            logit = math.log(start - low) - math.log(high - start)
+            self.alpha_logit = Parameter("alpha_logit", logit * ones, dtype=dtype)
+        if self.scale_lo < self.scale_init:
+            self.log_scale = Parameter("log_scale", 0 * ones, dtype=dtype)
 
     @property
     def alpha(self) -> tf.Tensor:
@@ -185,6 +178,23 @@ class AdaptiveRobust(keras.losses.Loss):
             "scale_lo": self.scale_lo,
             "scale_init": self.scale_init,
         }
+
+
+def _checked_shapes(alpha_range, alpha_init) -> tuple[tuple[float, float], float]:
+    """The least and largest shape, and the one to start from."""
+    low, high = map(float, alpha_range)
+    if not 0 <= low <= high <= 4:
+        raise TermwiseError(
+            f"AdaptiveRobust(alpha_range={alpha_range!r}): give (lo, hi) with "
+            "0 <= lo <= hi <= 4; below 0 the density has no finite integral."
+        )
+    start = (low + high) / 2 if alpha_init is None else float(alpha_init)
+    if not (low < start < high or low == start == high):
+        raise TermwiseError(
+            f"AdaptiveRobust(alpha_init={alpha_init!r}): give a number between the ends of "
+            f"alpha_range={alpha_range!r}."
+        )
+    return (low, high), start
 
 
 def rho(squared, alpha) -> tf.Tensor:

@@ -7,10 +7,10 @@ import math
 import keras
 import tensorflow as tf
 
-from losses.catalog.bases import BatchLoss, mask_of, widen
+from losses.catalog.bases import BatchLoss, widen
 from losses.checks import is_whole, number
 from losses.errors import TermwiseError
-from losses.objective import Ratio, reduce_values, register_loss
+from losses.objective import Ratio, mask_of, reduce_values, register_loss, with_trailing_axes
 
 
 class _Overlap(BatchLoss):
@@ -88,20 +88,14 @@ class _Overlap(BatchLoss):
 
     def _beside(self, weight, y_pred):
         """`weight` with axes of 1 at its end, so that it multiplies the elements."""
-        shape, rank = weight.shape, y_pred.shape.rank
-        while weight.shape.rank > rank and weight.shape[-1] == 1:
-            weight = tf.squeeze(weight, -1)
-        while weight.shape.rank < rank:
-            weight = weight[..., tf.newaxis]
-        if weight.shape.rank > rank or not all(
-            w in (1, e) or None in (w, e) for w, e in zip(weight.shape, y_pred.shape, strict=True)
-        ):
+        aligned = with_trailing_axes(weight, y_pred)
+        if aligned is None:
             raise TermwiseError(
-                f"{self.name} has sample weights or a mask of shape {tuple(shape)} beside "
+                f"{self.name} has sample weights or a mask of shape {tuple(weight.shape)} beside "
                 f"predictions of shape {tuple(y_pred.shape)}. Give one for each example, or one "
                 "for each element."
             )
-        return weight
+        return aligned
 
     def get_config(self):
         return {**super().get_config(), "axis": self.axis}

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.catalog.bases import RatioLoss, align, mask_of, widen
+from losses.catalog.bases import align, widen
 from losses.errors import TermwiseError
-from losses.objective import Ratio, reduce_values, register_loss
+from losses.objective import Ratio, RatioLoss, mask_of, reduce_values, register_loss
 
 
 class _Weighted(RatioLoss):
@@ -23,28 +23,29 @@ class _Weighted(RatioLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        own = type(self).__name__
+        kind = type(self).__name__
         if reduction_point not in ("sample", "batch"):
             raise TermwiseError(
-                f"{own}(reduction_point={reduction_point!r}): accepted are 'sample' and 'batch'."
+                f"{kind}(reduction_point={reduction_point!r}): accepted are 'sample' and 'batch'."
             )
         if reduction_point == "batch" and reduction not in (
             "sum_over_batch_size",
             "mean_with_sample_weight",
         ):
             raise TermwiseError(
-                f"{own}(reduction_point='batch', reduction={reduction!r}): the mean over the batch "
-                "is part of the formula, divided by the sample weights' sum. Leave reduction= out."
+                f"{kind}(reduction_point='batch', reduction={reduction!r}): the mean over the "
+                "batch is part of the formula, divided by the sample weights' sum. Leave "
+                "reduction= out."
             )
         if weights is not None:
             weights = np.asarray(weights, "float64")
             if weights.ndim != 1 or not np.all(np.isfinite(weights)) or np.any(weights < 0):
                 raise TermwiseError(
-                    f"{own}(weights={weights.tolist()!r}): give a list with one number >= 0 for "
+                    f"{kind}(weights={weights.tolist()!r}): give a list with one number >= 0 for "
                     "each output dimension, or None to take them from the label."
                 )
             if not np.any(weights > 0):
-                raise TermwiseError(f"{own}(weights={weights.tolist()!r}): one must be positive.")
+                raise TermwiseError(f"{kind}(weights={weights.tolist()!r}): one must be positive.")
         self.weights = None if weights is None else weights.tolist()
         self.reduction_point = reduction_point
 
@@ -59,13 +60,13 @@ class _Weighted(RatioLoss):
         return tf.math.divide_no_nan(self.after(squares), total)
 
     def ratio(self, y_true, y_pred, sample_weight=None):
-        given = {"sample_weight": sample_weight, "mask": mask_of(y_pred), "term": self.name}
+        of_batch = {"sample_weight": sample_weight, "mask": mask_of(y_pred), "term": self.name}
         if self.reduction_point == "sample":
-            return reduce_values(self.call(y_true, y_pred), reduction=self.reduction, **given)
+            return reduce_values(self.call(y_true, y_pred), reduction=self.reduction, **of_batch)
         squares, total = self._sums(y_true, y_pred)
         return Ratio(
-            reduce_values(squares, reduction="sum", **given).numerator,
-            reduce_values(total, reduction="sum", **given).numerator,
+            reduce_values(squares, reduction="sum", **of_batch).numerator,
+            reduce_values(total, reduction="sum", **of_batch).numerator,
             after=self.after,
         )
 
@@ -76,33 +77,40 @@ class _Weighted(RatioLoss):
 
     def _sums(self, y_true, y_pred):
         """sum_j w_j e_j^2 and sum_j w_j, both [examples, ...]."""
-        weights = self.weights
-        labelled = isinstance(y_true, dict)
-        if labelled != (weights is None) or (labelled and y_true.keys() != {"target", "weights"}):
-            have = sorted(y_true) if labelled else "one tensor"
+        in_label = isinstance(y_true, dict)
+        keys = sorted(y_true) if in_label else "one tensor"
+        if in_label != (self.weights is None) or (in_label and keys != ["target", "weights"]):
             raise TermwiseError(
-                f"{self.name} has weights={weights!r} and its label is {have}. Give it a list of "
-                "weights and one tensor of labels, or weights=None and labels of the form "
+                f"{self.name} has weights={self.weights!r} and its label is {keys}. Give it a list "
+                "of weights and one tensor of labels, or weights=None and labels of the form "
                 '{"target": ..., "weights": ...}.'
             )
-        if labelled:
-            y_true, weights = y_true["target"], y_true["weights"]
-        y_true, y_pred = align(y_true, y_pred, self.name)
-        if labelled:
-            weights = tf.cast(widen(weights), y_pred.dtype)
-            if weights.shape.rank == y_pred.shape.rank - 1 and y_pred.shape[-1] == 1:
-                weights = weights[..., tf.newaxis]
-        else:
-            weights = tf.constant(weights, y_pred.dtype)
-            if not weights.shape.is_compatible_with(y_pred.shape[-1:]):
-                raise TermwiseError(
-                    f"{self.name} has {weights.shape[0]} weights, but predictions of shape "
-                    f"{tuple(y_pred.shape)}. Give one weight for each output dimension, "
-                    f"{y_pred.shape[-1]}."
-                )
-        weights = tf.broadcast_to(weights, tf.shape(y_pred))
+        labels, weights = y_true, self.weights
+        if in_label:
+            labels, weights = y_true["target"], y_true["weights"]
+        y_true, y_pred = align(labels, y_pred, self.name)
+        beside = self._of_elements if in_label else self._of_dimensions
+        weights = tf.broadcast_to(beside(weights, y_pred), tf.shape(y_pred))
         squares = tf.reduce_sum(weights * tf.square(y_true - y_pred), axis=-1)
         return squares, tf.reduce_sum(weights, axis=-1)
+
+    def _of_elements(self, weights, y_pred):
+        """The weights of a label, one for each element; a last axis of 1 may be left out."""
+        weights = tf.cast(widen(weights), y_pred.dtype)
+        if weights.shape.rank == y_pred.shape.rank - 1 and y_pred.shape[-1] == 1:
+            weights = weights[..., tf.newaxis]
+        return weights
+
+    def _of_dimensions(self, weights, y_pred):
+        """The weights of the constructor, [outputs]."""
+        weights = tf.constant(weights, y_pred.dtype)
+        if not weights.shape.is_compatible_with(y_pred.shape[-1:]):
+            raise TermwiseError(
+                f"{self.name} has {weights.shape[0]} weights, but predictions of shape "
+                f"{tuple(y_pred.shape)}. Give one weight for each output dimension, "
+                f"{y_pred.shape[-1]}."
+            )
+        return weights
 
     def get_config(self):
         return {

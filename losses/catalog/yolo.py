@@ -44,8 +44,8 @@ class YOLOv3(BatchLoss):
     Call args, one tensor or a list with one for each scale:
       y_true: floating [images, rows, columns, anchors, 5 + classes]: x, y of the centre, width
         and height as parts of the image's, objectness (0 or 1; boxes where it is 0 are not read),
-        classes (one-hot or soft). A centre outside its cell counts as on the cell's edge, a side of
-      0 as 1e-6.
+        classes (one-hot or soft). A centre outside its cell counts as on the cell's edge, a side
+        of 0 as 1e-6.
       y_pred: floating, the same shape or [images, rows, columns, anchors * (5 + classes)]; raw
         x, y, w, h, objectness and class logits.
     Returns:
@@ -73,23 +73,9 @@ class YOLOv3(BatchLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        given = anchors
-        try:
-            one_scale = np.ndim(anchors) == 2
-            scales = [np.asarray(s, "float64") for s in ([anchors] if one_scale else anchors)]
-        except (TypeError, ValueError):
-            scales = []
-        if not scales or any(s.ndim != 2 or s.shape[-1] != 2 or not s.size for s in scales):
-            raise TermwiseError(
-                f"YOLOv3(anchors={given!r}): give [width, height] for each anchor of one scale, or "
-                "a list of these, one for each scale."
-            )
-        if not all(np.all((s > 0) & (s <= 1)) for s in scales):
-            raise TermwiseError(
-                f"YOLOv3(anchors={given!r}): give widths and heights as parts of the image's, "
-                "above 0, at most 1. Divide anchors in pixels by the image size."
-            )
-        self.anchors = scales[0].tolist() if one_scale else [s.tolist() for s in scales]
+        self._scale_anchors = _checked_anchors(anchors)
+        of_scales = [scale.tolist() for scale in self._scale_anchors]
+        self.anchors = of_scales[0] if np.ndim(anchors[0]) == 1 else of_scales
         self.num_classes = whole(
             "num_classes",
             without_fraction(num_classes),
@@ -104,7 +90,6 @@ class YOLOv3(BatchLoss):
             owner=self,
             accepted="an IoU from 0 to 1",
         )
-        self._scale_anchors = scales
 
     def call(self, y_true, y_pred):
         return tf.add_n(list(self.parts(y_true, y_pred).values()))
@@ -164,8 +149,8 @@ class YOLOv3(BatchLoss):
     def _scales(self, y_true, y_pred):
         """Labels and predictions of each scale, [images, rows, columns, anchors, 5 + classes]."""
         several = isinstance(y_pred, (list, tuple))
-        given = list(zip(y_true, y_pred, strict=False)) if several else [(y_true, y_pred)]
-        if len(given) != len(self._scale_anchors) or (several and len(y_true) != len(y_pred)):
+        pairs = list(zip(y_true, y_pred, strict=False)) if several else [(y_true, y_pred)]
+        if len(pairs) != len(self._scale_anchors) or (several and len(y_true) != len(y_pred)):
             raise TermwiseError(
                 f"{self.name} has anchors of {len(self._scale_anchors)} scales, but was given "
                 f"predictions of {len(y_pred) if several else 1}. Give each output its own YOLOv3 "
@@ -174,7 +159,7 @@ class YOLOv3(BatchLoss):
             )
         depth = 5 + self.num_classes
         scales = []
-        for pair, anchors in zip(given, self._scale_anchors, strict=True):
+        for pair, anchors in zip(pairs, self._scale_anchors, strict=True):
             shaped = []
             for what, tensor in zip(("labels", "predictions"), pair, strict=True):
                 tensor = widen(tensor)
@@ -200,6 +185,26 @@ class YOLOv3(BatchLoss):
             "num_classes": self.num_classes,
             "ignore_threshold": self.ignore_threshold,
         }
+
+
+def _checked_anchors(anchors) -> list[np.ndarray]:
+    """The anchors of each scale, float64 [anchors, 2], of one scale or of several."""
+    try:
+        one_scale = np.ndim(anchors) == 2
+        scales = [np.asarray(s, "float64") for s in ([anchors] if one_scale else anchors)]
+    except (TypeError, ValueError):
+        scales = []
+    if not scales or not all(s.ndim == 2 and s.shape[-1] == 2 and s.size for s in scales):
+        raise TermwiseError(
+            f"YOLOv3(anchors={anchors!r}): give [width, height] for each anchor of one scale, or "
+            "a list of these, one for each scale."
+        )
+    if not all(np.all((s > 0) & (s <= 1)) for s in scales):
+        raise TermwiseError(
+            f"YOLOv3(anchors={anchors!r}): give widths and heights as parts of the image's, "
+            "above 0, at most 1. Divide anchors in pixels by the image size."
+        )
+    return scales
 
 
 def _cells(raw):

@@ -17,10 +17,10 @@ from losses.distributed.hosts import (
 )
 from losses.errors import TermwiseRuntimeError
 
-# None, or float [] of this replica: 0 where its examples are not its own
-_alive: ContextVar = ContextVar("alive", default=None)
+# None, or float [] of this replica: 0 where it has padding in place of examples
+_present: ContextVar = ContextVar("present", default=None)
 
-# what the sum over hosts does not take goes as another dtype
+# a dtype that the sum over hosts does not take -> the one in which its values travel
 CARRIERS = {
     **dict.fromkeys((tf.bfloat16, tf.float16), tf.float32),
     **dict.fromkeys((tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16), tf.int32),
@@ -31,10 +31,10 @@ CARRIERS = {
 def gather_examples(values) -> tuple[Any, tf.Tensor]:
     """The replicas' examples one after another, with gradient.
 
-    With one replica, or outside a replica, the values themselves. The gradient that reaches the
-    gathered values is summed over replicas and goes back to the replica that owns them: with a
-    loss that sums over its own examples and reads the gathered ones, the replicas' gradients add
-    up to that of one replica that holds them all.
+    With one replica, or outside a replica, these are the values themselves. The gradient that
+    reaches the gathered values is summed over the replicas and goes back to the replica they came
+    from: where each replica's loss sums over its examples and reads the gathered ones, the
+    replicas' gradients add up to that of one replica with all the examples.
 
     Args:
       values: a nest of tensors, [examples, ...] each; the number of examples may differ between
@@ -54,9 +54,9 @@ def gather_examples(values) -> tuple[Any, tf.Tensor]:
     if replica is None or replica.num_replicas_in_sync == 1:
         return values, tf.constant(0)
     flat = tf.nest.flatten(values)
-    if _alive.get() is not None:
-        own = tf.shape(flat[0])[0] * tf.cast(_alive.get() > 0, tf.int32)
-        flat = [value[:own] for value in flat]
+    if _present.get() is not None:
+        count = tf.shape(flat[0])[0] * tf.cast(_present.get() > 0, tf.int32)
+        flat = [value[:count] for value in flat]
     try:
         counts = _counts(replica, tf.shape(flat[0])[0])
         offset = tf.reduce_sum(counts[: replica.replica_id_in_sync_group])
@@ -71,35 +71,35 @@ def gather_examples(values) -> tuple[Any, tf.Tensor]:
 
 
 @contextlib.contextmanager
-def own_examples(alive):
-    """While it is open, `gather_examples` leaves out this replica's examples where `alive` is 0.
+def own_examples(present):
+    """While it is open, `gather_examples` leaves out this replica's examples if they are padding.
 
-    For a loop that lends an example to a replica without any, so that nothing sees an empty batch:
-    what is lent must not be compared with the others a second time.
+    For a loop that gives a replica without examples an example of another replica, so that nothing
+    sees an empty batch: this padding must not be compared with the others a second time.
 
     Args:
-      alive: None (they are its own), or floating [], 0 where the replica's examples are lent.
+      present: None (the examples are the replica's), or floating [], 0 where they are padding.
     """
-    token = _alive.set(alive)
+    token = _present.set(present)
     try:
         yield
     finally:
-        _alive.reset(token)
+        _present.reset(token)
 
 
 def owned(sums):
-    """Sums over this replica's examples; 0 where its examples are lent (see `own_examples`)."""
-    return sums if _alive.get() is None else sums * tf.cast(_alive.get(), sums.dtype)
+    """Sums over this replica's examples; 0 where these are padding (see `own_examples`)."""
+    return sums if _present.get() is None else sums * tf.cast(_present.get(), sums.dtype)
 
 
 def _with_gradient(value, replica, counts, offset):
     @tf.custom_gradient
-    def gathered(own):
+    def gathered(value):
         def gradient(upstream):
             total = _added(replica, tf.convert_to_tensor(upstream))
-            return total[offset : offset + tf.shape(own)[0]]
+            return total[offset : offset + tf.shape(value)[0]]
 
-        return _concatenated(replica, own, counts), gradient
+        return _concatenated(replica, value, counts), gradient
 
     return gathered(value)
 

@@ -1,4 +1,4 @@
-"""Sums over hosts: what leaves a process, in one place, in fixed shapes."""
+"""Sums over hosts: every tensor that leaves a process goes through here, in a fixed shape."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def sum_over_hosts(strategy, value) -> tf.Tensor:
     """
     if host_count(strategy) == 1:
         return value
-    own = iter([value])
+    first = iter([value])
     parts = strategy.experimental_distribute_values_from_function(
-        lambda _: next(own, tf.zeros_like(value))  # the host's first replica brings it
+        lambda _: next(first, tf.zeros_like(value))  # the host's first replica brings its value
     )
     return strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
 

@@ -10,7 +10,13 @@ from losses.objective.objective import NOTHING, Described, Objective
 from losses.objective.outputs import by_output, flatten, match_labels, name_outputs
 from losses.objective.parameter import Parameter
 from losses.objective.ratio import Ratio
-from losses.objective.reduction import reduce_values
+from losses.objective.reduction import (
+    RatioLoss,
+    mask_of,
+    reduce_values,
+    with_mask,
+    with_trailing_axes,
+)
 from losses.objective.registry import get, register_loss
 from losses.objective.step import Step, model_inputs
 from losses.objective.term import Term, listed_terms
@@ -23,6 +29,7 @@ __all__ = [
     "Objective",
     "Parameter",
     "Ratio",
+    "RatioLoss",
     "Step",
     "Term",
     "Weight",
@@ -32,10 +39,13 @@ __all__ = [
     "flatten",
     "get",
     "listed_terms",
+    "mask_of",
     "match_labels",
     "model_inputs",
     "name_losses",
     "name_outputs",
     "reduce_values",
     "register_loss",
+    "with_mask",
+    "with_trailing_axes",
 ]

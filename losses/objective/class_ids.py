@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from losses.objective.compiled import FunctionLoss, name_losses
-from losses.objective.outputs import MissingLabel, match_labels, name_outputs
+from losses.objective.compiled import FunctionLoss, name_losses, outputs_of_losses
+from losses.objective.outputs import MissingLabel, match_labels
 
 
 class ClassIds(NamedTuple):
@@ -35,26 +35,24 @@ def class_ids(loss, *, y, y_pred, output_names=None) -> list[ClassIds]:
 
     Example:
       >>> import numpy as np
-      >>> found = class_ids(
-      ...     "sparse_categorical_crossentropy", y=np.array([0, 3]), y_pred=np.zeros((2, 3))
-      ... )
-      >>> [(one.term, one.classes) for one in found]
-      [('sparse_categorical_crossentropy', 3)]
+      >>> labels, scores = np.array([0, 3]), np.zeros((2, 3))
+      >>> (ids,) = class_ids("sparse_categorical_crossentropy", y=labels, y_pred=scores)
+      >>> ids.term, ids.classes
+      ('sparse_categorical_crossentropy', 3)
     """
     if loss is None or y is None:
         return []
-    losses = [one for one in name_losses(loss, y_pred, output_names) if takes_class_ids(one.loss)]
-    outputs = name_outputs(y_pred, output_names)
-    if list(outputs) == [""] and losses:
-        outputs = {losses[0].output: outputs[""]}
-    labels = match_labels(y, outputs, [one.output for one in losses])
-    found = []
-    for one in losses:
-        classes = outputs[one.output].shape[-1]
-        if classes and not isinstance(labels[one.output], MissingLabel):
-            ignored = getattr(one.loss, "ignore_class", None)
-            found.append(ClassIds(one.name, labels[one.output], int(classes), ignored))
-    return found
+    compiled = name_losses(loss, y_pred, output_names)
+    sparse = [each for each in compiled if takes_class_ids(each.loss)]
+    outputs = outputs_of_losses(sparse, y_pred, output_names)
+    labels = match_labels(y, outputs, [each.output for each in sparse])
+    class_labels = []
+    for each in sparse:
+        label, classes = labels[each.output], outputs[each.output].shape[-1]
+        if classes and not isinstance(label, MissingLabel):
+            ignored = getattr(each.loss, "ignore_class", None)
+            class_labels.append(ClassIds(each.name, label, int(classes), ignored))
+    return class_labels
 
 
 def takes_class_ids(loss) -> bool:

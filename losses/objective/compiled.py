@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from losses.errors import TermwiseError, TermwiseTypeError
+from losses.errors import TermwiseError, TermwiseTypeError, add_note
 from losses.naming import own_name, snake_case
 from losses.objective.outputs import (
     MissingLabel,
@@ -19,7 +19,7 @@ from losses.objective.outputs import (
     name_outputs,
 )
 from losses.objective.ratio import Ratio
-from losses.objective.reduction import reduce_values
+from losses.objective.reduction import RatioLoss, mask_of, reduce_values, with_mask
 from losses.objective.registry import get
 
 
@@ -39,42 +39,48 @@ class FunctionLoss(keras.losses.Loss):
         self.function = function
 
     def call(self, y_true, y_pred):
-        # Keras aligns (examples,) with (examples, 1) before it calls a function
         if tf.is_tensor(y_true) and tf.is_tensor(y_pred):
-            rank, other = y_true.shape.rank, y_pred.shape.rank
-            if rank is not None and other is not None:
-                if rank == other - 1 and y_pred.shape[-1] == 1:
-                    if rank == 1:
-                        y_true = y_true[:, tf.newaxis]
-                    else:
-                        y_pred = tf.squeeze(y_pred, -1)
-                elif other == rank - 1 and y_true.shape[-1] == 1:
-                    if other == 1:
-                        y_pred = y_pred[:, tf.newaxis]
-                    else:
-                        y_true = tf.squeeze(y_true, -1)
+            y_true, y_pred = _beside_each_other(y_true, y_pred)
         return self.function(y_true, y_pred)
 
 
-def resolve_loss(given) -> keras.losses.Loss:
-    """A `keras.losses.Loss` from a name, a function, a class or a `Loss`.
+def _beside_each_other(y_true, y_pred):
+    """Labels and predictions as Keras hands them to a function: (examples,) as (examples, 1)."""
+    label_rank, output_rank = y_true.shape.rank, y_pred.shape.rank
+    if label_rank is None or output_rank is None:
+        return y_true, y_pred
+    if label_rank == output_rank - 1 and y_pred.shape[-1] == 1:
+        return _of_one_rank(y_true, y_pred)
+    if output_rank == label_rank - 1 and y_true.shape[-1] == 1:
+        return _of_one_rank(y_pred, y_true)[::-1]
+    return y_true, y_pred
+
+
+def _of_one_rank(shorter, longer):
+    """Two tensors, of which the longer has a last axis of 1 more, with as many axes."""
+    if shorter.shape.rank == 1:
+        return shorter[:, tf.newaxis], longer
+    return shorter, tf.squeeze(longer, -1)
+
+
+def resolve_loss(loss) -> keras.losses.Loss:
+    """A `keras.losses.Loss` from a name, a serialized loss, a function, a class or a `Loss`.
 
     Raises:
       ValueError: a name that neither `losses.get` nor Keras knows.
       TypeError: anything else.
     """
-    if inspect.isclass(given) and issubclass(given, keras.losses.Loss):
-        given = given()
-    if isinstance(given, keras.losses.Loss):
-        return given
-    if isinstance(given, (str, dict)):
-        given = get(given)
-        if isinstance(given, keras.losses.Loss):
-            return given
-    if callable(given):
-        return FunctionLoss(given)
+    resolved = loss
+    if inspect.isclass(loss) and issubclass(loss, keras.losses.Loss):
+        resolved = loss()
+    elif isinstance(loss, (str, dict)):
+        resolved = get(loss)
+    if isinstance(resolved, keras.losses.Loss):
+        return resolved
+    if callable(resolved):
+        return FunctionLoss(resolved)
     raise TermwiseTypeError(
-        f"loss= holds {given!r}. Accepted: a name, a function (y_true, y_pred), a "
+        f"loss= holds {loss!r}. Accepted: a name, a function (y_true, y_pred), a "
         "keras.losses.Loss, a list or dict of these by output, or None for an output without."
     )
 
@@ -102,24 +108,25 @@ def name_losses(loss, y_pred, output_names=None) -> list[CompiledLoss]:
       ValueError: an unknown output name; two losses of one name.
     """
     outputs = name_outputs(y_pred, output_names)
-    named = isinstance(loss, dict) or len(outputs) > 1
-    found = []
-    for output, given in by_output(loss, outputs, "loss").items():
-        several = isinstance(given, (list, tuple))
-        for one in given if several else [given]:
-            if one is None:
-                continue
-            resolved = resolve_loss(one)
-            own = own_name(resolved)
-            name = own if not named else f"{output}/{own}" if several else output
-            found.append(CompiledLoss(name, output, resolved))
-    for index, one in enumerate(found):
-        if one.name in {other.name for other in found[:index]}:
-            raise TermwiseError(
-                f"Term {one.name!r} is defined twice in loss=. Give one of the losses another "
-                'name: name="...".'
-            )
-    return found
+    by_outputs_name = isinstance(loss, dict) or len(outputs) > 1
+    compiled: dict[str, CompiledLoss] = {}
+    for output, losses in by_output(loss, outputs, "loss").items():
+        several = isinstance(losses, (list, tuple))
+        for resolved in map(resolve_loss, _without_none(losses if several else [losses])):
+            name = own_name(resolved)
+            if by_outputs_name:
+                name = f"{output}/{name}" if several else output
+            if name in compiled:
+                raise TermwiseError(
+                    f"Term {name!r} is defined twice in loss=. Give one of the losses another "
+                    'name: name="...".'
+                )
+            compiled[name] = CompiledLoss(name, output, resolved)
+    return list(compiled.values())
+
+
+def _without_none(losses) -> list:
+    return [loss for loss in losses if loss is not None]
 
 
 def compiled_ratios(
@@ -135,82 +142,84 @@ def compiled_ratios(
     Returns:
       dict: term name -> Ratio; a loss whose `ratio()` returns a dict gives `<name>/<part>`.
     """
-    outputs = name_outputs(y_pred, output_names)
-    if list(outputs) == [""] and losses:
-        outputs = {losses[0].output: outputs[""]}
+    outputs = outputs_of_losses(losses, y_pred, output_names)
     used = list(dict.fromkeys(loss.output for loss in losses))
     labels = match_labels(y, outputs, used)
     weights = match_weights(sample_weight, outputs, used)
     ratios: dict[str, Ratio] = {}
-    for one in losses:
+    for loss in losses:
+        label, output = labels[loss.output], outputs[loss.output]
         try:
-            value = _loss_ratio(
-                one, labels[one.output], outputs[one.output], weights[one.output], examples
-            )
-        except TermwiseError:
-            raise
+            value = _loss_ratio(loss, label, output, weights[loss.output], examples)
         except Exception as error:
-            misfit = _misfit(one, labels[one.output], outputs[one.output])
-            if misfit and isinstance(error, (ValueError, tf.errors.InvalidArgumentError)):
-                raise TermwiseError(misfit) from error
-            if hasattr(error, "add_note"):
-                error.add_note(f"(while computing the compiled loss {one.name!r})")
+            _explain(error, loss, label, output)
             raise
-        if isinstance(value, Ratio):
-            ratios[one.name] = value
+        if isinstance(value, dict):
+            ratios.update({f"{loss.name}/{part}": ratio for part, ratio in value.items()})
         else:
-            ratios.update({f"{one.name}/{part}": ratio for part, ratio in value.items()})
+            ratios[loss.name] = value
     return ratios
 
 
-def _loss_ratio(one: CompiledLoss, y_true, y_pred, sample_weight, examples):
-    loss = one.loss
-    for what, given in (("labels", y_true), ("sample weights", sample_weight)):
-        if getattr(given, "dtype", None) == tf.string:
-            raise TermwiseTypeError(
-                f"The {what} of term {one.name!r} are strings. Accepted: numbers; number class "
-                "names, for instance with keras.layers.StringLookup."
-            )
-    in_mask = getattr(y_pred, "_keras_mask", None)
+def outputs_of_losses(losses: Sequence[CompiledLoss], y_pred, output_names=None) -> dict:
+    """The model's outputs by name; one without a name has that which its losses give it."""
+    outputs = name_outputs(y_pred, output_names)
+    return {losses[0].output: outputs[""]} if list(outputs) == [""] and losses else outputs
+
+
+def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples):
+    """The sums of one loss, or a dict of its parts, in its own dtype."""
+    loss = compiled.loss
+    _refuse_strings(compiled.name, {"labels": y_true, "sample weights": sample_weight})
+    mask = mask_of(y_pred)
     y_pred = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_pred)
-    if in_mask is not None:
-        y_pred._keras_mask = in_mask  # a cast loses it, and `ratio` reads it
+    y_pred = with_mask(y_pred, mask)  # a cast loses it, and a loss may read it
     if not isinstance(y_true, MissingLabel):
         y_true = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_true)
-    if hasattr(loss, "ratio"):
+    if isinstance(loss, RatioLoss):
         return loss.ratio(y_true, y_pred, sample_weight=sample_weight)
     values = loss.call(y_true, y_pred)
     if values is None:
         raise TermwiseTypeError(
-            f"Term {one.name!r} returned nothing. Return one floating value per example, "
+            f"Term {compiled.name!r} returned nothing. Return one floating value per example, "
             "or a scalar."
         )
-    out_mask = getattr(values, "_keras_mask", None)
+    mask = _joined(mask, mask_of(values))
     values = tf.convert_to_tensor(values)
     if not values.dtype.is_floating:
         raise TermwiseTypeError(
-            f"Term {one.name!r} returned {values.dtype.name}, which has no gradient. Return "
+            f"Term {compiled.name!r} returned {values.dtype.name}, which has no gradient. Return "
             "floating values; tf.cast(..., tf.float32) what you count."
         )
     if values.shape.rank == 0:
         return _scalar_ratio(values, sample_weight, examples)
-    mask = in_mask if out_mask is None else out_mask
-    if in_mask is not None and out_mask is not None:
-        mask = tf.cast(in_mask, tf.bool) & tf.cast(out_mask, tf.bool)
     return reduce_values(
         values,
         reduction=loss.reduction,
         sample_weight=sample_weight,
         mask=mask,
-        term=one.name,
+        term=compiled.name,
     )
 
 
-def _scalar_ratio(value, sample_weight, examples) -> Ratio:
-    """A loss that is one value for the batch, as in Keras: times the mean sample weight.
+def _refuse_strings(term: str, tensors: dict) -> None:
+    for what, tensor in tensors.items():
+        if getattr(tensor, "dtype", None) == tf.string:
+            raise TermwiseTypeError(
+                f"The {what} of term {term!r} are strings. Accepted: numbers; number class "
+                "names, for instance with keras.layers.StringLookup."
+            )
 
-    Each of the two is a mean over the global batch.
-    """
+
+def _joined(mask, other):
+    """Where both masks let an element count; a mask that is None lets all."""
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return tf.cast(mask, tf.bool) & tf.cast(other, tf.bool)
+
+
+def _scalar_ratio(value, sample_weight, examples) -> Ratio:
+    """A loss's scalar times the mean sample weight, as in Keras, each over the global batch."""
     if sample_weight is None:
         return Ratio.by_share(value, examples)
     weight = tf.cast(sample_weight, value.dtype)
@@ -222,25 +231,37 @@ def _scalar_ratio(value, sample_weight, examples) -> Ratio:
     )
 
 
-def _misfit(one: CompiledLoss, y_true, y_pred) -> str | None:
+def _explain(error: Exception, compiled: CompiledLoss, y_true, y_pred) -> None:
+    """Says which loss failed; raises another error where labels and outputs do not fit."""
+    misfit = _misfit(compiled, y_true, y_pred)
+    told = isinstance(error, TermwiseError)  # on purpose, by its own words
+    if misfit and not told and isinstance(error, (ValueError, tf.errors.InvalidArgumentError)):
+        raise TermwiseError(misfit) from error
+    add_note(error, f"(while computing the compiled loss {compiled.name!r})")
+
+
+def _misfit(compiled: CompiledLoss, y_true, y_pred) -> str | None:
     """How the shapes of a label and its output differ, after a loss has refused them."""
     label, output = getattr(y_true, "shape", None), getattr(y_pred, "shape", None)
     if isinstance(y_true, MissingLabel) or label is None or output is None:
         return None
-    if label.rank is None or output.rank is None or label.is_compatible_with(output):
-        fits = label is not None and label.rank == output.rank
-        sparse = type(one.loss).__name__.startswith("Sparse") or one.name.startswith("sparse")
-        if not (fits and sparse):
-            return None
-        advice = "The labels look one-hot: use a loss without 'sparse', or tf.argmax(y, -1)."
-    elif label.rank == output.rank - 1:
-        advice = "If the labels are class ids, use the sparse form of the loss, or tf.one_hot."
-    else:
-        advice = "Give both the shape that the loss compares."
-    return (
-        f"Term {one.name!r} cannot compare labels of shape {tuple(label)} with outputs of shape "
-        f"{tuple(output)}. {advice}"
+    advice = _advice(compiled, label, output)
+    return advice and (
+        f"Term {compiled.name!r} cannot compare labels of shape {tuple(label)} with outputs of "
+        f"shape {tuple(output)}. {advice}"
     )
+
+
+def _advice(compiled: CompiledLoss, label, output) -> str | None:
+    """What to do about labels and outputs of these shapes; None where they fit."""
+    if label.rank is None or output.rank is None or label.is_compatible_with(output):
+        name = type(compiled.loss).__name__
+        sparse = name.startswith("Sparse") or compiled.name.startswith("sparse")
+        one_hot = "The labels look one-hot: use a loss without 'sparse', or tf.argmax(y, -1)."
+        return one_hot if sparse and label.rank == output.rank else None
+    if label.rank == output.rank - 1:
+        return "If the labels are class ids, use the sparse form of the loss, or tf.one_hot."
+    return "Give both the shape that the loss compares."
 
 
 def _to_dtype(tensor, dtype):

@@ -20,8 +20,8 @@ class Layout:
     Attributes:
       names: the terms, T of them, in the ledger's order.
       shapes: the shape of each term's sums; K sums in all.
-      afters: what follows the division, or None.
-      undivided: whether the term is a sum, divided by nothing.
+      afters: for each term the function that follows the division, or None.
+      undivided: for each term whether it is a sum, divided by nothing.
     """
 
     names: tuple[str, ...]
@@ -31,6 +31,7 @@ class Layout:
 
     @classmethod
     def of(cls, terms: dict[str, Ratio]) -> Layout:
+        """The layout of a step's terms; ValueError where the shape of a numerator is unknown."""
         for name, ratio in terms.items():
             if not ratio.numerator.shape.is_fully_defined():
                 raise TermwiseError(
@@ -79,14 +80,14 @@ class Layout:
 
     def static_denominators(self, terms: dict[str, Ratio]) -> np.ndarray | None:
         """float32 [K], the denominators of `pack` where the shapes alone tell them, else None."""
-        found = []
+        denominators = []
         for ratio, shape in zip(terms.values(), self.shapes, strict=True):
-            none = ratio.denominator is None
-            known = np.zeros([]) if none else tf.get_static_value(ratio.denominator)
+            undivided = ratio.denominator is None
+            known = np.zeros([]) if undivided else tf.get_static_value(ratio.denominator)
             if known is None:
                 return None
-            found.append(np.broadcast_to(known, shape).astype(np.float32).ravel())
-        return np.concatenate(found)
+            denominators.append(np.broadcast_to(known, shape).astype(np.float32).ravel())
+        return np.concatenate(denominators)
 
     def parts(self, terms: dict[str, Ratio], cotangents) -> list[tf.Tensor]:
         """Each term's part of the total, [] each: its numerators times their cotangents [K]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import fnmatch
 
 import tensorflow as tf
@@ -34,24 +35,10 @@ def add_loss_terms(model, examples, sums=()) -> dict[str, Ratio]:
     Raises:
       ValueError: a pattern that names no layer which added a loss.
     """
-    # regularizers are made anew by each reading of `losses`, added losses are not
-    once, again = model.losses, model.losses
-    kept = {id(value) for value in once}
-    added = {id(value): value for value in again if id(value) in kept}
-    owners: dict[int, str] = {}
-    if added:
-        for layer in layers_of(model):
-            for value in layer.losses:
-                if id(value) in added:  # deeper layers come later and claim their own
-                    owners[id(value)] = getattr(layer, "path", None) or layer.name
+    values = _added_values(model)
+    paths = _paths_of_values(model, values)
     terms: dict[str, Ratio] = {}
-    counts: dict[str, int] = {}
-    for key, value in added.items():
-        if value.shape.num_elements() == 0:
-            continue  # an empty value adds nothing
-        path = owners.get(key, model.name)
-        count = counts[path] = counts.get(path, -1) + 1
-        name = f"add_loss/{path}" + (f"/{count}" if count else "")
+    for path, name, value in zip(paths, _names(paths), values, strict=True):
         value = tf.cast(value, tf.float32)
         summed = value.shape.rank != 0  # Keras sums what is no scalar
         if summed or any(fnmatch.fnmatchcase(path, pattern) for pattern in sums):
@@ -59,9 +46,42 @@ def add_loss_terms(model, examples, sums=()) -> dict[str, Ratio]:
         else:
             terms[name] = Ratio.by_share(value, examples)
     for pattern in sums:
-        if not any(fnmatch.fnmatchcase(path, pattern) for path in counts):
+        if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+            known = ", ".join(map(repr, dict.fromkeys(paths))) or "none"
             raise TermwiseError(
                 f"add_loss_sums= names layer {pattern!r}, which adds no loss. Layers that do: "
-                f"{', '.join(map(repr, counts)) or 'none'}."
+                f"{known}."
             )
     return terms
+
+
+def _added_values(model) -> list:
+    """The values that layers added; `model.losses` without those of its regularizers."""
+    # a regularizer's loss is made anew by each reading, an added one is not
+    first, second = model.losses, model.losses
+    added = {id(value) for value in first}
+    values = {id(value): value for value in second if id(value) in added}
+    # an empty value adds nothing
+    return [value for value in values.values() if value.shape.num_elements() != 0]
+
+
+def _paths_of_values(model, values) -> list[str]:
+    """For each added value the path of the innermost layer that lists it."""
+    if not values:
+        return []
+    owners = {id(value): model.name for value in values}
+    for layer in layers_of(model):  # deeper layers come later
+        for value in layer.losses:
+            if id(value) in owners:
+                owners[id(value)] = getattr(layer, "path", None) or layer.name
+    return [owners[id(value)] for value in values]
+
+
+def _names(paths: list[str]) -> list[str]:
+    """`add_loss/<path>` for a layer's first value, `add_loss/<path>/1` for its second, ..."""
+    counts: collections.Counter = collections.Counter()
+    names = []
+    for path in paths:
+        names.append(f"add_loss/{path}" + (f"/{counts[path]}" if counts[path] else ""))
+        counts[path] += 1
+    return names

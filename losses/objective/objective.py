@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
-from losses.errors import TermwiseError, TermwiseTypeError
+from losses.errors import TermwiseError, TermwiseTypeError, add_note
 from losses.objective.compiled import CompiledLoss, compiled_ratios, name_losses
 from losses.objective.model_terms import add_loss_terms, regularization_terms
 from losses.objective.outputs import flatten
@@ -105,7 +105,7 @@ class Objective:
         return [
             *((compiled.name, compiled.loss) for compiled in self.resolved.compiled or ()),
             *((term.name, term) for term in self.terms),
-            *((line.name, weights.of(line.name).given) for line in self.described or ()),
+            *((line.name, weights.of(line.name).value) for line in self.described or ()),
         ]
 
     def compiled_terms(self, step: Step, *, y, y_pred, sample_weight) -> dict[str, Ratio]:
@@ -140,8 +140,7 @@ class Objective:
             try:
                 value = term.call(step)
             except Exception as error:
-                if hasattr(error, "add_note"):
-                    error.add_note(f"(while computing term {term.name!r})")
+                add_note(error, f"(while computing term {term.name!r})")
                 raise
             parts = as_ratios(term.name, value, step)
             _join(ratios, parts, f"by term {term.name!r}", "by loss=")
@@ -171,21 +170,17 @@ class Objective:
         known = {line.name for line in self.described or ()}
         if step.training and not known.issuperset(terms):
             weights.check_names(terms)
-        for name in list(terms):
-            penalty = weights.of(name).penalty()
-            if penalty is not None:
-                penalty_term = {f"uncertainty/{name}": Ratio.once(penalty)}
-                _join(terms, penalty_term, f"by the weight of {name!r}", "by a term")
+        _add_penalties(terms, weights)
         if self.described is None:
-            self.described = self._describe(terms, model_terms, weights)
+            self.described = [self._line(name, model_terms, weights) for name in terms]
         return terms
 
     def weights(self, names, step) -> tf.Tensor:
         """float32 [terms], the weights at this step, in the order of `names`."""
-        given = self._given_weights()
-        weights = [given.of(name) for name in names]
+        by_name = self._given_weights()
+        weights = [by_name.of(name) for name in names]
         if all(weight.constant for weight in weights):
-            return tf.constant([weight.given for weight in weights], tf.float32)
+            return tf.constant([weight.value for weight in weights], tf.float32)
         return tf.stack([weight(step) for weight in weights])
 
     def _given_weights(self) -> GivenWeights:
@@ -193,22 +188,20 @@ class Objective:
         by_name = weights_by_name(self.loss_weights, compiled)
         return GivenWeights(by_name, {term.name: term.weight for term in self.terms})
 
-    def _describe(self, terms, model_terms, weights: GivenWeights):
-        """The lines of the table, in the order of `terms`."""
+    def _line(self, name: str, model_terms, weights: GivenWeights) -> Described:
+        """The table's line of one term."""
+        wholes = [name, *heads(name)]
+        terms = [term for term in self.terms if term.name in wholes]
         compiled = {loss.name for loss in self.resolved.compiled or ()}
-        by_name = {term.name: term for term in self.terms}
-        for name in terms:
-            wholes = [name, *heads(name)]
-            term = next((by_name[whole] for whole in wholes if whole in by_name), None)
-            if name in model_terms:
-                origin = "model"
-            elif term is not None:
-                origin = "term"
-            elif name.startswith("uncertainty/"):
-                origin = "weight"
-            else:
-                origin = "compiled" if compiled.intersection(wholes) else "subclass"
-            yield Described(name, origin, str(weights.of(name)), _trains(term))
+        if name in model_terms:
+            origin = "model"
+        elif terms:
+            origin = "term"
+        elif name.startswith("uncertainty/"):
+            origin = "weight"
+        else:
+            origin = "compiled" if compiled.intersection(wholes) else "subclass"
+        return Described(name, origin, str(weights.of(name)), _trains(terms))
 
 
 def _check_terms(terms: list) -> None:
@@ -229,16 +222,24 @@ def _check_terms(terms: list) -> None:
         Weight(term.weight, term.name)
 
 
-def _trains(term: Term | None) -> tuple[str, ...] | None:
-    """The groups that a term trains alone; None for all."""
-    if term is None or term.trains is None:
-        return None
-    return (term.trains,) if isinstance(term.trains, str) else tuple(term.trains)
+def _trains(terms: list[Term]) -> tuple[str, ...] | None:
+    """The groups that the first of the terms trains alone; None for all, and for no term."""
+    groups = terms[0].trains if terms else None
+    return (groups,) if isinstance(groups, str) else groups and tuple(groups)
 
 
 def _kind(term: Term) -> str:
     function = getattr(term, "function", None)
     return type(term).__name__ if function is None else f"function {function.__name__}"
+
+
+def _add_penalties(terms: dict[str, Ratio], weights: GivenWeights) -> None:
+    """Adds `uncertainty/<term>` for each term whose weight is trained."""
+    for name in list(terms):
+        penalty = weights.of(name).penalty()
+        if penalty is not None:
+            penalty_term = {f"uncertainty/{name}": Ratio.once(penalty)}
+            _join(terms, penalty_term, f"by the weight of {name!r}", "by a term")
 
 
 def _join(terms: dict, more: dict, by: str, other: str) -> None:

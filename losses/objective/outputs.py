@@ -1,4 +1,4 @@
-"""Matching what the user gives by output (losses, labels, weights) with the model's outputs."""
+"""The model's outputs by name, and what the user gives for each: losses, labels, weights."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def name_outputs(y_pred, output_names=None) -> dict[str, Any]:
     return {f"output_{path.replace('/', '_')}": value for path, value in flat.items()}
 
 
-def by_output(given, outputs: dict, what: str) -> dict[str, Any]:
-    """`given` by output name.
+def by_output(values, outputs: dict, what: str) -> dict[str, Any]:
+    """What the user gave for the outputs, by output name.
 
     Args:
-      given: a leaf (for every output), a list in the outputs' order, or a (nested, partial)
+      values: a leaf (for every output), a list in the outputs' order, or a (nested, partial)
         dict by output name.
       outputs: the outputs by name.
       what: "loss", "loss_weights", "metrics"; for the errors.
@@ -59,41 +59,51 @@ def by_output(given, outputs: dict, what: str) -> dict[str, Any]:
       ValueError: a name that no output has, or a list of another length.
     """
     names = list(outputs)
-    if isinstance(given, dict):
-        found = {}
-        for name, value in _nested_items(given, names):
-            if name not in outputs and names == [""]:
-                if len(given) > 1:
-                    raise TermwiseError(
-                        f"{what}= names outputs {', '.join(map(repr, given))}, but the model has "
-                        "one output. Give one of them."
-                    )
-            elif name not in outputs:
-                raise TermwiseError(
-                    f"{what}= names output {name!r}; the model's outputs are "
-                    f"{', '.join(map(repr, names))}.{suggestion(name, names)}"
-                )
-            found[name] = value
-        return found
-    if isinstance(given, (list, tuple)) and len(names) > 1:
-        leaves = list(flatten(list(given)).values()) if len(given) != len(names) else list(given)
-        if len(leaves) != len(names):
+    if isinstance(values, dict):
+        return _by_name(values, names, what)
+    if not isinstance(values, (list, tuple)) or len(names) <= 1:
+        return dict.fromkeys(names, values)
+    leaves = _leaves(values, len(names))
+    if len(leaves) != len(names):
+        raise TermwiseError(
+            f"{what}= is a list of {len(values)}, but the model has {len(names)} outputs: "
+            f"{', '.join(map(repr, names))}. Give one for each (None for none), or a dict."
+        )
+    return dict(zip(names, leaves, strict=True))
+
+
+def _leaves(values, count: int) -> list:
+    """The values of a list: as they are where they are so many, else those of its nest."""
+    return list(values) if len(values) == count else list(flatten(list(values)).values())
+
+
+def _by_name(values: dict, names: list[str], what: str) -> dict[str, Any]:
+    """The values of a nested dict by output name."""
+    named = {}
+    for name, value in _nested_items(values, names):
+        if names == [""] and len(values) > 1:
             raise TermwiseError(
-                f"{what}= is a list of {len(given)}, but the model has {len(names)} outputs: "
-                f"{', '.join(map(repr, names))}. Give one for each (None for none), or a dict."
+                f"{what}= names outputs {', '.join(map(repr, values))}, but the model has "
+                "one output. Give one of them."
             )
-        return dict(zip(names, leaves, strict=True))
-    return dict.fromkeys(names, given)
+        if names != [""] and name not in names:
+            raise TermwiseError(
+                f"{what}= names output {name!r}; the model's outputs are "
+                f"{', '.join(map(repr, names))}.{suggestion(name, names)}"
+            )
+        named[name] = value
+    return named
 
 
-def _nested_items(given, names, path=()):
-    for key, value in given.items():
+def _nested_items(values: dict, names: list[str], path=()):
+    """(output name, value) of each entry; a nest goes as deep as an output's name does."""
+    for key, value in values.items():
         name = "/".join((*path, str(key)))
-        deeper = any(n.startswith(name + "/") for n in names)
+        deeper = name not in names and any(n.startswith(name + "/") for n in names)
+        if isinstance(value, (list, tuple)) and deeper:
+            value = dict(enumerate(value))
         if isinstance(value, dict) and name not in names and (deeper or not path):
             yield from _nested_items(value, names, (*path, str(key)))
-        elif isinstance(value, (list, tuple)) and name not in names and deeper:
-            yield from _nested_items(dict(enumerate(value)), names, (*path, str(key)))
         else:
             yield name, value
 
@@ -114,61 +124,73 @@ def match_labels(y, outputs: dict, used: list[str]) -> dict[str, Any]:
     if y is None:
         return {name: MissingLabel(name, "the data yields no labels") for name in used}
     if len(outputs) == 1:
-        (name,) = outputs
-        if isinstance(y, dict) and used and used[0] in y:
-            return {used[0]: y[used[0]]}
-        if isinstance(y, (list, tuple)) and len(y) == 1:
-            y = y[0]
-        if isinstance(y, (list, tuple)):
-            raise TermwiseError(
-                f"The labels are a {type(y).__name__} of {len(y)}, but the model has one output"
-                f"{f', {name!r}' if name else ''}. Yield one label, or a dict."
-            )
-        return {n: y for n in used}
+        return _label_of_one_output(y, next(iter(outputs)), used)
     if isinstance(y, dict):
-        flat = {**flatten(y), **y}
+        labels = {**flatten(y), **y}
         present = f"the labels have only {', '.join(map(repr, y)) or 'nothing'}"
-        return {n: flat.get(n, MissingLabel(n, present)) for n in used}
+        return {name: labels.get(name, MissingLabel(name, present)) for name in used}
     if isinstance(y, (list, tuple)):
-        for names in (list(outputs), used):
-            leaves = list(y) if len(y) == len(names) else list(flatten(list(y)).values())
-            if len(leaves) == len(names):
-                return {n: v for n, v in zip(names, leaves, strict=True) if n in used}
-    elif len(used) == 1:
-        return {used[0]: y}
-    size = f"a {type(y).__name__} of {len(y)}" if isinstance(y, (list, tuple)) else "one tensor"
-    raise TermwiseError(
-        f"The labels are {size}, but {len(used)} outputs have a loss: "
-        f"{', '.join(map(repr, used))}. Yield a dict by output name, or one label for each, "
-        "in this order."
-    )
+        size, in_order = f"a {type(y).__name__} of {len(y)}", _in_order(y, outputs, used, True)
+    else:
+        size, in_order = "one tensor", {used[0]: y} if len(used) == 1 else None
+    if in_order is None:
+        raise TermwiseError(
+            f"The labels are {size}, but {len(used)} outputs have a loss: "
+            f"{', '.join(map(repr, used))}. Yield a dict by output name, or one label for each, "
+            "in this order."
+        )
+    return in_order
+
+
+def _label_of_one_output(y, output: str, used: list[str]) -> dict[str, Any]:
+    """The label of a model's only output, by itself, in a dict by name or in a list of one."""
+    if isinstance(y, dict) and used and used[0] in y:
+        return {used[0]: y[used[0]]}
+    if isinstance(y, (list, tuple)) and len(y) == 1:
+        y = y[0]
+    if isinstance(y, (list, tuple)):
+        raise TermwiseError(
+            f"The labels are a {type(y).__name__} of {len(y)}, but the model has one output"
+            f"{f', {output!r}' if output else ''}. Yield one label, or a dict."
+        )
+    return dict.fromkeys(used, y)
+
+
+def _in_order(values, outputs: dict, used: list[str], nested=False) -> dict[str, Any] | None:
+    """The values of the used outputs, of a list with one for each output, or for each used one."""
+    for names in (list(outputs), used):
+        leaves = _leaves(values, len(names)) if nested else list(values)
+        if len(leaves) == len(names):
+            return {n: v for n, v in zip(names, leaves, strict=True) if n in used}
+    return None
 
 
 def match_weights(sample_weight, outputs: dict, used: list[str]) -> dict[str, Any]:
     """The sample weights of each output that has a loss; one tensor serves all of them."""
-    if sample_weight is None:
-        return dict.fromkeys(used)
     if isinstance(sample_weight, dict):
-        flat = {**flatten(sample_weight), **sample_weight}
-        unknown = [n for n in sample_weight if n not in outputs and outputs.keys() != {""}]
-        unknown = [n for n in unknown if not any(o.startswith(f"{n}/") for o in outputs)]
-        if unknown:
-            raise TermwiseError(
-                f"The sample weights name output {unknown[0]!r}; the model's outputs are "
-                f"{', '.join(map(repr, outputs))}.{suggestion(unknown[0], outputs)}"
-            )
-        return {n: flat.get(n) for n in used}
-    if isinstance(sample_weight, (list, tuple)):
-        for names in (list(outputs), used):
-            if len(sample_weight) == len(names):
-                pairs = zip(names, sample_weight, strict=True)
-                return {n: v for n, v in pairs if n in used}
+        _check_weight_names(sample_weight, list(outputs))
+        weights = {**flatten(sample_weight), **sample_weight}
+        return {name: weights.get(name) for name in used}
+    if not isinstance(sample_weight, (list, tuple)):
+        return dict.fromkeys(used, sample_weight)
+    in_order = _in_order(sample_weight, outputs, used)
+    if in_order is None:
         raise TermwiseError(
             f"The sample weights are a {type(sample_weight).__name__} of {len(sample_weight)}, "
             f"but the outputs with a loss are {', '.join(map(repr, used))}. Yield one tensor for "
             "all of them, one for each, or a dict by output name."
         )
-    return dict.fromkeys(used, sample_weight)
+    return in_order
+
+
+def _check_weight_names(names, outputs: list[str]) -> None:
+    for name in names:
+        part_of_one = any(output == name or output.startswith(f"{name}/") for output in outputs)
+        if outputs != [""] and not part_of_one:
+            raise TermwiseError(
+                f"The sample weights name output {name!r}; the model's outputs are "
+                f"{', '.join(map(repr, outputs))}.{suggestion(name, outputs)}"
+            )
 
 
 class MissingLabel:

@@ -12,7 +12,7 @@ _MADE: weakref.WeakValueDictionary[int, Parameter] = weakref.WeakValueDictionary
 class Parameter(keras.Variable):
     """A loss parameter with a name, a constraint and a direction.
 
-    Any trainable variable that a term reads is trained; this class says more about one.
+    Any trainable variable that a term reads is trained; this class adds what only it can say.
 
     Args:
       name: str, its name in `trainer.loss_parameters` and in the logs.

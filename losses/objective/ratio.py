@@ -62,7 +62,12 @@ class Ratio:
 
     @classmethod
     def by_share(cls, value, examples) -> Ratio:
-        """A batch-level scalar, averaged with the replicas' shares of the examples."""
+        """A scalar of this replica's batch; over the replicas a mean weighted by their examples.
+
+        Args:
+          value: floating [].
+          examples: float [], this replica's number of examples.
+        """
         value = tf.convert_to_tensor(value)
         count = tf.cast(examples, value.dtype)
         return cls(value * count, count)

@@ -1,7 +1,9 @@
-"""Keras's reductions of per-element values, as two sums instead of one mean."""
+"""Keras's reductions as two sums instead of one mean: of a loss's values, by weights and masks."""
 
 from __future__ import annotations
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
@@ -52,23 +54,93 @@ def reduce_values(
 
 def _align(weight, values, what, term):
     """`weight` with trailing axes of 1, so that it multiplies the values' leading axes."""
-    received = weight.shape
     if weight.shape.rank is None or values.shape.rank is None:
         return weight
-    while weight.shape.rank > values.shape.rank and weight.shape[-1] == 1:
-        weight = tf.squeeze(weight, -1)
-    fits = weight.shape.rank <= values.shape.rank
-    while fits and weight.shape.rank < values.shape.rank:
-        weight = weight[..., tf.newaxis]
-    fits = fits and all(
-        w in (1, v) or w is None or v is None
-        for w, v in zip(weight.shape, values.shape, strict=True)
-    )
-    if not fits:
+    aligned = with_trailing_axes(weight, values)
+    if aligned is None:
         accepted = [tuple(values.shape[:k]) for k in range(1, values.shape.rank + 1)]
         raise TermwiseError(
             f"Term {term!r} has values of shape {tuple(values.shape)}, but its {what} have shape "
-            f"{tuple(received)}. Accepted: {' or '.join(map(str, accepted)) or '()'}; "
+            f"{tuple(weight.shape)}. Accepted: {' or '.join(map(str, accepted)) or '()'}; "
             "one for each example, or one for each value."
         )
-    return weight
+    return aligned
+
+
+def with_trailing_axes(weight, values) -> tf.Tensor | None:
+    """`weight` with as many axes as `values`, those of 1 added or taken at its end.
+
+    Args:
+      weight: [examples], or of any shape that is a beginning of that of `values`.
+      values: [examples, ...], of known rank.
+    Returns:
+      The weight, which multiplies the values; None where its shape does not fit theirs.
+    """
+    rank = values.shape.rank
+    while weight.shape.rank > rank and weight.shape[-1] == 1:
+        weight = tf.squeeze(weight, -1)
+    while weight.shape.rank < rank:
+        weight = weight[..., tf.newaxis]
+    if weight.shape.rank > rank:
+        return None
+    sizes = zip(weight.shape, values.shape, strict=True)
+    return weight if all(w in (1, v) or None in (w, v) for w, v in sizes) else None
+
+
+class RatioLoss(keras.losses.Loss):
+    """A `keras.losses.Loss` defined by two sums over the batch.
+
+    Subclasses implement `ratio`. Termwise divides its sums after the global reduction;
+    `Model.compile` calls the loss, which divides them over the one batch it is given.
+    """
+
+    def ratio(self, y_true, y_pred, sample_weight=None) -> Ratio | dict[str, Ratio]:
+        """The batch's two sums; `mask_of(y_pred)` is the Keras mask of the predictions.
+
+        A dict, name of a part -> Ratio, makes each part a term of its own; the loss is their sum.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no ratio(y_true, y_pred).")
+
+    def call(self, y_true, y_pred):
+        return _total(self.ratio(y_true, y_pred))
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        mask = mask_of(y_pred)
+        y_true, y_pred = self._cast(y_true), self._cast(y_pred)
+        if mask is not None:
+            y_pred = with_mask(tf.identity(y_pred), mask)
+        value = _total(self.ratio(y_true, y_pred, sample_weight=sample_weight))
+        if self.reduction not in ("sum", "none", None):
+            # Model.fit sums the replicas' gradients, and expects this of a loss that is a mean
+            value /= tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.cast(value, self.dtype)
+
+    def _cast(self, values):
+        """Tensors of the loss's dtype; nested lists of numbers are one tensor, None stays."""
+        if values is None:
+            return None
+        nested = isinstance(values, (list, tuple))
+        if nested and all(np.ndim(leaf) == 0 for leaf in tf.nest.flatten(values)):
+            values = tf.convert_to_tensor(values)
+        return tf.nest.map_structure(lambda t: tf.cast(tf.convert_to_tensor(t), self.dtype), values)
+
+
+def _total(ratio: Ratio | dict[str, Ratio]) -> tf.Tensor:
+    """The value of one Ratio, or of several parts together."""
+    parts = ratio.values() if isinstance(ratio, dict) else [ratio]
+    return tf.add_n([part.value() for part in parts])
+
+
+# Keras leaves the mask of a layer's output on the tensor, under this private name alone.
+
+
+def mask_of(tensor):
+    """The Keras mask that a tensor carries, [examples, ...], or None."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def with_mask(tensor, mask):
+    """The tensor itself, carrying a Keras mask; None changes nothing."""
+    if mask is not None:
+        tensor._keras_mask = mask
+    return tensor

@@ -125,16 +125,21 @@ def model_inputs(model, x):
     """
     if not isinstance(x, dict):
         return x
-    wanted = getattr(model, "input", None)
-    if wanted is None and getattr(model, "inputs", None):  # of a Sequential model
-        wanted = model.inputs[0]
-    if wanted is None:  # a subclassed model does not say
+    inputs = _declared_inputs(model)
+    if inputs is None:
         return x
-    if isinstance(wanted, dict):
-        return {name: x[name] for name in wanted} if set(wanted) <= set(x) else x
-    tensors = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-    names = [getattr(tensor, "name", None) for tensor in tensors]
-    if not set(names) <= set(x):
+    if isinstance(inputs, dict):
+        names = dict(zip(inputs, inputs, strict=True))
+    else:
+        names = tf.nest.map_structure(lambda tensor: getattr(tensor, "name", None), inputs)
+    if not set(tf.nest.flatten(names)) <= set(x):
         return x
-    picked = [x[name] for name in names]
-    return picked if isinstance(wanted, (list, tuple)) else picked[0]
+    return tf.nest.map_structure(x.__getitem__, names)
+
+
+def _declared_inputs(model):
+    """The symbolic inputs of a functional or Sequential model; a subclassed one has none."""
+    inputs = getattr(model, "input", None)
+    if inputs is None and getattr(model, "inputs", None):  # of a Sequential model
+        return model.inputs[0]
+    return inputs

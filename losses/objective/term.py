@@ -77,13 +77,13 @@ class Term:
     @property
     def variables(self) -> list:
         """Its variables: those of `add_weight` and of the variables and layers it holds."""
-        found = list(self._weights)
+        variables = list(self._weights)
         for value in vars(self).values():
             if isinstance(value, (keras.Variable, tf.Variable)):
-                found.append(value)
+                variables.append(value)
             elif isinstance(value, keras.Layer):
-                found.extend(value.variables)
-        return list({id(v): v for v in found}.values())
+                variables.extend(value.variables)
+        return list({id(variable): variable for variable in variables}.values())
 
     def call(self, step: Step):
         """The raw value: floating [examples], [], a `Ratio`, or a dict of these (sub-terms)."""
@@ -166,38 +166,42 @@ def as_ratios(name: str, value, step: Step) -> dict[str, Ratio]:
       TypeError: nothing, or integers, or something that is no tensor.
       ValueError: a shape that is neither [examples] nor [].
     """
-    accepted = "one floating value per example, a scalar, or losses.Ratio"
     if isinstance(value, Ratio):
         return {name: value}
-    if isinstance(value, dict):
-        if not value:
-            raise TermwiseTypeError(f"Term {name!r} returned an empty dict. Return {accepted}.")
+    if isinstance(value, dict) and value:
         parts = {}
         for key, part in value.items():
             parts.update(as_ratios(f"{name}/{key}", part, step))
         return parts
-    if value is None:
-        raise TermwiseTypeError(f"Term {name!r} returned nothing. Return {accepted}.")
-    try:
-        value = tf.convert_to_tensor(value)
-    except (TypeError, ValueError) as error:
-        raise TermwiseTypeError(
-            f"Term {name!r} returned {type(value).__name__}, which is no tensor. Return {accepted}."
-        ) from error
-    if not value.dtype.is_floating:
-        raise TermwiseTypeError(
-            f"Term {name!r} returned {value.dtype.name}, which has no gradient. "
-            f"Return {accepted}; tf.cast(..., tf.float32) what you count."
-        )
-    rank = value.shape.rank
-    batch = tf.nest.flatten(step.x)[0].shape[0]
-    if rank == 0:
+    value = _as_tensor(name, value)
+    if value.shape.rank == 0:
         return {name: Ratio.by_share(value, step.examples)}
+    batch = tf.nest.flatten(step.x)[0].shape[0]
     # a fixed size beside a batch of unknown size is not one value per example
-    if rank == 1 and (value.shape[0] is None or value.shape[0] == batch):
+    if value.shape.rank == 1 and value.shape[0] in (None, batch):
         return {name: Ratio.of_examples(value)}
     size = "examples" if batch is None else batch
     raise TermwiseError(
         f"Term {name!r} returned shape {tuple(value.shape)}. Accepted: ({size},), one value per "
         f"example, or (), a scalar. Reduce the other axes: tf.reduce_mean(..., axis=-1)."
     )
+
+
+def _as_tensor(name: str, value) -> tf.Tensor:
+    """What a term returned as a floating tensor."""
+    accepted = "one floating value per example, a scalar, or losses.Ratio"
+    if value is None or isinstance(value, dict):
+        nothing = "nothing" if value is None else "an empty dict"
+        raise TermwiseTypeError(f"Term {name!r} returned {nothing}. Return {accepted}.")
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise TermwiseTypeError(
+            f"Term {name!r} returned {type(value).__name__}, which is no tensor. Return {accepted}."
+        ) from error
+    if not tensor.dtype.is_floating:
+        raise TermwiseTypeError(
+            f"Term {name!r} returned {tensor.dtype.name}, which has no gradient. "
+            f"Return {accepted}; tf.cast(..., tf.float32) what you count."
+        )
+    return tensor

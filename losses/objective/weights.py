@@ -1,4 +1,4 @@
-"""The weights of the terms: what the user gave for each, and one form for all that may be given."""
+"""The weights of the terms: one form for all that may be a weight, and which one a term has."""
 
 from __future__ import annotations
 
@@ -21,46 +21,47 @@ class Weight:
     """A term's weight in one form: called with the step, it gives a float32 [].
 
     Args:
-      given: None (1), a number, a variable, a Keras schedule or another function of the step,
-        or an object such as `UncertaintyWeight`.
+      value: None (1), a number, a variable, a Keras schedule or another function of the step,
+        or a trainable weight such as `UncertaintyWeight`: a function of the step whose `penalty()`
+        is a term of its own.
       term: the term's name, for errors.
     Raises:
       ValueError: a number that is not finite.
       TypeError: anything else.
     """
 
-    def __init__(self, given, term: str):
-        self.given: Any = 1.0 if given is None else given
+    def __init__(self, value, term: str):
+        self.value: Any = 1.0 if value is None else value
         self.term = term
-        constant = as_number(self.given)
+        constant = as_number(self.value)
         if constant is not None:
-            self.given = constant
+            self.value = constant
             if not math.isfinite(constant):
                 raise TermwiseError(
                     f"The weight of term {term!r} is {constant}. Give a finite number, a function "
                     "of the step, or a variable."
                 )
-        elif isinstance(self.given, (keras.Variable, tf.Variable)):
-            if self.given.shape.rank if hasattr(self.given.shape, "rank") else self.given.shape:
+        elif isinstance(self.value, (keras.Variable, tf.Variable)):
+            if tf.TensorShape(self.value.shape).rank:
                 raise TermwiseError(
                     f"The weight of term {term!r} is a variable of shape "
-                    f"{tuple(self.given.shape)}. Give a scalar; weight points inside the term."
+                    f"{tuple(self.value.shape)}. Give a scalar; weight points inside the term."
                 )
-        elif not callable(self.given) or inspect.isclass(self.given):
+        elif not callable(self.value) or inspect.isclass(self.value):
             raise TermwiseTypeError(
-                f"The weight of term {term!r} is {given!r}. Accepted: a number, a function of the "
+                f"The weight of term {term!r} is {value!r}. Accepted: a number, a function of the "
                 "step (a keras.optimizers.schedules object is one), a variable, or a trainable "
                 "weight such as losses.UncertaintyWeight()."
             )
 
     @property
     def constant(self) -> bool:
-        return isinstance(self.given, float)
+        return isinstance(self.value, float)
 
     def __call__(self, step) -> tf.Tensor:
         if self.constant:
-            return tf.constant(self.given, tf.float32)
-        value = self.given
+            return tf.constant(self.value, tf.float32)
+        value = self.value
         if not isinstance(value, (keras.Variable, tf.Variable)):
             value = value(step)
         value = tf.cast(tf.convert_to_tensor(value), tf.float32)
@@ -74,20 +75,20 @@ class Weight:
     @property
     def penalizes(self) -> bool:
         """Whether it is a trainable weight that adds a term of its own."""
-        return callable(getattr(self.given, "penalty", None))
+        return callable(getattr(self.value, "penalty", None))
 
     def penalty(self) -> tf.Tensor | None:
         """What a trainable weight adds of its own, [], or None."""
-        return self.given.penalty() if self.penalizes else None
+        return self.value.penalty() if self.penalizes else None
 
     def __str__(self):
         if self.constant:
-            return f"{self.given:g}"
-        if isinstance(self.given, (keras.Variable, tf.Variable)):
-            return f"variable {self.given.name.split(':')[0]}"
-        if type(self.given).__repr__ is not object.__repr__ and not inspect.isfunction(self.given):
-            return repr(self.given)
-        return getattr(self.given, "__name__", type(self.given).__name__)
+            return f"{self.value:g}"
+        if isinstance(self.value, (keras.Variable, tf.Variable)):
+            return f"variable {self.value.name.split(':')[0]}"
+        if type(self.value).__repr__ is not object.__repr__ and not inspect.isfunction(self.value):
+            return repr(self.value)
+        return getattr(self.value, "__name__", type(self.value).__name__)
 
 
 @dataclass(frozen=True)

@@ -108,20 +108,13 @@ class AdversarialRegularization(Term):
     def call(self, step):
         inputs = FloatInputs(step.x, self.name)
         clean = inputs.rows
-        mask = None
-        if self.feature_mask is not None:
-            mask = inputs.spread(self.feature_mask, "feature_mask", 1.0)
+        masked = self._mask(inputs)
         keep_in = self._range(inputs, clean)
         moved = clean
         if self.random_start:
-            keys = example_keys(step.x, self.seed, step.step)
-            radius = self.epsilon or self.step_size
-            start = random_point(keys, tf.shape(clean)[1], self.norm, radius)
-            moved = keep_in(clean + (start if mask is None else start * mask))
+            moved = keep_in(clean + masked(self._random_start(step, clean)))
         for _ in range(self.steps):
-            gradient = self._gradient(step, inputs, moved)
-            if mask is not None:
-                gradient *= mask
+            gradient = masked(self._gradient(step, inputs, moved))
             moved += self.step_size * steepest(gradient, self.norm)
             if self.epsilon is not None:
                 moved = clean + project(moved - clean, self.norm, self.epsilon)
@@ -132,6 +125,19 @@ class AdversarialRegularization(Term):
             pairs = zip(ratios.items(), tf.unstack(weights), strict=True)
             ratios = {name: _times(ratio, weight, step) for (name, ratio), weight in pairs}
         return next(iter(ratios.values())) if len(ratios) == 1 else ratios
+
+    def _mask(self, inputs):
+        """A function that multiplies rows by the feature mask."""
+        if self.feature_mask is None:
+            return lambda rows: rows
+        mask = inputs.spread(self.feature_mask, "feature_mask", 1.0)
+        return lambda rows: rows * mask
+
+    def _random_start(self, step, clean):
+        """A point of the ball for each example, float32 [examples, features]."""
+        keys = example_keys(step.x, self.seed, step.step)
+        radius = self.epsilon or self.step_size
+        return random_point(keys, tf.shape(clean)[1], self.norm, radius)
 
     def _range(self, inputs, clean):
         """A function that keeps rows in the clip range, widened to hold the inputs themselves."""
@@ -211,21 +217,21 @@ class AdversarialRegularization(Term):
 
 
 def _times(ratio: Ratio, weight, step) -> Ratio:
-    """`weight` times the value of `ratio`; a tensor times a function of global sums."""
+    """A Ratio whose value is `weight` times that of `ratio`, a function of global sums or not."""
     weight = tf.cast(weight, ratio.numerator.dtype)
     if ratio.after is None:
         return Ratio(ratio.numerator * weight, ratio.denominator)
     after, shape = ratio.after, ratio.numerator.shape
     size = shape.num_elements()
-    own = tf.reshape(ratio.numerator, [size])
+    sums = tf.reshape(ratio.numerator, [size])
     # the weight goes along as a mean over the examples: `after` may hold no tensor of this graph
-    examples = tf.cast(step.examples, own.dtype)
+    examples = tf.cast(step.examples, sums.dtype)
     share = tf.stack([weight * examples, examples])
-    numerator = tf.concat([own, share], axis=0)
+    numerator = tf.concat([sums, share], axis=0)
     denominator = None
     if ratio.denominator is not None:
         denominator = tf.broadcast_to(ratio.denominator, shape)
-        denominator = tf.concat([tf.reshape(denominator, [size]), tf.ones([2], own.dtype)], axis=0)
+        denominator = tf.concat([tf.reshape(denominator, [size]), tf.ones([2], sums.dtype)], axis=0)
 
     def weighted(sums):
         share = tf.math.divide_no_nan(sums[size], sums[size + 1])

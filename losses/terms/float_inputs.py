@@ -59,11 +59,11 @@ class FloatInputs:
             flat[place] = tf.ensure_shape(part, like.shape)
         return tf.nest.pack_sequence_as(self.x, flat)
 
-    def spread(self, given, what: str, default: float) -> tf.Tensor:
-        """Something given for the inputs, such as a mask, as float32 [examples, features].
+    def spread(self, values, what: str, default: float) -> tf.Tensor:
+        """What is given for the inputs, such as a mask, as float32 [examples, features].
 
         Args:
-          given: a number or array that broadcasts to every floating input; or, where the inputs
+          values: a number or array that broadcasts to every floating input; or, where the inputs
             are a dict or list, one of these for each in the same structure; a name that is left
             out, or None, has the default.
           what: the argument's name, for errors.
@@ -71,42 +71,47 @@ class FloatInputs:
           ValueError: a name or number of inputs that `x` does not have, or another shape.
         """
         tensors = []
-        for place, one in zip(self.places, self._by_place(given, what), strict=True):
+        for place, value in zip(self.places, self._by_place(values, what), strict=True):
             like = self.flat[place]
-            one = tf.cast(tf.convert_to_tensor(default if one is None else one), tf.float32)
+            value = tf.cast(tf.convert_to_tensor(default if value is None else value), tf.float32)
             try:
-                tf.broadcast_static_shape(one.shape, like.shape[1:])
-                tensors.append(tf.broadcast_to(one, tf.shape(like)))
+                tf.broadcast_static_shape(value.shape, like.shape[1:])
+                tensors.append(tf.broadcast_to(value, tf.shape(like)))
             except ValueError as error:
                 raise TermwiseError(
-                    f"{what} has shape {tuple(one.shape)} for an input of shape "
+                    f"{what} has shape {tuple(value.shape)} for an input of shape "
                     f"{tuple(like.shape)}. Give one number, or one for each feature: "
                     f"{tuple(like.shape[1:])}."
                 ) from error
         return self.to_rows(tensors)
 
-    def _by_place(self, given, what):
-        if isinstance(given, dict):
-            names = list(self.x) if isinstance(self.x, dict) else []
-            for name in given:
-                if name not in names:
-                    raise TermwiseError(
-                        f"{what} names input {name!r}; the inputs are "
-                        f"{', '.join(map(repr, names)) or 'one tensor without a name'}."
-                        f"{suggestion(name, names)}"
-                    )
-            flat = tf.nest.flatten({name: _Leaf(given.get(name)) for name in names})
-            given = [leaf.value for leaf in flat]
-        elif isinstance(self.x, (list, tuple)) and isinstance(given, (list, tuple)):
-            given = list(given)
+    def _by_place(self, values, what: str) -> list:
+        """The value of each floating input."""
+        if isinstance(values, dict):
+            of_inputs = self._by_name(values, what)
+        elif isinstance(self.x, (list, tuple)) and isinstance(values, (list, tuple)):
+            of_inputs = list(values)
         else:
-            given = [given] * len(self.flat)
-        if len(given) != len(self.flat):
+            of_inputs = [values] * len(self.flat)
+        if len(of_inputs) != len(self.flat):
             raise TermwiseError(
-                f"{what} is given for {len(given)} inputs; there are {len(self.flat)}. Give one "
-                "for each, or None."
+                f"{what} is given for {len(of_inputs)} inputs; there are {len(self.flat)}. Give "
+                "one for each, or None."
             )
-        return [given[place] for place in self.places]
+        return [of_inputs[place] for place in self.places]
+
+    def _by_name(self, values: dict, what: str) -> list:
+        """The value of each input of a dict, in the order of `flat`; None where it is left out."""
+        names = list(self.x) if isinstance(self.x, dict) else []
+        for name in values:
+            if name not in names:
+                raise TermwiseError(
+                    f"{what} names input {name!r}; the inputs are "
+                    f"{', '.join(map(repr, names)) or 'one tensor without a name'}."
+                    f"{suggestion(name, names)}"
+                )
+        leaves = tf.nest.flatten({name: _Leaf(values.get(name)) for name in names})
+        return [leaf.value for leaf in leaves]
 
     def _sizes(self, tensor):
         size = tensor.shape[1:].num_elements()

@@ -102,7 +102,7 @@ class GaussianKL(Term):
         return tf.reduce_sum(nats)
 
     def _by_latent(self, values):
-        """[examples, latents], or [examples, 1], their sum, where each one's mean is not needed."""
+        """[examples, latents]; without `free_bits` their sum, [examples, 1], is enough."""
         if not self.free_bits:
             return tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))[:, tf.newaxis]
         latents = values.shape[1:].num_elements()
@@ -127,7 +127,7 @@ class GaussianKL(Term):
         layers = [layer.name for layer in getattr(model, "layers", ())]
         functional = getattr(model, "inputs", None) is not None
         if name not in layers or not functional:
-            known = [one for one in [*outputs, *(layers if functional else ())] if one]
+            known = list(filter(None, [*outputs, *(layers if functional else ())]))
             raise TermwiseError(
                 f"Term {self.name!r} reads {name!r}; the outputs"
                 f"{' and layers' if functional else ''} are {', '.join(map(repr, known))}."

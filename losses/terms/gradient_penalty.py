@@ -65,11 +65,11 @@ class GradientPenalty(Term):
         super().__init__(weight=weight, name=name, trains=trains)
         self.target = number("target", target, least=0, owner=self)
         self.one_sided = bool(one_sided)
-        for argument, given in (("critic", critic), ("real", real), ("fake", fake)):
-            if not isinstance(given, str) and not callable(given):
+        for argument, value in (("critic", critic), ("real", real), ("fake", fake)):
+            if not isinstance(value, str) and not callable(value):
                 what = "(step, x)" if argument == "critic" else "of the step"
                 raise TermwiseError(
-                    f"GradientPenalty({argument}={given!r}): give a name, or a function {what}."
+                    f"GradientPenalty({argument}={value!r}): give a name, or a function {what}."
                 )
         self.critic = critic
         self.real = real
@@ -103,8 +103,8 @@ class GradientPenalty(Term):
             tensor = tf.convert_to_tensor(place(step))
         else:
             inputs = step.x if isinstance(step.x, dict) else {}
-            found = {**inputs, **step.named_outputs()}
-            tensor = tf.convert_to_tensor(pick(found, place, self.name, "inputs and outputs"))
+            tensors = {**inputs, **step.named_outputs()}
+            tensor = tf.convert_to_tensor(pick(tensors, place, self.name, "inputs and outputs"))
         if not tensor.dtype.is_floating:
             raise TermwiseError(
                 f"Term {self.name!r} takes the slope between floating examples, received "
@@ -117,8 +117,9 @@ class GradientPenalty(Term):
             return self.critic(x, training=step.training)
         if callable(self.critic):
             return self.critic(step, x)
-        held = {k: v for k, v in vars(step.model).items() if isinstance(v, keras.Layer)}
-        layers = {**held, **{layer.name: layer for layer in step.model.layers}}
+        attributes = vars(step.model).items()
+        layers = {name: value for name, value in attributes if isinstance(value, keras.Layer)}
+        layers.update({layer.name: layer for layer in step.model.layers})
         return pick(layers, self.critic, self.name, "layers")(x, training=step.training)
 
     def get_config(self):

@@ -61,8 +61,8 @@ def project(vectors, norm: str, radius: float) -> tf.Tensor:
     count = tf.range(1.0, tf.cast(tf.shape(size)[1], size.dtype) + 1.0)
     excess = (tf.cumsum(ordered, axis=1) - radius) / count
     # the last place where the ordered sizes still exceed what all before it must give up
-    kept = tf.reduce_sum(tf.cast(ordered > excess, tf.int32), axis=1, keepdims=True)
-    give_up = tf.gather(excess, tf.maximum(kept - 1, 0), batch_dims=1)
+    exceeding = tf.reduce_sum(tf.cast(ordered > excess, tf.int32), axis=1, keepdims=True)
+    give_up = tf.gather(excess, tf.maximum(exceeding - 1, 0), batch_dims=1)
     inside = tf.reduce_sum(size, axis=1, keepdims=True) <= radius
     return tf.where(inside, vectors, tf.sign(vectors) * tf.nn.relu(size - give_up))
 

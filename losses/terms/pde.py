@@ -101,8 +101,8 @@ class PDEResidual(Term):
                 )
             if not np.all(np.isfinite(self._points)):
                 raise TermwiseError("PDEResidual(points=): some are not finite. Leave those out.")
-        self._given = dict(parameters or {})
-        self.parameters = {key: self._make(key, value) for key, value in self._given.items()}
+        self._initial = dict(parameters or {})
+        self.parameters = {key: self._make(key, value) for key, value in self._initial.items()}
 
     def _make(self, name, value) -> Parameter:
         if isinstance(value, keras.Variable):
@@ -116,12 +116,12 @@ class PDEResidual(Term):
         if self.points is not None:
             points = self._points if self._points is not None else self.points(step.step)
             points = tf.convert_to_tensor(points)
-        values = {key: tf.convert_to_tensor(one) for key, one in self.parameters.items()}
+        values = {key: tf.convert_to_tensor(value) for key, value in self.parameters.items()}
         with keras.StatelessScope(initialize_variables=False):
             residuals = self.residual(step.model, points, values)
         count = tf.nest.flatten(points)[0].shape[0]
         if isinstance(residuals, dict):
-            return {key: self._mean_square(one, count) for key, one in residuals.items()}
+            return {key: self._mean_square(value, count) for key, value in residuals.items()}
         return self._mean_square(residuals, count)
 
     def _mean_square(self, residual, count):
@@ -143,5 +143,5 @@ class PDEResidual(Term):
             **super().get_config(),
             "residual": self.residual,
             "points": self.points,
-            "parameters": self._given,
+            "parameters": self._initial,
         }

@@ -5,10 +5,9 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.catalog import mask_of
 from losses.checks import number, pick, whole
 from losses.example_random import example_keys, normal
-from losses.objective import Term, reduce_values
+from losses.objective import Term, mask_of, reduce_values
 from losses.terms.float_inputs import FloatInputs
 from losses.terms.norm_ball import steepest
 
@@ -99,10 +98,10 @@ class VirtualAdversarial(Term):
                 tape.watch(direction)
                 moved = divergence(self.xi * direction).numerator
             gradient = tape.gradient(moved, direction, unconnected_gradients="zero")
-            found = steepest(tf.where(tf.math.is_finite(gradient), gradient, 0.0), "l2")
-            # where the predictions do not move at all, one direction is as good as another
-            still = tf.reduce_all(found == 0, axis=1, keepdims=True)
-            direction = tf.where(still, direction, found)
+            steep = steepest(tf.where(tf.math.is_finite(gradient), gradient, 0.0), "l2")
+            # where the predictions do not move at all, any direction is as good as another
+            still = tf.reduce_all(steep == 0, axis=1, keepdims=True)
+            direction = tf.where(still, direction, steep)
         return divergence(tf.stop_gradient(self.epsilon * direction))
 
     def _read(self, step, y_pred):

@@ -47,7 +47,7 @@ class WeightPenalty(Term):
     def __init__(self, pattern, penalty, *, weight=1.0, name=None, trains=None):
         super().__init__(weight=weight, name=name, trains=trains)
         patterns = [pattern] if isinstance(pattern, str) else list(pattern or ())
-        if not patterns or not all(isinstance(one, str) for one in patterns):
+        if not patterns or not all(isinstance(each, str) for each in patterns):
             raise TermwiseError(
                 f"WeightPenalty(pattern={pattern!r}): give a pattern of variable paths such as "
                 '"encoder/*/kernel", or a list of them.'
@@ -69,20 +69,20 @@ class WeightPenalty(Term):
         variables = {variable.path: variable for variable in step.model.trainable_variables}
         chosen: dict[str, keras.Variable] = {}
         for pattern in self._patterns:
-            matching = [
-                path
-                for path in variables
-                if fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*/{pattern}")
-            ]
+            matching = {path: v for path, v in variables.items() if _matches(path, pattern)}
             if not matching:
                 raise TermwiseError(
                     f"Term {self.name!r} penalizes {pattern!r}, which matches none of the "
                     f"trainable variables: {', '.join(variables) or 'there are none'}."
                     f"{suggestion(pattern, variables)}"
                 )
-            chosen.update((path, variables[path]) for path in matching)
+            chosen.update(matching)
         values = [self._function(variable) for variable in chosen.values()]
         return Ratio.once(tf.add_n([tf.reduce_sum(tf.cast(v, tf.float32)) for v in values]))
 
     def get_config(self):
         return {**super().get_config(), "pattern": self.pattern, "penalty": self.penalty}
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*/{pattern}")

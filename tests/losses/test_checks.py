@@ -1,5 +1,7 @@
 """Checks of numbers: what counts as one, what does not, and what the errors say."""
 
+from decimal import Decimal
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,16 @@ import tensorflow as tf
 
 import losses
 from losses import balancing
-from losses.checks import as_number, is_whole, number, pick, whole, without_fraction
+from losses.checks import (
+    as_number,
+    check_length,
+    is_whole,
+    number,
+    numbers_of_terms,
+    pick,
+    whole,
+    without_fraction,
+)
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
@@ -53,7 +64,16 @@ def test_what_has_a_fraction_or_is_no_number_stays_as_it_is(value):
 
 @pytest.mark.parametrize(
     "value",
-    [2, 2.0, np.float32(2), np.int8(2), np.array(2.0), tf.constant(2), tf.constant(2.0)],
+    [
+        2,
+        2.0,
+        np.float32(2),
+        np.int8(2),
+        Decimal(2),
+        np.array(2.0),
+        tf.constant(2),
+        tf.constant(2.0),
+    ],
     ids=repr,
 )
 def test_a_number_is_a_float(value):
@@ -136,6 +156,27 @@ def test_a_parameter_that_would_not_be_trained_is_refused(start):
     with pytest.raises(ValueError) as error:
         TAKES_A_NUMBER[start](losses.Parameter("wanted", 0.5))
     assert str(error.value).startswith(start)
+
+
+@pytest.mark.parametrize("values", [[1, 2.0], (1, 2), np.array([1.0, 2.0]), tf.constant([1, 2])])
+def test_numbers_of_terms_are_a_tuple_of_floats(values):
+    found = numbers_of_terms("leak", values, owner=balancing.PCGrad(), accepted="shares")
+    assert found == (1.0, 2.0) and all(type(value) is float for value in found)
+
+
+@pytest.mark.parametrize("values", [[], [0.5, -0.1], [0.5, 1.5], [float("nan")], ["a"], [True]])
+def test_a_number_of_a_term_outside_its_range_is_refused(values):
+    with pytest.raises(ValueError, match=r"^PCGrad\(leak=\(.*\)\): give shares\.$"):
+        numbers_of_terms(
+            "leak", values, least=0, most=1, owner=balancing.PCGrad(), accepted="shares"
+        )
+
+
+def test_another_number_of_values_than_of_terms_is_an_error():
+    check_length("kind", ("a", "b"), 2, owner=balancing.PCGrad())
+    message = r"^PCGrad\(kind=\) holds 2 kinds, but there are 3 terms. Give one for each.$"
+    with pytest.raises(ValueError, match=message):
+        check_length("kind", ("a", "b"), 3, owner=balancing.PCGrad(), what="kinds")
 
 
 def test_one_of_several_is_picked_by_its_name():

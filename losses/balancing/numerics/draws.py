@@ -19,7 +19,7 @@ def draw_uniform(shape, seed: int, step) -> tf.Tensor:
 
 
 def draw_orders(terms: int, seed: int, step) -> tf.Tensor:
-    """int32 [terms, terms]: in each row an order of the terms, drawn by itself."""
+    """int32 [terms, terms]: each row is a random order of the terms, independent of the others."""
     # Sorting is the shuffle that XLA compiles.
     return tf.argsort(_draw_bits([terms, terms], seed, step), axis=1, stable=True)
 

@@ -44,6 +44,20 @@ def raise_eigenvalues(matrix, least: float) -> tf.Tensor:
     return matrix + tf.matmul(vectors * tf.nn.relu(least - values), vectors, transpose_b=True)
 
 
+def solve_where(counts, values, vectors, right) -> tf.Tensor:
+    """The pseudo-inverse of a symmetric matrix times a vector, of the eigenvalues that count.
+
+    Args:
+      counts: bool [m]; an eigenvalue that does not count is taken as 0.
+      values, vectors: of `eigen`.
+      right: float64 [m].
+    Returns:
+      float64 [m].
+    """
+    inverses = tf.where(counts, 1 / tf.where(counts, values, tf.ones_like(values)), 0 * values)
+    return tf.linalg.matvec(vectors, inverses * tf.linalg.matvec(vectors, right, transpose_a=True))
+
+
 def _orthonormal(vectors):
     """The nearest orthogonal matrix to one that nearly is (Newton and Schulz)."""
     square = tf.matmul(vectors, vectors, transpose_a=True)

@@ -54,15 +54,15 @@ def solve_all_bases(matrix, offsets, regularization: float) -> Bases:
         """Swaps y_k and slack_k in slack = q + M y, where k is in the subset."""
         row = tf.gather(tableaus, k, axis=1)[:, None, :]
         column = tf.gather(tableaus, k, axis=2)[:, :, None]
-        given = tf.gather(row, k, axis=2)[:, :, None]
-        pivot = tf.maximum(given, regularization)
+        diagonal = tf.gather(row, k, axis=2)[:, :, None]
+        pivot = tf.maximum(diagonal, regularization)
         in_row = (tf.range(terms) == k)[None, :, None]
         in_column = (tf.range(width) == k)[None, None, :]
         others = tf.where(in_column, column / pivot, tableaus - column * (row / pivot))
-        own = tf.where(in_column, 1 / pivot, -row / pivot)
+        pivot_row = tf.where(in_column, 1 / pivot, -row / pivot)
         chosen = tf.gather(members, k, axis=1)[:, None, None]
-        least = tf.minimum(least, tf.reduce_min(tf.where(chosen, given, least)))
-        return k + 1, tf.where(chosen, tf.where(in_row, own, others), tableaus), least
+        least = tf.minimum(least, tf.reduce_min(tf.where(chosen, diagonal, least)))
+        return k + 1, tf.where(chosen, tf.where(in_row, pivot_row, others), tableaus), least
 
     # A loop, as unrolled pivots take XLA up to a minute to compile.
     least = tf.reduce_max(tf.abs(regular))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from losses.checks import check_length
 from losses.errors import TermwiseError
 
 LARGEST = 1e30  # of a ratio; finite in float32
@@ -25,30 +26,27 @@ def finite(weights, like) -> tf.Tensor:
 
 def ratio(numerator, denominator) -> tf.Tensor:
     """numerator / denominator, elementwise; 1 for 0 / 0 (no change), between ±1e30 for x / 0."""
-    zero, one = tf.equal(denominator, 0.0), tf.ones_like(denominator)
-    by_zero = tf.where(tf.equal(numerator, 0.0), one, tf.sign(numerator) * LARGEST)
-    divided = tf.where(zero, by_zero, numerator / tf.where(zero, one, denominator))
+    zero, ones = tf.equal(denominator, 0.0), tf.ones_like(denominator)
+    by_zero = tf.where(tf.equal(numerator, 0.0), ones, tf.sign(numerator) * LARGEST)
+    divided = tf.where(zero, by_zero, numerator / tf.where(zero, ones, denominator))
     return tf.clip_by_value(divided, -LARGEST, LARGEST)
 
 
-def check_points(owner, argument: str, given):
+def check_points(owner, argument: str, values):
     """None, a float or a tuple of floats; ValueError for anything else or not finite."""
-    if given is None:
+    if values is None:
         return None
-    numbers = np.asarray(given, np.float64)
+    numbers = np.asarray(values, np.float64)
     if numbers.ndim > 1 or not numbers.size or not np.isfinite(numbers).all():
         raise TermwiseError(
-            f"{type(owner).__name__}({argument}={given!r}): give a finite number, or one for "
+            f"{type(owner).__name__}({argument}={values!r}): give a finite number, or one for "
             "each term."
         )
     return tuple(numbers.tolist()) if numbers.ndim else float(numbers)
 
 
-def points(owner, argument: str, given, terms: int) -> tf.Tensor:
+def points(owner, argument: str, checked, terms: int) -> tf.Tensor:
     """What `check_points` gave as float64 [] or [terms]; None is 0."""
-    if isinstance(given, tuple) and len(given) != terms:
-        raise TermwiseError(
-            f"{type(owner).__name__}({argument}=) holds {len(given)} numbers, but there are "
-            f"{terms} terms. Give one for each."
-        )
-    return tf.constant(0.0 if given is None else given, tf.float64)
+    if isinstance(checked, tuple):
+        check_length(argument, checked, terms, owner=owner)
+    return tf.constant(0.0 if checked is None else checked, tf.float64)

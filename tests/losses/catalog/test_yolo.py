@@ -7,9 +7,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from losses import Ratio, YOLOv3
+from losses import Ratio, YOLOv3, term
 from losses.catalog.yolo import PARTS
-from losses.objective import term
 
 ANCHORS = [[[0.5, 0.6], [0.9, 0.8]], [[0.2, 0.3], [0.3, 0.1]], [[0.05, 0.1], [0.1, 0.05]]]
 GRIDS = [(2, 2), (4, 4), (8, 8)]

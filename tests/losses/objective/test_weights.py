@@ -15,14 +15,14 @@ def test_a_term_is_a_part_of_the_terms_before_its_slashes():
 
 def test_the_weight_of_a_term_is_its_own_else_that_of_its_whole_else_one():
     given = GivenWeights({"a/b": 2.0, "a": 3.0}, {"a": 5.0, "t": 7.0})
-    found = {name: given.of(name).given for name in ("a/b", "a/b/c", "a/x", "a", "t/p", "z")}
+    found = {name: given.of(name).value for name in ("a/b", "a/b/c", "a/x", "a", "t/p", "z")}
     assert found == {"a/b": 2.0, "a/b/c": 2.0, "a/x": 3.0, "a": 3.0, "t/p": 7.0, "z": 1.0}
 
 
 def test_what_a_trainable_weight_adds_counts_as_it_is():
     given = GivenWeights({"a": losses.UncertaintyWeight(), "uncertainty": 4.0}, {})
-    assert given.of("uncertainty/a").given == 1.0
-    assert given.of("uncertainty/b").given == 4.0  # a term of the user's own
+    assert given.of("uncertainty/a").value == 1.0
+    assert given.of("uncertainty/b").value == 4.0  # a term of the user's own
     assert given.of("a").penalizes and not given.of("b").penalizes
     assert float(given.of("a").penalty()) == 0.0 and given.of("b").penalty() is None
 
