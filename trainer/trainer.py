@@ -279,7 +279,8 @@ class Trainer(Hooks):
         Returns:
           dict: total, terms/*, raw/*, weight/*, metrics/*.
         """
-        source = self._open_for_reading(data, batch_size, steps)
+        source = self._open(data, batch_size or default_batch(data))
+        prepare_reading(self._run, source, steps)
         return evaluate(self._run, source, steps)
 
     def predict(self, data, *, batch_size: int | None = None):
@@ -335,11 +336,6 @@ class Trainer(Hooks):
         shared: dict = dict(batch_size=batch_size, seed=self.seed, hosts=self._run.hosts)
         source = open_data(data, **shared, **arguments)
         return augmented(source, augment, self.seed)
-
-    def _open_for_reading(self, data, batch_size, steps: int | None = None):
-        source = self._open(data, batch_size or default_batch(data))
-        prepare_reading(self._run, source, steps)
-        return source
 
     def _owned_variables(self) -> list:
         """The variables of terms, and those of networks that a subclass keeps."""

@@ -31,7 +31,7 @@ class Profile:
     Example:
       >>> Profile((10, 20), None, 100)
       Traceback (most recent call last):
-      ValueError: profile_steps=(10, 20) needs a workdir to write to. Pass workdir= to the Trainer.
+      losses.errors.TermwiseError: profile_steps=(10, 20) needs a workdir to write to. Pass ...
     """
 
     def __init__(self, steps, workdir, total_steps: int, chief: bool = True):
