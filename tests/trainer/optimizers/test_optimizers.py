@@ -131,7 +131,7 @@ def test_one_object_for_the_model_and_the_loss_parameters_becomes_two():
         model, optimizer=optimizer, loss_parameter_optimizer=optimizer, loss=parameter()
     )
     fitted(trainer, 2)
-    own = trainer.loops.replica.optimizers.of_group
+    own = trainer._run.program.optimizers.of_group
     assert own["model"] is optimizer
     assert own["loss_parameters"] is not optimizer
     # Adam's first steps are of the learning rate's size
@@ -227,8 +227,8 @@ def trained(make, folder):
 def averaged(trainer):
     """The weights after three steps, or their averages, with which Keras's `fit` ends."""
     fitted(trainer)
-    replica = trainer.loops.replica
-    with replica.optimizers.averages(replica.trained.variables):
+    program = trainer._run.program
+    with program.optimizers.averages(program.trainables.variables):
         return trainer.model.get_weights()
 
 
