@@ -66,5 +66,5 @@ def test_the_ledger_is_that_of_float32_to_the_policys_digits(policy):
     keras.config.set_dtype_policy("float32")
     for key, expected in train().items():
         if key.startswith(("raw/", "total")):
-            # eight bits of bfloat16 blur small differences of predictions most: 4 % on some processors
+            # eight bits of bfloat16 blur small differences most: 4 % on some processors
             assert row[key] == pytest.approx(expected, rel=0.05, abs=1e-3), key
