@@ -114,7 +114,7 @@ class OuterLoop:
         plan, program = self._plan, self._step.program
         epochs = -(-plan.steps // plan.interval)
         params = {"epochs": epochs, "steps": plan.interval, "verbose": 0}
-        watching = has_batch_events(callbacks)
+        watching = has_batch_events([events, *(callbacks or ())])
         if watching and plan.steps_per_loop is None:
             self._limit, self._grows = 1, False
             self._writers.console.line(
