@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import losses
 from trainer import Trainer
-from trainer.trainer import PUBLIC
+from trainer.hooks import RESERVED
 
 # names that are used inside, or once were
 FREE = [
@@ -124,8 +124,8 @@ def test_a_public_name_stays_the_trainers_after_it_was_refused(name):
 
 def test_what_a_subclass_overrides_is_no_attribute_to_set():
     hooks = {"build_model", "build_terms", "forward", "compute_terms", "train_step"}
-    assert hooks <= PUBLIC and set(TAKEN) <= PUBLIC
-    assert not PUBLIC & set(FREE)
+    assert hooks <= RESERVED and set(TAKEN) <= RESERVED
+    assert not RESERVED & set(FREE)
 
 
 def test_a_callbacks_own_model_is_the_trainers():

@@ -82,7 +82,7 @@ def marked(name):
     return pytest.param(name, marks=pytest.mark.slow if name in few else pytest.mark.very_slow)
 
 
-@pytest.mark.parametrize("name", map(marked, AT_A_LAYER))
+@pytest.mark.parametrize("name", [marked(name) for name in AT_A_LAYER])
 def test_two_replicas_balance_at_a_normalization_between_others_as_one(name, two_replicas):
     assert_equal_on_two_replicas(name, "middle", two_replicas)
 

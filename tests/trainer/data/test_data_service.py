@@ -53,7 +53,7 @@ def targets():
         for one in dispatchers
     ]
     yield [one.target for one in dispatchers]
-    gc.collect(1)  # what still reads from them; not the whole of a large process
+    gc.collect()  # what still reads from them, whatever its age: a server waits for it
     workers.clear()
     dispatchers.clear()
 
