@@ -84,7 +84,7 @@ class Programs:
     def traces(self) -> int:
         """How often a forward and backward pass was traced."""
         passes = {id(step.passes): step.passes for step in self._steps.values()}
-        return sum(one.traces for one in passes.values())
+        return sum(each.traces for each in passes.values())
 
     @property
     def steps(self) -> list[TracedStep]:

@@ -34,6 +34,6 @@ def assign_means(strategy, variables: dict, summed: dict, present) -> None:
         variable = variables[path].value
         strategy.extended.update(
             variable,
-            lambda own, value: own.assign(value / tf.cast(present, value.dtype)),
+            lambda mine, value: mine.assign(value / tf.cast(present, value.dtype)),
             args=(total,),
         )
