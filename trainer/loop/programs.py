@@ -15,7 +15,6 @@ from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
-from trainer.model.build import build_model
 from trainer.step.program import Discovery, Placement, StepProgram
 
 
@@ -122,7 +121,7 @@ class Programs:
         base = self._base
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
-        build_model(base.model, base.placement.strategy, _of_any_size(source.element_spec))
+        base.build(base, _of_any_size(source.element_spec))
         if not self.prepared:
             self._prepare(source, xla, class_weight)
         structure = str((source.element_spec, source.per_host))
@@ -179,6 +178,7 @@ class Programs:
         precomputed = _local_spec(program, counts) if precomputes else None
         means = self._means_spec(program) if accumulation > 1 else None
         traced = passes.trace(spec, scales, precomputed, means)
+        program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
         return passes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
@@ -10,7 +11,6 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from trainer.errors import OF_INPUT, reading_failure
 from trainer.ledger.rows import term_entries
-from trainer.model.build import build_model
 from trainer.run.run import Run
 
 
@@ -93,13 +93,17 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
       ValueError: there is no batch.
     """
     program, evaluation = run.program, run.evaluation
-    build_model(program.model, run.strategy, source.element_spec)
-    evaluation.metrics.reset()
-    with program.optimizers.averages(program.trainables.variables):
+    program.build(program, source.element_spec)
+    evaluation.trace(source, run.jit.xla)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(program.optimizers.averages(program.trainables.variables))
+        stack.enter_context(evaluation.metrics.set_aside(run.strategy))
+        evaluation.metrics.reset()
         try:
             sums = evaluation.evaluate(source, steps, run.jit.xla)
         except OF_INPUT as error:
             raise reading_failure(source, error) from error
+        metrics = evaluation.metrics.results()
     if not int(sums.batches):
         raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
     numerators, denominators = (
@@ -109,7 +113,6 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
     # the shortest decimal of a float32: 0.1, not 0.10000000149
     weights = [float(str(value)) for value in np.asarray(sums.weights)]
     values = term_entries(sums.layout.names, np.asarray(raw), weights)
-    metrics = evaluation.metrics.results()
     return {**values, **{f"metrics/{name}": value for name, value in metrics.items()}}
 
 
@@ -118,9 +121,11 @@ def predict(run: Run, source):
     program = run.program
     if source.steps_per_epoch == -1:
         raise TermwiseError("This data is infinite. Give data that ends.")
-    build_model(program.model, run.strategy, source.element_spec)
+    program.build(program, source.element_spec)
     prepare_model(run)
-    with program.optimizers.averages(program.trainables.variables):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(program.optimizers.averages(program.trainables.variables))
+        stack.enter_context(program.metrics.set_aside(run.strategy))
         try:
             parts = [
                 run.evaluation.predict(batch, source, run.jit.xla) for batch in source.batches()

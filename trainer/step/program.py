@@ -139,6 +139,7 @@ class StepProgram:
     Attributes:
       model, objective: what is trained, and on what.
       forward: (Step) -> the model's outputs; the Trainer's, which a subclass may override.
+      build: (StepProgram, spec of a batch) -> None; gives the model its variables.
       compute_terms: (Step) -> terms by name; likewise.
       counter: int64 variable, the global step.
       optimizers: of the groups.
@@ -156,6 +157,7 @@ class StepProgram:
     model: keras.Model
     objective: Objective
     forward: Callable[[Step], Any]
+    build: Callable[[StepProgram, Any], None]
     compute_terms: Callable[[Step], dict]
     counter: tf.Variable
     optimizers: Optimizers

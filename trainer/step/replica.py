@@ -46,7 +46,7 @@ def train_replica(
     backward = _backward(program, tape, share, forward, scales)
     gradients, jacobian, weights, decided = weighting.differentiate(backward, weights, raw, decided)
     program.discovery.settle(layout, backward.trainables, [*gradients, *jacobian])
-    program.metrics.count(forward.step.y, forward.step.y_pred, present)
+    program.metrics.count(forward.step, present)
     moving = _moving(program, forward.step.model, present)
     return ReplicaResult(gradients, moving, sums.result, raw, weights, jacobian, decided)
 
@@ -123,12 +123,13 @@ def evaluate_replica(program: StepProgram, layouts: list, batch, valid=None):
     batch, present = program.placement.shard(batch)
     if valid is not None:
         present = valid if present is None else present * valid
-    step = make_step(program, batch, training=False)
-    terms = make_terms(program, step, present)
+    with program.metrics.without_padding(present):
+        step = make_step(program, batch, training=False)
+        terms = make_terms(program, step, present)
     layout = Layout.of(terms)
     layouts.append(layout)
     sums = sum_in_replica(tf.stack(layout.pack(terms)))
-    program.metrics.count(step.y, step.y_pred, present)
+    program.metrics.count(step, present)
     weights = program.objective.weights(layout.names, step.step)
     return sums[0], sums[1], program.weighting.evaluation_weights(layout, weights)
 
