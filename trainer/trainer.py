@@ -152,6 +152,7 @@ class Trainer(Hooks):
             # where loss parameters may be held, for their names
             places=[(self.name, type(self).compute_terms), (self.name, self)],
             computes_terms=type(self).compute_terms is not Trainer.compute_terms,
+            own_forward=type(self).forward is not Trainer.forward,
         )
 
     @classmethod

@@ -56,7 +56,7 @@ class UserFunctions:
       owned_variables: () -> variables of terms, and of networks that a subclass keeps.
       open_data: (data, batch_size) -> the source of data to be read once.
       places: (name, object) pairs that may hold loss parameters.
-      computes_terms: whether `compute_terms` is overridden.
+      computes_terms, own_forward: whether `compute_terms`, and `forward`, are overridden.
     """
 
     forward: Callable
@@ -66,6 +66,7 @@ class UserFunctions:
     open_data: Callable
     places: list
     computes_terms: bool
+    own_forward: bool = False
 
 
 def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Run:
@@ -86,13 +87,15 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         )
     program = _program(parts, settings, functions, objective, training)
     hosts = Hosts(strategy)
-    state = RunState(strategy, hosts, workdir, program.counter, functions.owned_variables)
+    state = RunState(
+        strategy, hosts, workdir, program.counter, functions.owned_variables, program.places
+    )
     programs = Programs(
         program,
         functions.train_step,
         settings.balancer,
         settings.diagnostics_every,
-        state.spread_seeds,
+        state.begin,
     )
     return Run(
         name=parts["name"],
@@ -110,6 +113,7 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         open_data=functions.open_data,
         init_from=settings.init_from,
         init_loss_parameters=settings.init_loss_parameters,
+        own_forward=functions.own_forward,
     )
 
 
@@ -138,9 +142,12 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         scaled=needs_scale(model),
     )
 
+    def places():
+        return [("model", model), *objective.places(), *functions.places]
+
     def find(watched, model):
-        places = [*objective.places(), *functions.places]
-        return find_trainables(watched, model, groups=groups, optimizers=optimizers, places=places)
+        held = places()[1:]
+        return find_trainables(watched, model, groups=groups, optimizers=optimizers, places=held)
 
     return StepProgram(
         model=model,
@@ -154,6 +161,7 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         find_trainables=find,
         placement=Placement(strategy),
         discovery=Discovery(),
+        places=places,
         skips=settings.on_nonfinite == "skip" or optimizers.scaled,
         several_passes=groups is not None or len(optimizers.of_group) > 1,
     )
