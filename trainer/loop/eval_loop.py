@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from losses.objective.layout import Layout
+from trainer.model.added_losses import added_losses_apart
 from trainer.step.metrics import Metrics
 from trainer.step.program import Placement, StepProgram
 from trainer.step.replica import evaluate_replica, predict_replica
@@ -113,7 +114,8 @@ class EvalLoops:
 
         def evaluate(*batch):
             replica = functools.partial(evaluate_replica, program, layouts)
-            sums = strategy.run(replica, args=batch)
+            with added_losses_apart(program.model, strategy.num_replicas_in_sync):
+                sums = strategy.run(replica, args=batch)
             return tf.nest.map_structure(
                 lambda value: strategy.experimental_local_results(value)[0], sums
             )

@@ -18,17 +18,14 @@ def operations(graph) -> set[str]:
 
 def used_variables(function) -> list[tf.Variable]:
     """The variables that a concrete function reads or writes, in the order of their first use."""
-    order = {id(handle): place for place, handle in enumerate(function.captured_inputs)}
+    order = {id(handle): place for place, (handle, _) in enumerate(function.graph.captures)}
     return sorted(function.variables, key=lambda v: order.get(id(v.handle), len(order)))
 
 
 def written_variables(function) -> list[tf.Variable]:
     """The variables that a concrete function writes, in the order of their first use."""
-    handles = function.captured_inputs
-    inside = function.inputs[len(function.inputs) - len(handles) :]
-    written = {
-        id(handle) for handle, tensor in zip(handles, inside, strict=True) if _is_written(tensor)
-    }
+    # not `captured_inputs`, which in a branch or loop would ask for what collectives need there
+    written = {id(handle) for handle, inside in function.graph.captures if _is_written(inside)}
     return [v for v in used_variables(function) if id(v.handle) in written]
 
 
@@ -50,7 +47,7 @@ def _only_reads(operation, tensor) -> bool:
     return all(place in unchanged for place in places)
 
 
-def stateless(function):
+def stateless(function, run=None):
     """A traced function as one that leaves every variable as it was.
 
     What it writes is read before, and put back. Keras's variables are none of it where the
@@ -58,12 +55,15 @@ def stateless(function):
 
     Args:
       function: a `tf.function` of tensors.
+      run: the Python function that it traces, where that is to be traced in place: a function
+        that holds collectives (of a normalization over replicas, say) cannot be called in a
+        branch or loop.
     """
 
     def call(*inputs):
         written = written_variables(function.get_concrete_function(*inputs))
         before = [tf.identity(variable.read_value()) for variable in written]
-        result = function(*inputs)
+        result = (run or function)(*inputs)
         for variable, value in zip(written, before, strict=True):
             variable.assign(value)
         return result

@@ -18,6 +18,7 @@ from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
 from trainer.loop.graph import stateless
 from trainer.loop.norm import global_norm
+from trainer.model.added_losses import added_losses_apart
 from trainer.step.outputs import ReplicaResult, StepRecord
 from trainer.step.program import StepProgram
 from trainer.step.reduction import sum_results
@@ -36,7 +37,9 @@ class TrainPasses:
     def __init__(self, program: StepProgram, balanced_names=()):
         self.program = program
         self._balanced_names = balanced_names
-        self._count = self._on_replicas(functools.partial(count_replica, program))
+        count = functools.partial(count_replica, program)
+        self._count = self._on_replicas(count)
+        self._look_at_counts = self._looking(count, self._count)
         self._train = self._traced(program.weighting)
 
     @property
@@ -54,7 +57,7 @@ class TrainPasses:
 
     def counts(self, batch):
         """float32 [2K + 2], the terms' sums over all replicas, by a pass that changes nothing."""
-        sums = stateless(self._count)(batch)
+        sums = self._look_at_counts(batch)
         if self.program.placement.replicas == 1:
             return sums
         strategy = self.program.placement.strategy
@@ -103,12 +106,12 @@ class TrainPasses:
     def jacobian(self, batch, precomputed) -> dict:
         """path -> [T, ...], the gradients of the terms' raw values; nothing is changed."""
         probe = functools.partial(probe_terms, self.program)
-        return self._summed(stateless(self._on_replicas(probe))(batch, precomputed))
+        return self._summed(self._looking(probe)(batch, precomputed))
 
     def residuals(self, batch) -> dict:
         """path -> [m, ...], the gradients of the balanced terms' residuals; nothing is changed."""
         probe = functools.partial(probe_residuals, self.program, self._balanced_names)
-        return self._summed(stateless(self._on_replicas(probe))(batch))
+        return self._summed(self._looking(probe)(batch))
 
     def _summed(self, rows: dict) -> dict:
         if self.program.placement.replicas == 1:
@@ -124,6 +127,16 @@ class TrainPasses:
         with weighting.lent():
             return self._on_replicas(replica, traced=False)(*inputs)
 
+    def _looking(self, function, traced=None):
+        """`_on_replicas` of a function whose pass leaves every variable as it was.
+
+        Args:
+          traced: the same as a `tf.function`, where there is one.
+        """
+        several = self.program.placement.replicas > 1
+        in_place = self._on_replicas(function, traced=False) if several else None
+        return stateless(traced or self._on_replicas(function), in_place)
+
     def _on_replicas(self, function, traced: bool = True):
         """A function of a batch that runs one of its part, and `present`, on every replica."""
         placement = self.program.placement
@@ -134,7 +147,8 @@ class TrainPasses:
             return function(*placement.shard(batch), *others)
 
         def run(*inputs):
-            return placement.strategy.run(on_replica, args=inputs)
+            with added_losses_apart(self.program.model, placement.replicas):
+                return placement.strategy.run(on_replica, args=inputs)
 
         return tf.function(run, autograph=False) if traced else run
 
