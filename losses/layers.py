@@ -22,19 +22,19 @@ def layers_of(layer: keras.Layer) -> list[keras.Layer]:
       >>> [layer.name for layer in layers_of(outer) if "deep" in layer.name]
       ['deep']
     """
-    found: dict[int, keras.Layer] = {}
-    _collect(layer, found)
-    return list(found.values())
+    layers: dict[int, keras.Layer] = {}
+    _collect(layer, layers)
+    return list(layers.values())
 
 
-def _collect(layer, found: dict) -> None:
-    if id(layer) in found:
+def _collect(layer, layers: dict) -> None:
+    if id(layer) in layers:
         return
-    found[id(layer)] = layer
+    layers[id(layer)] = layer
     values = list(vars(layer).values())
     for value in values:  # which grows by what the containers among them hold
         if isinstance(value, keras.Layer):
-            _collect(value, found)
+            _collect(value, layers)
         elif isinstance(value, (list, tuple, set)):
             values.extend(value)
         elif isinstance(value, dict):

@@ -63,9 +63,9 @@ def explain(error: BaseException) -> str:
       'indices[0] = 7 is not in [0, 3)'
     """
     text = _plain(error)
-    found = _PYTHON.search(text)
-    if found:  # in its author's words, however many
-        return f"{found['kind']}: {found['text'].strip()}" + _user_place(text[found.end() :])
+    raised = _PYTHON.search(text)
+    if raised:  # in its author's words, however many
+        return f"{raised['kind']}: {raised['text'].strip()}" + _user_place(text[raised.end() :])
     if unsupported := _XLA.search(text):
         cause = f"XLA cannot compile the operation {unsupported['op']}. Pass jit_compile=False"
     else:
