@@ -6,6 +6,7 @@ import dis
 import sys
 
 _RAISES = dis.opmap["RAISE_VARARGS"]
+_OF_KERAS = ("Exception encountered when calling", "Could not automatically infer")
 _LIBRARIES = {"keras", "losses", "numpy", "tensorflow", "trainer"}
 
 
@@ -52,6 +53,6 @@ def raised_by_user(error: BaseException) -> bool:
 def as_raised(error: Exception) -> Exception:
     """The exception that a model's own code has raised, without what Keras writes around it."""
     original = error.__context__
-    while isinstance(original, Exception) and "Exception encountered when" in str(error):
+    while isinstance(original, Exception) and str(error).startswith(_OF_KERAS):
         error, original = original, original.__context__
     return error

@@ -321,13 +321,13 @@ RUNNING = {
         "data: x of example 5 is nan at [2] (batch 1 of the data, counted from 0)."),
     "a generator that raises": (
         {}, dict(data=generated(fails_at_17)), ValueError,
-        "data cannot be read: KeyError: 'row 17 has no label' (test_bad_input.py, line "),
+        "KeyError: 'row 17 has no label' (test_bad_input.py, line "),
     "a generator of other shapes": (
         {}, dict(data=generated(changes_shape)), ValueError,
-        "data cannot be read: TypeError: `generator` yielded an element of shape (8, 2)"),
+        "TypeError: `generator` yielded an element of shape (8, 2)"),
     "a map that raises": (
         {}, dict(data=dataset(X, Y).map(undecodable)), ValueError,
-        "data cannot be read: RuntimeError: cannot decode image 12"),
+        "RuntimeError: cannot decode image 12"),
     "rows of other lengths": (
         {}, dict(data=ragged()), ValueError,
         "At step 1: Cannot batch tensors with diff"),
@@ -342,7 +342,7 @@ RUNNING = {
         "At step 1: Matrix size-incompatible: In[0]: [8"),
     "validation that raises": (
         {}, dict(validation_data=generated(fails_at_17)), ValueError,
-        "validation_data cannot be read: KeyError: 'row 17 has no label'"),
+        "KeyError: 'row 17 has no label'"),
     "a weight that becomes infinite": (
         dict(loss_weights=lambda step: 1 / (1 - tf.cast(step, tf.float32))), {}, FloatingPointError,
         "term 'mean_squared_error' became infinite between steps 1 and 2"),

@@ -21,6 +21,7 @@ OF_INPUT = (
     tf.errors.ResourceExhaustedError,
 )
 
+_STEP = str(Path(__file__).parent / "step")  # stands in the trace of what a step has made
 _LONGEST = 300  # characters of a cause
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # "{{function_node __wrapped__...}} " in front, " [Op:IteratorGetNext] name: " behind
@@ -51,7 +52,8 @@ def explain(error: BaseException) -> str:
     Args:
       error: what TensorFlow or Keras raised.
     Returns:
-      str without a line break, at most a few hundred characters, without a final full stop.
+      str without a line break, at most a few hundred characters, without a final full stop. What
+      Python code of a user's has raised is not cut.
 
     Example:
       >>> try:
@@ -62,9 +64,9 @@ def explain(error: BaseException) -> str:
     """
     text = _plain(error)
     raised = _PYTHON.search(text)
-    if raised:
-        cause = f"{raised['kind']}: {raised['text']}" + _user_place(text[raised.end() :])
-    elif unsupported := _XLA.search(text):
+    if raised:  # in its author's words, however many
+        return f"{raised['kind']}: {raised['text'].strip()}" + _user_place(text[raised.end() :])
+    if unsupported := _XLA.search(text):
         cause = f"XLA cannot compile the operation {unsupported['op']}. Pass jit_compile=False"
     else:
         cause = _first_line(text) or type(error).__name__
@@ -74,13 +76,21 @@ def explain(error: BaseException) -> str:
 
 def reading_failure(source, error: Exception) -> Exception:
     """The exception to raise where evaluation or prediction has met one of `OF_INPUT`."""
-    failed = "cannot be read" if raised_by_user_code(error) else "cannot be evaluated"
-    return TermwiseError(f"{source.what} {failed}: {explain(error)}.")
+    if raised_by_user_code(error):
+        return TermwiseError(user_failure(source, error))
+    return TermwiseError(f"{source.what} cannot be evaluated: {explain(error)}.")
 
 
 def raised_by_user_code(error: BaseException) -> bool:
     """Whether an exception of Python, in a generator or a tf.py_function, is the cause."""
     return _PYTHON.search(_plain(error)) is not None
+
+
+def user_failure(source, error: BaseException) -> str:
+    """The words of such an exception, and then where it came up: in the data, or in a step."""
+    of_step = _STEP in str(error)
+    where = f"Raised in a step of {source.what}" if of_step else f"{source.what} cannot be read"
+    return f"{explain(error)}. {where}."
 
 
 def _plain(error: BaseException) -> str:

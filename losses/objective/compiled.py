@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from losses.objective.outputs import (
 from losses.objective.ratio import Ratio
 from losses.objective.reduction import RatioLoss, mask_of, reduce_values, with_mask
 from losses.objective.registry import get
+
+_SHAPES = re.compile(r"shape|dimension|rank|compatible|broadcast|size", re.IGNORECASE)
 
 
 class FunctionLoss(keras.losses.Loss):
@@ -301,7 +304,10 @@ def _explain(error: Exception, compiled: CompiledLoss, y_true, y_pred) -> None:
     """Says which loss failed; raises another error where labels and outputs do not fit."""
     misfit = _misfit(compiled, y_true, y_pred)
     told = isinstance(error, TermwiseError) or raised_by_user(error)  # in its author's words
-    if misfit and not told and isinstance(error, (ValueError, tf.errors.InvalidArgumentError)):
+    of_shapes = isinstance(error, (ValueError, tf.errors.InvalidArgumentError)) and _SHAPES.search(
+        str(error)
+    )
+    if misfit and of_shapes and not told:
         raise TermwiseError(misfit) from error
     add_note(error, f"(while computing the compiled loss {compiled.name!r})")
     if misfit and not isinstance(error, TermwiseError):

@@ -92,19 +92,21 @@ def add_loss_terms(model, examples, sums=()) -> dict[str, Ratio]:
       ValueError: a pattern that names no layer which added a loss.
     """
     values = _added_values(model)
-    own_paths = _paths_of_values(model, values)
+    keras_paths = _paths_of_values(model, values)
     names = stable_names(model) if values else {}
-    paths = [stable_path(path, names) for path in own_paths]
+    paths = [stable_path(path, names) for path in keras_paths]
     terms: dict[str, Ratio] = {}
-    for own, path, name, value in zip(own_paths, paths, _names(paths), values, strict=True):
+    for keras_path, path, name, value in zip(
+        keras_paths, paths, _names(paths), values, strict=True
+    ):
         value = _as_float32(value, name)
         summed = value.shape.rank != 0  # Keras sums what is no scalar
-        if summed or any(_matches(pattern, own, path) for pattern in sums):
+        if summed or any(_matches(pattern, keras_path, path) for pattern in sums):
             terms[name] = Ratio(tf.reduce_sum(value))
         else:
             terms[name] = Ratio.by_share(value, examples)
     for pattern in sums:
-        if not any(map(_matches, [pattern] * len(paths), own_paths, paths)):
+        if not any(map(_matches, [pattern] * len(paths), keras_paths, paths)):
             known = ", ".join(map(repr, dict.fromkeys(paths))) or "none"
             raise TermwiseError(
                 f"add_loss_sums= names layer {pattern!r}, which adds no loss. Layers that do: "

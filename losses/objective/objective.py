@@ -92,8 +92,8 @@ class Objective:
     def empty(self) -> bool:
         """No loss is given; the model or a subclass may still have some."""
         losses = flatten(self.loss) if self.loss is not None else {}
-        given = self.terms or self.computes_loss
-        return not given and all(loss is None for loss in losses.values())
+        others = self.terms or self.computes_loss
+        return not others and all(loss is None for loss in losses.values())
 
     @property
     def described(self) -> tuple[Described, ...] | None:
@@ -195,8 +195,8 @@ class Objective:
         weights = self._given_weights()
         known = {line.name for line in self.described or ()}
         if step.training and not known.issuperset(terms):
-            given = self.resolved.compiled if isinstance(self.loss, dict) else ()
-            weights.check_names(terms, [compiled.name for compiled in given or ()])
+            by_name = self.resolved.compiled if isinstance(self.loss, dict) else ()
+            weights.check_names(terms, [compiled.name for compiled in by_name or ()])
         _add_penalties(terms, weights)
         if self.described is None:
             self.described = [self._line(name, model_terms, weights) for name in terms]

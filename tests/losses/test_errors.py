@@ -2,11 +2,19 @@
 
 import sys
 
+import keras
 import pytest
 import tensorflow as tf
 
 import losses
-from losses.errors import TermwiseError, TermwiseRuntimeError, TermwiseTypeError, add_note
+from losses.errors import (
+    TermwiseError,
+    TermwiseRuntimeError,
+    TermwiseTypeError,
+    add_note,
+    as_raised,
+    raised_by_user,
+)
 
 KINDS = {
     TermwiseError: ValueError,
@@ -42,3 +50,39 @@ def test_a_note_stands_below_the_message():
             add_note(caught, "(while computing term 'a')")
             raise
     assert error.value.__notes__ == ["(while computing term 'a')"]
+
+
+def raising():
+    raise ValueError("my own")
+
+
+def asserting():
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("function", "own"),
+    [
+        (raising, True),
+        (asserting, True),
+        (lambda: float("x"), False),
+        (lambda: tf.ones([2]) + tf.ones([3]), False),
+        (lambda: losses.get("no such loss"), False),
+    ],
+    ids=["raise", "assert", "built-in", "TensorFlow", "losses"],
+)
+def test_what_a_users_code_raises_is_told_from_what_libraries_do(function, own):
+    with pytest.raises(Exception) as caught:
+        function()
+    assert raised_by_user(caught.value) == own
+
+
+def test_what_keras_writes_around_an_exception_is_taken_off():
+    class Layer(keras.layers.Layer):
+        def call(self, x):
+            raise ValueError("my own")
+
+    with pytest.raises(ValueError, match="Exception encountered when calling") as caught:
+        Layer()(tf.ones([2, 2]))
+    assert raised_by_user(caught.value)
+    assert str(as_raised(caught.value)) == "my own"

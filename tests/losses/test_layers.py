@@ -2,7 +2,7 @@
 
 import keras
 
-from losses.layers import layers_of
+from losses.layers import layers_of, stable_names, stable_path
 
 
 class Block(keras.layers.Layer):
@@ -53,3 +53,17 @@ def test_a_layer_that_is_held_twice_and_one_that_holds_its_holder_come_once():
 
 def test_a_layer_without_others_is_alone():
     assert names(keras.layers.Dense(1, name="alone")) == ["alone"]
+
+
+def test_names_count_what_is_in_the_model_not_what_the_process_has_made():
+    def model():
+        head = [keras.layers.Dense(2), keras.layers.Dense(2, name="head"), keras.layers.Dense(2)]
+        return keras.Sequential([keras.Input((2,)), *head])
+
+    keras.layers.Dense(1)  # another that Keras counts
+    for made in (model(), model()):
+        plain = {layer.name: stable_names(made).get(layer.name) for layer in made.layers}
+        assert list(plain.values()) == ["dense", None, "dense_1"]
+        assert stable_names(made)[made.name] == "sequential"
+        paths = [stable_path(v.path, stable_names(made)) for v in made.variables[::2]]
+        assert paths == [f"sequential/{name}/kernel" for name in ("dense", "head", "dense_1")]

@@ -4,7 +4,7 @@ import keras
 import pytest
 
 import losses
-from losses.naming import nearest, own_name, snake_case, suggestion
+from losses.naming import counted_name, nearest, own_name, snake_case, suggestion
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ def test_a_class_name_in_snake_case(name, expected):
 def test_the_number_that_keras_adds_is_no_part_of_a_name():
     assert {own_name(losses.SparseFocal()) for _ in range(3)} == {"sparse_focal"}
     assert own_name(keras.losses.MeanSquaredError(name="mine_2")) == "mine_2"
+    assert counted_name("conv2d_3", keras.layers.Conv2D) == ("conv2d", 3)
 
 
 def test_the_nearest_name_is_suggested_and_none_where_none_is_near():

@@ -14,7 +14,7 @@ from losses.errors import TermwiseError
 from losses.objective.class_ids import class_ids
 from trainer.data.batch import unpack
 from trainer.debugging.errors import OutOfMemoryError
-from trainer.errors import explain, raised_by_user_code
+from trainer.errors import explain, raised_by_user_code, user_failure
 from trainer.run.run import Run
 
 LARGEST = 200_000_000  # elements of an array that is looked through before a fit
@@ -99,9 +99,9 @@ def step_failure(run: Run, source, position: int, steps: range, error: Exception
     if isinstance(error, tf.errors.OutOfRangeError) and not raised_by_user_code(error):
         done = run.state.step - steps[0]
         return TermwiseError(_ended(source, position + done, steps))
-    cause = explain(error)
     if raised_by_user_code(error):
-        return TermwiseError(f"{source.what} cannot be read: {cause}.")
+        return TermwiseError(user_failure(source, error))
+    cause = explain(error)
     value = find_bad_value(run, source, position, len(steps))
     if value:
         return TermwiseError(f"{value}. TensorFlow says: {cause}.")

@@ -94,9 +94,9 @@ def build_model(model: keras.Model, strategy, spec) -> None:
             model(tensors)
     except Exception as error:
         if raised_by_user(error):
-            own = as_raised(error)
-            add_note(own, f"(while building the model from the data's x, {describe(x)})")
-            raise own from None
+            raised = as_raised(error)
+            add_note(raised, f"(while building the model from the data's x, {describe(x)})")
+            raise raised from None
         raise TermwiseError(
             f"The model {model.name!r} could not be built from the data's x, {describe(x)}: "
             f"{type(error).__name__}: {explain(error)}. Give it data it can read, or build it "
@@ -132,9 +132,9 @@ def call_model(model: keras.Model, x, training: bool):
         return model(inputs, training=training)
     except Exception as error:
         if raised_by_user(error):
-            own = as_raised(error)
-            add_note(own, f"({misfit})" if misfit else "(while calling the model)")
-            raise own from None
+            raised = as_raised(error)
+            add_note(raised, f"({misfit})" if misfit else "(while calling the model)")
+            raise raised from None
         if misfit and isinstance(error, (ValueError, TypeError)):
             raise TermwiseError(misfit) from error
         raise

@@ -39,8 +39,8 @@ def of_keras(metric: keras.metrics.Metric) -> bool:
 
 def held_metrics(model: keras.Layer) -> list[keras.metrics.Metric]:
     """The metrics that the layers of a model hold, and update when they are called."""
-    held = (m for layer in layers_of(model) for m in _metrics_in(vars(layer)))
-    return list({id(metric): metric for metric in held}.values())
+    metrics = (m for layer in layers_of(model) for m in _metrics_in(vars(layer)))
+    return list({id(metric): metric for metric in metrics}.values())
 
 
 def _metrics_in(attributes: dict) -> Iterator[keras.metrics.Metric]:

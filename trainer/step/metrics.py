@@ -115,13 +115,13 @@ class Metrics:
         Raises:
           ValueError: metrics that do not fit the outputs, or other outputs than before.
         """
-        found = self._by_output(name_outputs(counted[1], self._output_names))
+        lines = self._by_output(name_outputs(counted[1], self._output_names))
         if self.outputs is None:
-            _make_variables([line.metric for line in found], lambda: self._trial(found, counted))
-            self.outputs = found
-        elif [line[:2] for line in found] != [line[:2] for line in self.outputs]:
+            _make_variables([line.metric for line in lines], lambda: self._trial(lines, counted))
+            self.outputs = lines
+        elif [line[:2] for line in lines] != [line[:2] for line in self.outputs]:
             raise TermwiseError(
-                f"This data has metrics {', '.join(line.name for line in found)}, but the run has "
+                f"This data has metrics {', '.join(line.name for line in lines)}, but the run has "
                 f"{', '.join(line.name for line in self.outputs)}. Use another Trainer."
             )
 
@@ -231,8 +231,8 @@ class Metrics:
     @contextlib.contextmanager
     def without_padding(self, present) -> Iterator[None]:
         """Around a replica's pass: what layers hold does not count examples that are padding."""
-        held = [] if present is None else self._held_by_layers()
-        variables = [tensor_variable(v) for metric in held for v in metric.variables]
+        metrics = [] if present is None else self._held_by_layers()
+        variables = [tensor_variable(v) for metric in metrics for v in metric.variables]
         before = [_read(variable) for variable in variables]
         yield
         for variable, value in zip(variables, before, strict=True):

@@ -149,3 +149,23 @@ def test_the_mask_of_an_output_is_honoured():
         losses, y=tf.zeros([1, 3, 1]), y_pred=y_pred, sample_weight=None, examples=1.0
     )["loss"]
     assert float(ratio.denominator) == 2.0
+
+
+def test_outputs_of_one_name_are_named_like_a_list():
+    shared, inputs = keras.layers.Dense(1, name="head"), keras.Input((2,))
+    model = keras.Model(inputs, [shared(inputs), shared(-inputs)])
+    y_pred = [ONE, 2 * ONE]
+    assert list(name_outputs(y_pred, model.output_names)) == ["head/0", "head/1"]
+    for loss in ([f, "mse"], {"head": [f, "mse"]}, {"head/0": f, "head/1": "mse"}):
+        named = name_losses(loss, y_pred, model.output_names)
+        assert [(each.name, each.output) for each in named] == [
+            (n, n) for n in ("head/0", "head/1")
+        ]
+    with pytest.raises(ValueError, match=r"names output 'head'.*Give a list: {'head': \[\.\.\.\]}"):
+        name_losses({"head": "mse"}, y_pred, model.output_names)
+
+
+def test_the_weights_of_a_nest_of_outputs_are_those_of_each():
+    outputs = {"head/a": ONE, "head/b": ONE, "c": ONE}
+    weights = match_weights({"head": 1.0, "head/b": 2.0}, outputs, list(outputs))
+    assert weights == {"head/a": 1.0, "head/b": 2.0, "c": None}

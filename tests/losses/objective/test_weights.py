@@ -81,3 +81,30 @@ def test_a_weight_is_a_float32_of_the_step_whatever_was_given(given, value, show
     found = weight(3)
     assert found.dtype == tf.float32 and float(found) == value
     assert str(weight) == shown
+
+
+def test_a_pattern_weighs_what_no_name_does():
+    given = GivenWeights({"regularization/*": 0.1, "regularization/a": 5.0, "b": 3.0}, {"b/c": 7.0})
+    assert [given.of(name).value for name in ("regularization/a", "regularization/b", "b/c")] == [
+        *(5.0, 0.1, 3.0),
+    ]
+    given.check_names(["regularization/a", "b"])
+    with pytest.raises(ValueError, match=r"names term 'l2/\*'"):
+        GivenWeights({"l2/*": 1.0}, {}).check_names(["regularization/a"])
+    with pytest.raises(ValueError, match=r"patterns 'a\*' and '\*b', which both match term 'ab'"):
+        GivenWeights({"a*": 1.0, "*b": 2.0}, {}).of("ab")
+
+
+def test_a_weight_by_the_name_that_keras_gave_a_layer_is_that_of_its_term():
+    names = {"dense_7": "dense", "dense_8": "dense_1"}
+    given = GivenWeights({"dense_7": 2.0, "regularization/dense_8/kernel": 3.0}, {}, names)
+    terms = ["dense", "dense_1", "regularization/dense_1/kernel"]
+    given.check_names(terms)
+    assert [given.of(name).value for name in terms] == [2.0, 1.0, 3.0]
+
+
+def test_a_name_that_means_two_terms_is_an_error():
+    given = GivenWeights({"dense_1": 2.0}, {}, {"dense_1": "dense", "dense_2": "dense_1"})
+    with pytest.raises(ValueError, match="'dense_1': a term, and Keras's name for term 'dense'"):
+        given.check_names(["dense", "dense_1"])
+    given.check_names(["dense_1", "dense_2"], exact=["dense_1", "dense_2"])
