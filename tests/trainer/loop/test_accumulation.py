@@ -102,3 +102,46 @@ def test_optimizers_that_accumulate_differently_are_an_error():
     )
     with pytest.raises(ValueError, match="accumulate the same number"):
         trainer.fit(data()[:2], batch_size=5, steps=1)
+
+
+class Counting(losses.Term):
+    """Counts its steps, and keeps a running mean of the labels, in variables of either kind."""
+
+    def __init__(self, kind):
+        super().__init__(name="counting", weight=0.1)
+        self.count = kind(0, trainable=False, dtype="int32")
+        self.mean = kind(0.0, trainable=False)
+
+    def call(self, step):
+        if step.training:
+            self.count.assign(self.count + 1)
+            self.mean.assign(0.5 * self.mean + 0.5 * tf.reduce_mean(step.y))
+        return tf.square(step.y_pred - 1.0)[:, 0]
+
+
+class BothKinds(Trainer):
+    def build_terms(self):
+        keras_kind, plain = Counting(keras.Variable), Counting(tf.Variable)
+        plain.name = "plain"
+        return [keras_kind, plain]
+
+
+@pytest.mark.parametrize(
+    "replicas, every, settings",
+    [
+        (1, 2, {}),
+        (2, 2, {}),
+        (2, None, {"jit_compile": True}),  # a first pass sums what the terms are divided by
+        (1, None, {"gradient_diagnostics_every": 1}),
+    ],
+)
+def test_what_a_term_keeps_moves_once_a_step(replicas, every, settings, two_replicas):
+    x, y, _ = data()
+    optimizer = keras.optimizers.SGD(0.01, gradient_accumulation_steps=every)
+    strategy = two_replicas if replicas == 2 else "one_device"
+    trainer = BothKinds(build, optimizer=optimizer, loss="mse", strategy=strategy, **settings)
+    trainer.fit((x[:14], y[:14]), batch_size=14, steps=4, verbose=False)
+    for term in trainer.terms:
+        count, mean = (np.asarray(tf.convert_to_tensor(v)) for v in (term.count, term.mean))
+        assert count == 4
+        np.testing.assert_allclose(mean, (1 - 0.5**4) * y[:14].mean(), rtol=1e-5)

@@ -112,6 +112,56 @@ def test_a_checkpoint_of_an_older_version_is_compared_by_places(tmp_path):
     assert "  only in the checkpoint: model/0 (2,)" in text
 
 
+# ---- what is held beside, and other numbers of replicas
+
+
+def plain(**values):
+    return {name: tf.Variable(value, name=name.split("/")[-1]) for name, value in values.items()}
+
+
+def test_what_is_held_is_restored_by_name(tmp_path):
+    save(tmp_path, {"held": plain(a=1.0, b=2.0, c=3.0)})
+    held = plain(c=0.0, a=0.0, b=0.0)
+    Checkpoints(tmp_path, {"held": held}, 3).restore_latest()
+    assert {name: float(v) for name, v in held.items()} == {"a": 1, "b": 2, "c": 3}
+    with pytest.raises(ValueError, match=r"missing in the checkpoint: d \(\)"):
+        Checkpoints(tmp_path, {"held": plain(a=0.0, b=0.0, c=0.0, d=0.0)}, 3).restore_latest()
+
+
+def test_what_an_older_version_held_is_restored_in_the_order_of_its_own_names(tmp_path):
+    save(tmp_path, {"others": [tf.Variable(1.0, name="alpha"), tf.Variable(2.0, name="beta")]})
+    held = {"term/x": tf.Variable(0.0, name="beta"), "term/y": tf.Variable(0.0, name="alpha")}
+    Checkpoints(tmp_path, {"held": held}, 3).restore_latest()
+    assert {name: float(v) for name, v in held.items()} == {"term/x": 2, "term/y": 1}
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_other_replicas_take_the_first_ones_part(older, tmp_path):
+    def held(value, *replicas):
+        names = {"x": "centre", **{f"x/replica_{i}": f"centre/replica_{i}" for i in replicas}}
+        return {n: tf.Variable(value + i, name=own) for i, (n, own) in enumerate(names.items())}
+
+    for now, then in (((), (1,)), ((1,), ()), ((1, 2), (1,))):
+        folder = tmp_path / f"{len(now)}"
+        saved = held(3.0, *then)
+        if older:
+            saved = sorted(saved.values(), key=lambda variable: variable.name)
+        save(folder, {"others" if older else "held": saved, "random": variables(("seed", (2,)))})
+        ours = held(0.0, *now)
+        Checkpoints(folder, {"held": ours}, 3).restore_latest()  # which draws on one replica
+        assert float(ours["x"]) == 3
+        values = [float(ours[f"x/replica_{i}"]) for i in now]
+        assert values == ([] if not now else [3] if len(now) == 1 else [4 - older, 3])
+
+
+def test_draws_of_another_number_of_replicas_are_left(tmp_path):
+    save(tmp_path, {"random": variables(("seed", (2,))), "held": plain(a=1.0)})
+    held = {**plain(a=0.0), "step/seed_generator_state": tf.Variable([7, 7])}
+    Checkpoints(tmp_path, {"held": held}, 3).restore_latest()
+    assert float(held["a"]) == 1
+    assert held["step/seed_generator_state"].numpy().tolist() == [7, 7]
+
+
 # ---- warm start
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import losses
 from trainer import Trainer
 from trainer.step.moving_statistics import moving_variables
 
@@ -67,3 +68,39 @@ def test_frozen_layers_and_integers_do_not_move():
     moved = moving_variables(one, model)
     assert len(moved) == 2
     assert tf.as_dtype(next(iter(moved.values())).dtype).is_floating
+
+
+def test_those_of_terms_and_of_a_subclass_are_found_and_frozen_networks_are_not():
+    one = tf.distribute.get_strategy()
+    frozen = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
+    frozen.trainable = False
+
+    class Projecting(losses.Term):
+        def __init__(self):
+            super().__init__(name="projecting")
+            self.heads = [keras.layers.BatchNormalization(name="head")]
+            self.heads[0].build((None, 2))
+            self.centre = tf.Variable(0.0, trainable=False, name="centre")
+            self.scale = self.add_weight("scale", trainable=False)
+            self.count = tf.Variable(0, trainable=False)
+            self.teacher, self.trained = frozen, tf.Variable(1.0)
+
+    places = [("projecting", Projecting()), ("weight", 2.0)]
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    names = [name.split("/")[-1].split(":")[0] for name in moving_variables(one, model, places)]
+    assert sorted(names) == ["centre", "moving_mean", "moving_variance", "scale"]
+
+
+def test_a_term_made_outside_the_scope_that_moves_its_state_is_refused(two_replicas):
+    class Centred(losses.Term):
+        def __init__(self):
+            super().__init__(name="centred")
+            self.centre = tf.Variable(0.0, trainable=False)
+
+        def call(self, step):
+            self.centre.assign(0.5 * self.centre + 0.5 * tf.reduce_mean(step.y_pred))
+            return (step.y_pred[:, 0] - self.centre) ** 2
+
+    trainer = Trainer(build, optimizer="sgd", strategy=two_replicas, terms=[Centred()])
+    with pytest.raises(ValueError, match=r"centred/centre: made outside .* one for 2 replicas"):
+        trainer.build((data()[0],))
