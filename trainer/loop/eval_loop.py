@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from losses.objective.layout import Layout
+from trainer.model.switches import Switches
 from trainer.step.metrics import Metrics
 from trainer.step.program import Placement, StepProgram
 from trainer.step.replica import evaluate_replica, predict_replica
@@ -104,8 +105,8 @@ class EvalLoops:
     @staticmethod
     def _key(program: StepProgram, source) -> tuple:
         placement = program.placement
-        weighting = id(program.weighting)
-        return str(source.element_spec), placement.per_host, placement.xla, weighting
+        weighting, switches = id(program.weighting), Switches.of(program.model).settings
+        return str(source.element_spec), placement.per_host, placement.xla, weighting, switches
 
     def _traced(self, program: StepProgram, source) -> TracedEvaluation:
         strategy = program.placement.strategy

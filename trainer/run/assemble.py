@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from losses.errors import TermwiseError
 from losses.objective.objective import NOTHING, Objective
 from trainer.distributed.hosts import Hosts
@@ -19,6 +21,7 @@ from trainer.optimizers.loss_scale import needs_scale
 from trainer.optimizers.optimizers import Optimizers
 from trainer.run.run import Run
 from trainer.run.state import RunState, make_counter
+from trainer.step.loss_parameters import factors_of_regularizers
 from trainer.step.metrics import Metrics
 from trainer.step.program import Discovery, Placement, StepProgram
 from trainer.step.randomness import Randomness
@@ -129,6 +132,7 @@ def _objective(parts: Mapping, settings: RunSettings, functions: UserFunctions) 
 
 def _program(parts, settings: RunSettings, functions, objective, metrics) -> StepProgram:
     strategy, model, groups = parts["strategy"], parts["model"], settings.groups
+    counter = make_counter(strategy)
     optimizers = Optimizers(
         strategy,
         settings.optimizer,
@@ -138,16 +142,26 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         scaled=needs_scale(model),
     )
 
+    def dials() -> list:
+        weights = objective.dials(tf.convert_to_tensor(counter))
+        return [*weights, *factors_of_regularizers(model)]
+
     def find(watched, model):
-        places = [*objective.places(), *functions.places]
-        return find_trainables(watched, model, groups=groups, optimizers=optimizers, places=places)
+        return find_trainables(
+            watched,
+            model,
+            groups=groups,
+            optimizers=optimizers,
+            places=[*objective.places(), *functions.places],
+            dials=dials,
+        )
 
     return StepProgram(
         model=model,
         objective=objective,
         forward=functions.forward,
         compute_terms=functions.compute_terms,
-        counter=make_counter(strategy),
+        counter=counter,
         optimizers=optimizers,
         metrics=metrics,
         randomness=Randomness(strategy, settings.replica_randomness),
