@@ -89,13 +89,15 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         training, evaluation = (_metrics(model, settings) for _ in ("train", "eval"))
     program = _program(parts, settings, functions, objective, training)
     hosts = Hosts(strategy)
-    state = RunState(strategy, hosts, workdir, program.counter, functions.owned_variables)
+    state = RunState(
+        strategy, hosts, workdir, program.counter, functions.owned_variables, program.places
+    )
     programs = Programs(
         program,
         functions.train_step,
         settings.balancer,
         settings.diagnostics_every,
-        state.spread_seeds,
+        state.begin,
     )
     return Run(
         name=parts["name"],
@@ -113,6 +115,7 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         open_data=functions.open_data,
         init_from=settings.init_from,
         init_loss_parameters=settings.init_loss_parameters,
+        own_forward="forward" in functions.overridden,
     )
 
 
@@ -153,9 +156,12 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         scaled=needs_scale(model),
     )
 
+    def places():
+        return [("model", model), *objective.places(), *functions.places]
+
     def find(watched, model):
-        places = [*objective.places(), *functions.places]
-        return find_trainables(watched, model, groups=groups, optimizers=optimizers, places=places)
+        held = places()[1:]
+        return find_trainables(watched, model, groups=groups, optimizers=optimizers, places=held)
 
     return StepProgram(
         model=model,
@@ -170,6 +176,7 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         find_trainables=find,
         placement=Placement(strategy),
         discovery=Discovery(),
+        places=places,
         skips=settings.on_nonfinite == "skip" or optimizers.scaled,
         several_passes=groups is not None or len(optimizers.of_group) > 1,
     )

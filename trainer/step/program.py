@@ -152,6 +152,8 @@ class StepProgram:
       class_weight: class id -> weight of the labels.
       skips: whether steps that are not finite are left out.
       several_passes: whether groups may ask for several passes of the tape.
+      places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
+        and a subclass.
     """
 
     model: keras.Model
@@ -170,6 +172,7 @@ class StepProgram:
     class_weight: Mapping[int, float] = field(default_factory=dict)
     skips: bool = False
     several_passes: bool = False
+    places: Callable[[], list] = list
 
     @property
     def layout(self) -> Layout:
