@@ -19,6 +19,7 @@ from losses.naming import nearest, snake_case
 
 NamedLoss = TypeVar("NamedLoss", bound=Callable)
 
+CONSTRUCTOR = "__init__"
 CLASSIC = {
     "mean_squared_error": keras.losses.mean_squared_error,
     "mse": keras.losses.mean_squared_error,
@@ -50,7 +51,7 @@ def register_loss(loss: NamedLoss) -> NamedLoss:
       The loss itself.
     """
     if inspect.isclass(loss):
-        loss.__init__ = _without_variables(loss.__init__)
+        setattr(loss, CONSTRUCTOR, _without_variables(getattr(loss, CONSTRUCTOR)))
         _CLASSES[loss.__name__] = _CLASSES[snake_case(loss.__name__)] = loss
     else:
         CLASSIC[loss.__name__] = loss

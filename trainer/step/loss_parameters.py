@@ -97,8 +97,8 @@ def name_parameters(parameters: list, places, made: Mapping = MappingProxyType({
         term, attribute, variable = holders.get(id(parameter), (None, None, parameter))
         variable = made.get(id(parameter), variable)
         is_keras = isinstance(variable, keras.Variable)
-        own = variable.path if is_keras else variable.name.split(":")[0]
-        name = attribute if attribute and _NUMBERED.match(own) else own
+        path = variable.path if is_keras else variable.name.split(":")[0]
+        name = attribute if attribute and _NUMBERED.match(path) else path
         named.append((name, term, variable))
     names = [name for name, _, _ in named]
     result: dict = {}

@@ -143,17 +143,12 @@ def find_trainables(
     read_only = {id(variable) for variable in dials()} if outside else set()
     whose = find_owners(outside)
     learning = [v for v in outside if id(v) not in read_only and whose.trains(v)]
-    own = by_path(model.trainable_variables)
+    of_model = by_path(model.trainable_variables)
     named = name_parameters(learning, places, whose.variables)
-    parameters = {f"{name} (loss)" if name in own else name: v for name, v in named.items()}
-    variables = {**own, **parameters}
-    group_of = _group_of(groups, variables, model, own)
-    networks = [
-        network._replace(
-            term=term_that_reaches([tensor_variable(parameters[p]) for p in network.paths], places)
-        )
-        for network in find_networks(parameters, whose, model)
-    ]
+    parameters = {f"{name} (loss)" if name in of_model else name: v for name, v in named.items()}
+    variables = {**of_model, **parameters}
+    group_of = _group_of(groups, variables, model, of_model)
+    networks = find_networks(parameters, whose, model)
     switches = Switches.of(model, [switch for v in outside for switch in whose.of(v)])
     return TrainableVariables(
         variables,
@@ -165,7 +160,7 @@ def find_trainables(
     )
 
 
-def _group_of(groups, variables: dict, model, own: dict) -> dict[str, str]:
+def _group_of(groups, variables: dict, model, of_model: dict) -> dict[str, str]:
     """path -> its group, of what trains.
 
     Raises:
@@ -173,7 +168,7 @@ def _group_of(groups, variables: dict, model, own: dict) -> dict[str, str]:
     """
     members = partition(groups, variables, by_path(model.variables))
     group_of = {path: group for group, paths in members.items() for path in paths}
-    loose = [path for path in own if path not in group_of]
+    loose = [path for path in of_model if path not in group_of]
     if loose:
         raise TermwiseError(
             f"Variables in no group: {', '.join(loose)}. Add them to one of groups= "
