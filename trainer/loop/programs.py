@@ -212,18 +212,7 @@ class Programs:
         program.randomness.prepare()
         accumulation = program.optimizers.accumulation
         if self._balancer is not None:
-            names = Discovery()
-            TrainPasses(replace(program, discovery=names)).trace_counts(spec)
-            strategy = program.placement.strategy
-            self.balanced = (
-                BalancedTerms(self._balancer, names.layout_found, strategy)
-                if self.balanced is None
-                else self.balanced.placed_in(names.layout_found)
-            )
-            weighting = choose_weighting(
-                self.balanced, program.model, strategy, program.discovery, accumulation
-            )
-            program = replace(program, weighting=weighting)
+            program = self._balancing(program, spec, self._balancer)
         passes = self._passes(program)
         precomputes = program.placement.precomputes_sums
         if precomputes or accumulation > 1 or self._every is not None:
@@ -238,6 +227,21 @@ class Programs:
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
         self.written = written_variables(traced)
         return passes, list(traced.graph.variables)
+
+    def _balancing(self, program: StepProgram, spec, balancer: Balancer) -> StepProgram:
+        """The program with the weighting of the balancer, whose state goes on."""
+        names, strategy = Discovery(), program.placement.strategy
+        TrainPasses(replace(program, discovery=names)).trace_counts(spec)
+        layout = names.layout_found
+        if self.balanced is None:
+            self.balanced = BalancedTerms(balancer, layout, strategy)
+        else:
+            self.balanced = self.balanced.placed_in(layout)
+        accumulation, discovery = program.optimizers.accumulation, program.discovery
+        weighting = choose_weighting(
+            self.balanced, program.model, strategy, discovery, accumulation
+        )
+        return replace(program, weighting=weighting)
 
     def _measures(self, layout) -> bool:
         """Whether there are diagnostics of these terms."""

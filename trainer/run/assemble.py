@@ -163,20 +163,7 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
     def places():
         return [("model", model), *objective.places(), *functions.places]
 
-    def dials() -> list:
-        weights = objective.dials(tf.convert_to_tensor(counter))
-        return [*weights, *factors_of_regularizers(model)]
-
-    def find(watched, model):
-        return find_trainables(
-            watched,
-            model,
-            groups=groups,
-            optimizers=optimizers,
-            places=places()[1:],
-            dials=dials,
-        )
-
+    find = _finder(objective, groups, optimizers, counter, lambda: places()[1:])
     return StepProgram(
         model=model,
         objective=objective,
@@ -194,3 +181,18 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         skips=settings.on_nonfinite == "skip" or optimizers.scaled,
         several_passes=groups is not None or len(optimizers.of_group) > 1,
     )
+
+
+def _finder(objective: Objective, groups, optimizers, counter, places: Callable) -> Callable:
+    """(variables that a tape watched, model) -> the variables that train."""
+
+    def find(watched, model):
+        def dials() -> list:
+            weights = objective.dials(tf.convert_to_tensor(counter))
+            return [*weights, *factors_of_regularizers(model)]
+
+        return find_trainables(
+            watched, model, groups=groups, optimizers=optimizers, places=places(), dials=dials
+        )
+
+    return find

@@ -99,14 +99,17 @@ class TrainableVariables:
             warnings.warn(
                 f"No term reaches {', '.join(idle)}: they stay as they are.", stacklevel=2
             )
-        networks = tuple(n for n in self.networks if reached.intersection(n.paths))
-        _tell(n for n in networks if n.name not in told and self._by_chance(n))
         return replace(
             self,
             parameters={p: v for p, v in self.parameters.items() if p not in unreached},
             owners={path: owner for path, owner in self.owners.items() if path in reached},
-            networks=networks,
+            networks=self._reached_networks(reached, told),
         )
+
+    def _reached_networks(self, reached: set[str], told: Iterable[str]) -> tuple[Network, ...]:
+        networks = tuple(n for n in self.networks if reached.intersection(n.paths))
+        _tell(n for n in networks if n.name not in told and self._by_chance(n))
+        return networks
 
     def _by_chance(self, network: Network) -> bool:
         """Whether no group is named for a network."""
