@@ -50,7 +50,8 @@ def name_outputs(y_pred, output_names=None) -> dict[str, Any]:
 def _each_once(names: Iterable[str]) -> list[str]:
     """The names, those that occur several times with their place behind: `a/0`, `a/1`."""
     names = list(names)
-    counts, seen = Counter(names), Counter()
+    counts = Counter(names)
+    seen: Counter = Counter()
     distinct = []
     for name in names:
         distinct.append(f"{name}/{seen[name]}" if counts[name] > 1 else name)
