@@ -181,7 +181,7 @@ class Trainer(Hooks):
         """The table of terms: name, from, weight; and the loss parameters."""
         run = self._run
         parameters = self.loss_parameters if run.programs.prepared else None
-        return describe_terms(run.program.objective, parameters)
+        return describe_terms(run.program.objective, parameters, run.program.trainables.networks)
 
     def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""

@@ -104,6 +104,10 @@ class Objective:
     def described(self, lines: Iterable[Described]) -> None:
         self.resolved = replace(self.resolved, described=tuple(lines))
 
+    def forget_table(self) -> None:
+        """Has the next step that is traced make the table of terms anew."""
+        self.resolved = replace(self.resolved, described=None)
+
     def describe_with(self, function: Callable[[tuple], Iterable[Described]]) -> None:
         """Changes the table of terms, for what weighs them further, such as a balancer.
 
@@ -209,6 +213,11 @@ class Objective:
         if all(weight.constant for weight in weights):
             return tf.constant([weight.value for weight in weights], tf.float32)
         return tf.stack([weight(step) for weight in weights])
+
+    def dials(self, step) -> list[tf.Variable]:
+        """The variables that the terms' weights read and that are the user's to set."""
+        weights = self._given_weights()
+        return [v for line in self.described or () for v in weights.of(line.name).dials(step)]
 
     def _given_weights(self) -> GivenWeights:
         compiled = [loss.name for loss in self.resolved.compiled or ()]

@@ -5,17 +5,21 @@ It knows no loss of this library: each enters itself here when it is imported (`
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
 import keras
+import tensorflow as tf
 
 from losses.errors import TermwiseError
 from losses.naming import nearest, snake_case
 
 NamedLoss = TypeVar("NamedLoss", bound=Callable)
 
+CONSTRUCTOR = "__init__"
 CLASSIC = {
     "mean_squared_error": keras.losses.mean_squared_error,
     "mse": keras.losses.mean_squared_error,
@@ -47,10 +51,35 @@ def register_loss(loss: NamedLoss) -> NamedLoss:
       The loss itself.
     """
     if inspect.isclass(loss):
+        setattr(loss, CONSTRUCTOR, _without_variables(getattr(loss, CONSTRUCTOR)))
         _CLASSES[loss.__name__] = _CLASSES[snake_case(loss.__name__)] = loss
     else:
         CLASSIC[loss.__name__] = loss
     return keras.saving.register_keras_serializable(package="termwise")(loss)
+
+
+def _without_variables(init: Callable) -> Callable:
+    """A constructor that refuses variables: it reads its arguments once, so none could train."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def checked(self, *arguments, **named):
+        with contextlib.suppress(TypeError):  # the constructor itself tells what is missing
+            for name, value in signature.bind(self, *arguments, **named).arguments.items():
+                _check_no_variable(self, name, value)
+        init(self, *arguments, **named)
+
+    return checked
+
+
+def _check_no_variable(loss, name: str, value) -> None:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(item, (keras.Variable, tf.Variable)) for item in values):
+        raise TermwiseError(
+            f"{type(loss).__name__}({name}=) was given a variable. This loss reads {name} once, so "
+            "that it would neither train nor follow what you assign. Give a plain value; to learn "
+            f"{name}, write the loss as a function or losses.Term that reads a losses.Parameter."
+        )
 
 
 def get(identifier):

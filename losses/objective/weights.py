@@ -17,6 +17,7 @@ from losses.errors import TermwiseError, TermwiseTypeError
 from losses.layers import stable_path
 from losses.naming import suggestion
 from losses.objective.outputs import flatten
+from losses.objective.parameter import parameter_of
 
 
 class Weight:
@@ -82,6 +83,18 @@ class Weight:
     def penalty(self) -> tf.Tensor | None:
         """What a trainable weight adds of its own, [], or None."""
         return self.value.penalty() if self.penalizes else None
+
+    def dials(self, step) -> list[tf.Variable]:
+        """The variables that it reads and that are its user's to set, at a step, int64 [].
+
+        What is made to learn is none of them: a trainable weight, and a `Parameter` wherever it
+        is read.
+        """
+        if self.constant or self.penalizes:
+            return []
+        with tf.GradientTape() as tape:
+            self(step)
+        return [v for v in tape.watched_variables() if parameter_of(v) is None]
 
     def __str__(self):
         if self.constant:

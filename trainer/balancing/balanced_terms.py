@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import fnmatch
 from collections.abc import Iterable
@@ -62,6 +63,23 @@ class BalancedTerms:
                     self.state[name] = tf.Variable(value, trainable=False, name=name)
             ones = tf.ones([len(self.names)])
             self.factors = tf.Variable(ones, trainable=False, name="factors")
+
+    def placed_in(self, layout: Layout) -> BalancedTerms:
+        """The same terms, with their state, in another layout.
+
+        Raises:
+          ValueError: it has other terms that are balanced.
+        """
+        names = _balanced_names(self.balancer, layout)
+        if names != self.names:
+            raise TermwiseError(
+                f"`trainable` was changed, and {self.balancer!r} would balance "
+                f"{', '.join(map(repr, names))} instead of {', '.join(map(repr, self.names))}. "
+                "Name the terms by its terms=, or use another Trainer."
+            )
+        placed = copy.copy(self)
+        placed.positions = np.array([layout.names.index(name) for name in names], np.int32)
+        return placed
 
     @property
     def variables(self) -> list:

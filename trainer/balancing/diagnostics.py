@@ -26,7 +26,7 @@ class Diagnostics:
     def __init__(self, every: int, layout: Layout, strategy):
         self.every = every
         self._strategy = strategy
-        self._names = layout.names
+        self.names = layout.names
         size = len(layout.names)
         self._gramian = tf.Variable(tf.zeros([size, size], tf.float64), trainable=False)
         self._at = tf.Variable(-1, dtype=tf.int64, trainable=False)
@@ -62,14 +62,14 @@ class Diagnostics:
     @property
     def size(self) -> int:
         """The length of what `packed` makes."""
-        return 1 + len(self._names) ** 2
+        return 1 + len(self.names) ** 2
 
     def packed(self) -> tf.Tensor:
         """float64 [size], the last measurement: its step, and the Gramian; in a graph."""
         return tf.concat([[tf.cast(self._at, tf.float64)], tf.reshape(self._gramian, [-1])], 0)
 
     def _unpacked(self, packed) -> np.ndarray:
-        return np.reshape(packed[1:], [len(self._names)] * 2)
+        return np.reshape(packed[1:], [len(self.names)] * 2)
 
     def values(self, packed: np.ndarray, first: int, last: int) -> dict[str, float]:
         """`grad_norm/*`, `grad_cosine/*`, `update_share/*`, if measured from step first to last."""
@@ -77,19 +77,19 @@ class Diagnostics:
             return {}
         inner = self._unpacked(packed)
         norms = np.sqrt(np.maximum(np.diag(inner), 0.0))
-        measured = {f"grad_norm/{n}": float(v) for n, v in zip(self._names, norms, strict=True)}
+        measured = {f"grad_norm/{n}": float(v) for n, v in zip(self.names, norms, strict=True)}
         cosines = self._cosines(inner, norms)
-        pairs = [i for i, name in enumerate(self._names) if not name.startswith(PLAIN)]
+        pairs = [i for i, name in enumerate(self.names) if not name.startswith(PLAIN)]
         for a in pairs:
             for b in pairs:
                 if a < b:
-                    key = f"grad_cosine/{self._names[a]}:{self._names[b]}"
+                    key = f"grad_cosine/{self.names[a]}:{self.names[b]}"
                     measured[key] = float(cosines[a, b])
         whole = inner.sum()
         if whole > 0:
             shares = inner.sum(1) / whole
             measured.update(
-                {f"update_share/{n}": float(v) for n, v in zip(self._names, shares, strict=True)}
+                {f"update_share/{n}": float(v) for n, v in zip(self.names, shares, strict=True)}
             )
         return measured
 
@@ -102,7 +102,7 @@ class Diagnostics:
     def picture(self, packed: np.ndarray) -> np.ndarray:
         """The cosines as a heat map, uint8 [height, width, 3]: blue agrees, red conflicts."""
         inner = self._unpacked(packed)
-        pairs = [i for i, name in enumerate(self._names) if not name.startswith(PLAIN)]
+        pairs = [i for i, name in enumerate(self.names) if not name.startswith(PLAIN)]
         norms = np.sqrt(np.maximum(np.diag(inner), 0.0))
         cosines = self._cosines(inner, norms)[np.ix_(pairs, pairs)]
         np.fill_diagonal(cosines, 1.0)

@@ -65,11 +65,11 @@ def weighted_sum(jacobian: dict, factors) -> dict:
     return gradients
 
 
-def added_to(gradients: dict, direction: dict, scale) -> dict:
-    """The gradients plus the direction, which is multiplied by the loss scale []."""
+def added_to(gradients: dict, direction: dict, scales: dict) -> dict:
+    """The gradients plus the direction, which is multiplied by the loss scales: path -> []."""
     whole = dict(gradients)
     for path, value in direction.items():
-        value = value * tf.cast(scale, value.dtype)
+        value = value * tf.cast(scales.get(path, 1.0), value.dtype)
         rest = gradients.get(path)
         whole[path] = value if rest is None else value + tf.convert_to_tensor(rest)
     return whole

@@ -45,16 +45,14 @@ def _gradients_by_term(backward: Backward, positions) -> list[dict]:
             counts = [share.accumulation[i] for i in positions]
             parts = [count * part for count, part in zip(counts, parts, strict=True)]
     sources = backward.sources
-    by_term = term_gradients(backward.tape, parts, share.loss_scale, list(sources.values()))
-    return [
-        {
-            path: backward.scaled(path, gradient)
-            if gradient is not None and masks[path][position]
-            else None
-            for path, gradient in zip(sources, gradients, strict=True)
-        }
-        for position, gradients in zip(positions, by_term, strict=True)
-    ]
+    reached: list[dict] = [{} for _ in positions]
+    for scale, paths in backward.by_scale(sources):
+        by_term = term_gradients(backward.tape, parts, scale, [sources[path] for path in paths])
+        for of_term, position, gradients in zip(reached, positions, by_term, strict=True):
+            for path, gradient in zip(paths, gradients, strict=True):
+                trains = gradient is not None and masks[path][position]
+                of_term[path] = backward.signed(path, gradient) if trains else None
+    return reached
 
 
 def shared_paths(at, variables: dict, reached: list[dict]) -> list[str]:

@@ -24,6 +24,7 @@ def probe_terms(program: StepProgram, batch, present, precomputed) -> dict[str, 
       path -> [T, ...], to be summed over the replicas.
     """
     with tf.GradientTape(persistent=True) as tape:
+        tape.watch(program.hidden)
         forward = stateless_forward(program, batch, present)
         layout = forward.layout
         with tape.stop_recording():
@@ -55,6 +56,7 @@ def probe_residuals(program: StepProgram, names, batch, present) -> dict[str, tf
       ValueError: a term that gives no value per example.
     """
     with tf.GradientTape(persistent=True) as tape:
+        tape.watch(program.hidden)
         forward = stateless_forward(program, batch, present)
         parts = [_signed_residuals(forward, name, i) for i, name in enumerate(names)]
     return _rows(program, tape, parts)

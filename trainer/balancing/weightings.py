@@ -157,8 +157,7 @@ class JacobianWeighting(LastFactors):
 
     def _direct(self, gradients, rows, values, scales, step):
         """The shared variables' gradients with the direction in them, and float32 [m] factors."""
-        scale = 1.0 if scales is None else scales[0]
-        rows = {path: row / tf.cast(scale, row.dtype) for path, row in rows.items()}
+        rows = {path: row / tf.cast(scales.get(path, 1.0), row.dtype) for path, row in rows.items()}
         if not rows:  # no variable is shared: nothing to balance
             return gradients, tf.ones_like(values)
         if self._accumulation > 1:
@@ -166,7 +165,7 @@ class JacobianWeighting(LastFactors):
         else:
             direction, factors, statistic = balanced_direction(self.terms, rows, values, step)
             self.terms.remember_gradients(statistic, values, factors, step)
-        return added_to(gradients, direction, scale), factors
+        return added_to(gradients, direction, scales), factors
 
     def _accumulated_direction(self, rows, values, step):
         """The direction of the accumulated rows at the last of their steps, nothing before.

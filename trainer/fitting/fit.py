@@ -174,9 +174,13 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
 
 
 def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing) -> None:
+    def traced() -> TracedStep:
+        return run.traced(request.source, request.class_weight)
+
     outer = OuterLoop(
         run,
-        step=run.traced(request.source, request.class_weight),
+        step=traced(),
+        traced=traced,
         source=request.source,
         validation=request.validation,
         plan=request.plan,

@@ -19,10 +19,12 @@ the last checkpoint
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from losses.errors import TermwiseError
 from trainer.debugging.bad_values import step_failure
 from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
@@ -53,6 +55,7 @@ class OuterLoop:
     Args:
       run: what is trained.
       step: its traced step.
+      traced: () -> the step, traced anew where `trainable` was set otherwise.
       source, validation: the data; validation may be None.
       plan: the cadences.
       writers: of rows.
@@ -66,6 +69,7 @@ class OuterLoop:
         run: Run,
         *,
         step: TracedStep,
+        traced: Callable[[], TracedStep],
         source,
         validation,
         plan: Plan,
@@ -74,7 +78,7 @@ class OuterLoop:
         signals: Signals,
         profile: Profile,
     ):
-        self._run, self._step = run, step
+        self._run, self._step, self._traced = run, step, traced
         self._source, self._validation = source, validation
         self._plan, self._profile, self._signals = plan, profile, signals
         self._writers, self._checkpoints = writers, checkpoints
@@ -150,6 +154,7 @@ class OuterLoop:
             due = self._profile.next_stop(step, plan.next_stop(step, self._many_windows))
             count = min(due - step, self._limit)
             events.on_train_batch_begin(step)
+            self._follow_switches(step)
             self.tell(self._profile.before(step))
             step = self._advance(step, count)
             self.tell(self._profile.after(step))
@@ -162,6 +167,31 @@ class OuterLoop:
             events.on_train_batch_end(step - 1, self._batch_logs())
             model.stop_training = self._agree(model.stop_training)
         return step
+
+    def _follow_switches(self, step: int) -> None:
+        """Takes a step that was traced anew where a callback has set `trainable` otherwise."""
+        if not self._step.program.trainables.switches.changed:
+            return
+        run, before = self._run, self._names
+        self._step = self._traced()
+        self._names = self._step.program.layout.names
+        if self._names != before:  # a regularizer counts where its variable trains
+            self._change_terms(step)
+        self._loop = run.continued(self._loop, self._step, self._source)
+        run.state.hold(run.programs, self._checkpoints)
+
+    def _change_terms(self, step: int) -> None:
+        """Ends the log window, and begins one of other terms."""
+        if self._step.program.optimizers.accumulation > 1:
+            raise TermwiseError(
+                "A callback has set `trainable` so that the model has other regularizers, while "
+                "gradients of several steps are added up. End the fit, and call fit() again."
+            )
+        if self._result and self._sums.taken:
+            self._end_window(step)
+        self.recorder.take_up(self._names, self._step.diagnostics)
+        self._window = LogWindow.empty(len(self._names))
+        self._sums = self._window.read()
 
     def _batch_logs(self) -> dict:
         """The logs of a batch: the mean total of the epoch so far, as Keras reports it."""
@@ -256,6 +286,7 @@ class OuterLoop:
         run = self._run
         self._restores += 1
         run.state.restore_newest(run.programs, self._checkpoints)
+        self._step = self._traced()
         self._window = run.state.window(run.programs)
         self._sums = self._window.read()
         self._epoch.restart(self._sums)

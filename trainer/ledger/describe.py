@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -17,12 +17,15 @@ from trainer.optimizers.arguments import describe_optimizer
 PENDING = "(the model's own losses and loss parameters are found by build(data) or fit)"
 
 
-def describe_terms(objective: Objective, parameters: Mapping | None) -> str:
+def describe_terms(
+    objective: Objective, parameters: Mapping | None, networks: Iterable = ()
+) -> str:
     """The table of terms as text.
 
     Args:
       objective: the run's; its terms are complete after the first trace.
       parameters: name -> loss parameter; None before the first trace.
+      networks: those outside the model that train, in words.
     """
     rows = [("term", "from", "weight")]
     if objective.described is None:
@@ -35,7 +38,7 @@ def describe_terms(objective: Objective, parameters: Mapping | None) -> str:
     if parameters:
         shapes = [(name, str(tuple(variable.shape))) for name, variable in parameters.items()]
         tables.append(format_table([("loss parameter", "shape"), *shapes], words=True))
-    return "\n".join(tables)
+    return "\n".join([*tables, *map(str, networks)])
 
 
 def describe_run(

@@ -61,6 +61,11 @@ class Recorder:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(write))
 
+    def take_up(self, names, diagnostics) -> None:
+        """Other terms from now on."""
+        self.settle()
+        self._names, self._diagnostics = names, diagnostics
+
     def settle(self) -> None:
         """Waits until every row is written: history is complete."""
         while self._waiting:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from losses.objective.layout import Layout
 from trainer.model.added_losses import added_losses_apart
+from trainer.model.switches import Switches
 from trainer.step.metrics import Metrics
 from trainer.step.program import Placement, StepProgram
 from trainer.step.replica import evaluate_replica, predict_replica
@@ -55,6 +56,7 @@ class EvalLoops:
         self._evaluations: dict[tuple, TracedEvaluation] = {}
         self._loops: dict[tuple, Any] = {}
         self._predictions: dict[tuple, Any] = {}
+        self._switches: Switches | None = None  # of the model, which is built by then
 
     @property
     def traces(self) -> int:
@@ -102,11 +104,12 @@ class EvalLoops:
         placement = Placement(strategy, source.per_host, xla and strategy.num_replicas_in_sync == 1)
         return replace(program, placement=placement, metrics=self.metrics, class_weight={})
 
-    @staticmethod
-    def _key(program: StepProgram, source) -> tuple:
-        placement = program.placement
-        weighting = id(program.weighting)
-        return str(source.element_spec), placement.per_host, placement.xla, weighting
+    def _key(self, program: StepProgram, source) -> tuple:
+        if self._switches is None:
+            self._switches = Switches.of(program.model)
+        placement, weighting = program.placement, id(program.weighting)
+        data = str(source.element_spec), placement.per_host
+        return *data, placement.xla, weighting, self._switches.now
 
     def _traced(self, program: StepProgram, source) -> TracedEvaluation:
         strategy = program.placement.strategy

@@ -16,6 +16,7 @@ from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
+from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, Placement, StepProgram
 
 
@@ -70,6 +71,9 @@ class Programs:
         self._on_first_trace = on_first_trace
         self._steps: dict[tuple, TracedStep] = {}
         self._first: TrainPasses | None = None
+        self._round = 0  # how often other variables began to train
+        self._asked: tuple | None = None  # of the last call of `step`
+        self.first_settings: tuple[bool, ...] = ()  # of the switches, before the first trace
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
         self.written: list[tf.Variable] = []
@@ -106,8 +110,12 @@ class Programs:
         variables = [] if self.diagnostics is None else self.diagnostics.variables
         if self.balanced is None:
             return variables
-        accumulated = self.program.weighting.accumulated
-        return [*self.balanced.variables, *accumulated.values(), *variables]
+        return [*self._variables_of_balancer(self.program), *variables]
+
+    def _variables_of_balancer(self, program: StepProgram) -> list:
+        if self.balanced is None:
+            return []
+        return [*self.balanced.variables, *program.weighting.accumulated.values()]
 
     def step(self, source, xla: bool, class_weight: Mapping[int, float]) -> TracedStep:
         """The traced step for a structure of data.
@@ -127,13 +135,36 @@ class Programs:
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
         base.build(base, _of_any_size(source.element_spec))
+        self._asked = source, xla, class_weight
+        if self.prepared and self.program.trainables.switches.changed:
+            self._forget()
         if not self.prepared:
             self._prepare(source, xla, class_weight)
         structure = str((source.element_spec, source.per_host))
-        key = structure, xla, tuple(sorted(class_weight.items()))
+        key = self._round, structure, xla, tuple(sorted(class_weight.items()))
         if key not in self._steps:
             self._steps[key] = self._trace(key, source, xla, class_weight)
         return self._steps[key]
+
+    def follow_switches(self) -> None:
+        """Traces the step anew, as it was asked for, where `trainable` was set otherwise."""
+        if self._asked is not None:
+            self.step(*self._asked)
+
+    def trace_anew(self) -> None:
+        """Traces the step anew, as it was asked for: the optimizers have other slots."""
+        self._forget()
+        self.follow_switches()
+
+    def _forget(self) -> None:
+        """Has the step traced anew: `trainable` was set otherwise somewhere."""
+        known = self.program.discovery
+        told = known.told.union(n.name for n in self.program.trainables.networks)
+        self._base = replace(self._base, discovery=Discovery(known.hidden, told))
+        self._base.objective.forget_table()
+        self._first = None
+        self._steps.clear()
+        self._round += 1
 
     def _prepare(self, source, xla, class_weight) -> None:
         try:
@@ -158,26 +189,35 @@ class Programs:
                 "cannot read them. Make them in build_terms(), or pass jit_compile=False."
             )
         self._first = passes
-        self._on_first_trace(self)
+        if not self._round:
+            self.first_settings = trainables.switches.settings
+            self._on_first_trace(self)
 
     def _first_passes(self, source, xla, class_weight) -> TrainPasses:
+        """The passes of the first trace; traced again where a tape had to watch more."""
+        for _ in range(2):
+            passes, read = self._traced_passes(source, xla, class_weight)
+            program, discovery = passes.program, passes.program.discovery
+            known = [*program.model.variables, *program.metrics.variables]
+            unwatched = find_unwatched(read, [*known, *self._variables_of_balancer(program)])
+            if not discovery.note_unwatched(unwatched, program.model):
+                break
+            hidden = tuple(variable for variable in unwatched if variable.trainable)
+            self._base = replace(self._base, discovery=Discovery(hidden, discovery.told))
+        return passes
+
+    def _traced_passes(self, source, xla, class_weight) -> tuple[TrainPasses, list]:
+        """The passes, and the `tf.Variable`s that they read."""
         program, spec = self._placed(self._base, source, xla, class_weight), source.element_spec
         program.randomness.prepare()
         accumulation = program.optimizers.accumulation
         if self._balancer is not None:
-            names = Discovery()
-            TrainPasses(replace(program, discovery=names)).trace_counts(spec)
-            strategy = program.placement.strategy
-            self.balanced = BalancedTerms(self._balancer, names.layout_found, strategy)
-            weighting = choose_weighting(
-                self.balanced, program.model, strategy, program.discovery, accumulation
-            )
-            program = replace(program, weighting=weighting)
+            program = self._balancing(program, spec, self._balancer)
         passes = self._passes(program)
         precomputes = program.placement.precomputes_sums
         if precomputes or accumulation > 1 or self._every is not None:
             counts = passes.trace_counts(spec)
-        if self._every is not None:
+        if self._every is not None and not self._measures(program.layout):
             self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
         scales = _spec_of(program.optimizers.scales())
         precomputed = _local_spec(program, counts) if precomputes else None
@@ -186,7 +226,26 @@ class Programs:
         program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
         self.written = written_variables(traced)
-        return passes
+        return passes, list(traced.graph.variables)
+
+    def _balancing(self, program: StepProgram, spec, balancer: Balancer) -> StepProgram:
+        """The program with the weighting of the balancer, whose state goes on."""
+        names, strategy = Discovery(), program.placement.strategy
+        TrainPasses(replace(program, discovery=names)).trace_counts(spec)
+        layout = names.layout_found
+        if self.balanced is None:
+            self.balanced = BalancedTerms(balancer, layout, strategy)
+        else:
+            self.balanced = self.balanced.placed_in(layout)
+        accumulation, discovery = program.optimizers.accumulation, program.discovery
+        weighting = choose_weighting(
+            self.balanced, program.model, strategy, discovery, accumulation
+        )
+        return replace(program, weighting=weighting)
+
+    def _measures(self, layout) -> bool:
+        """Whether there are diagnostics of these terms."""
+        return self.diagnostics is not None and self.diagnostics.names == layout.names
 
     def _trace(self, key, source, xla, class_weight) -> TracedStep:
         program = self._placed(self.program, source, xla, class_weight)

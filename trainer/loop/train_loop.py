@@ -254,6 +254,16 @@ class OpenLoop:
         """What the loop reads or writes."""
         return list(self._loop.function.variables)
 
+    @property
+    def feed(self) -> Feed:
+        """The batches."""
+        return self._feed
+
+    @property
+    def carry(self) -> LoopCarry:
+        """What goes on to the next call."""
+        return self._carry
+
     def batch_at(self, position):
         """The batch at a position, int64 []; the next one of a pipeline; in a graph."""
         return self._feed.batch_at(self._carry, position)
@@ -305,7 +315,13 @@ class TrainLoops:
     def open(self, step: TracedStep, source, position: int, now: int) -> OpenLoop:
         """The loop over a source that is opened at batch `position`, at the global step `now`."""
         feed = make_feed(step, source, self.on_nonfinite)
-        carry = feed.start(position, now)
+        return self._loop(step, source, feed, feed.start(position, now))
+
+    def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:
+        """The loop of a step that was traced anew, over data that stays open."""
+        return self._loop(step, source, loop.feed, loop.carry)
+
+    def _loop(self, step: TracedStep, source, feed: Feed, carry: LoopCarry) -> OpenLoop:
         key = step.key, source.key, feed.key
         if key not in self._loops:
             for oldest in list(self._loops)[: 1 - self.KEPT]:

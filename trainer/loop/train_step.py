@@ -19,6 +19,7 @@ from trainer.distributed.reduce import sum_by_path
 from trainer.loop.graph import stateless
 from trainer.loop.norm import global_norm
 from trainer.model.added_losses import added_losses_apart
+from trainer.step.gradients import times
 from trainer.step.outputs import ReplicaResult, StepRecord
 from trainer.step.program import StepProgram
 from trainer.step.reduction import sum_results
@@ -75,18 +76,16 @@ class TrainPasses:
           scales, precomputed, accumulation: as in `train_replica`.
         """
         inputs, weighting = (batch, scales, precomputed, accumulation), self.program.weighting
-        step = self.program.step
-        residuals = functools.partial(self.residuals, batch)
+        step, residuals = self.program.step, functools.partial(self.residuals, batch)
         if weighting.otherwise is None:
             result = sum_results(self.program, weighting, self._train(*inputs))
-            return weighting.finish(result, scales, step, residuals)
+            return weighting.finish(result, self.program.loss_scales(scales), step, residuals)
 
         def branch(weighting: Weighting):
             # traced in place: a function that holds collectives cannot be called in a branch
-            result = self._run(weighting, *inputs)
-            result = weighting.finish(
-                sum_results(self.program, weighting, result), scales, step, residuals
-            )
+            result = sum_results(self.program, weighting, self._run(weighting, *inputs))
+            by_path = self.program.loss_scales(scales)
+            result = weighting.finish(result, by_path, step, residuals)
             gradients = dense(self.program.placement.strategy, result.gradients)
             return result._replace(gradients=gradients, jacobian={}, decided=None)
 
@@ -202,8 +201,12 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
         context.diagnostics.measure_when_due(rows, weights, program.step)
     strategy = program.placement.strategy
     local = [strategy.experimental_local_results(g)[0] for g in gradients.values()]
+    several = scales is not None and len(program.optimizers.of_group) > 1
+    if several:
+        by_path = program.loss_scales(scales)
+        local = [times(g, 1.0 / by_path[path]) for path, g in zip(gradients, local, strict=True)]
     norm = global_norm(local, program.placement.xla)
-    if scales is not None:
+    if scales is not None and not several:
         norm /= scales[0]
     examples = result.sums[-2]
     if program.placement.replicas == 1:  # of static batches a constant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import keras
 import tensorflow as tf
@@ -14,13 +15,16 @@ from losses.naming import suggestion
 WHOLE = "model"  # the one group of a model that is not divided
 
 
-def partition(groups: Mapping | None, variables: dict) -> dict[str, list[str]]:
+def partition(
+    groups: Mapping | None, variables: dict, frozen: Mapping = MappingProxyType({})
+) -> dict[str, list[str]]:
     """Which variable belongs to which group.
 
     Args:
       groups: group name -> pattern of variable paths, list of patterns, layer, or list of
         variables; None puts everything into one group.
-      variables: path -> variable, those of the model and the loss parameters.
+      variables: path -> variable, those of the model and the loss parameters, that train.
+      frozen: path -> variable, of which a group may consist that has none that trains.
     Returns:
       dict: group name -> paths. A variable in no group is in none of the lists.
     Raises:
@@ -33,7 +37,7 @@ def partition(groups: Mapping | None, variables: dict) -> dict[str, list[str]]:
     owner: dict[str, str] = {}
     for group, place in groups.items():
         paths = [path for path, v in variables.items() if matches(place, path, v)]
-        if not paths:
+        if not paths and not any(matches(place, path, v) for path, v in frozen.items()):
             raise TermwiseError(
                 f"groups={{{group!r}: {place!r}}} holds no variable. The variables are "
                 f"{', '.join(variables)}."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from dataclasses import dataclass
 
 import keras
@@ -11,13 +10,15 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.distributed.strategies import is_default
-from trainer.model.variables import read, tensor_variable
+from trainer.model.variables import free_name, read, tensor_variable
 from trainer.optimizers.arguments import keras_optimizer, optimizers_by_group, update_intervals
 from trainer.optimizers.copies import copy_optimizer, made_in_scope
 from trainer.optimizers.fused import FusedUpdate, fuse
 from trainer.optimizers.groups import WHOLE, check_kind
 from trainer.optimizers.loss_scale import loss_scales, scales_loss, unwrapped, with_loss_scale
+from trainer.optimizers.rebuilt import rebuild
 from trainer.optimizers.trained_state import carry_state, check_built_for
+from trainer.optimizers.weight_decay import exclude_from_decay
 
 PARAMETERS = "loss_parameters"  # the group of loss parameters that have their own optimizer
 
@@ -27,12 +28,14 @@ class UpdateGroup:
     """The variables one optimizer updates, and every how many steps.
 
     Attributes:
-      variables: path -> variable, or its mirrored copy.
+      variables: path -> variable, or its mirrored copy, of all that have slots.
+      originals: path -> the variable itself.
     """
 
     name: str
     optimizer: keras.optimizers.Optimizer
     variables: dict
+    originals: dict
     every: int
     fused: FusedUpdate | None
 
@@ -88,7 +91,7 @@ class Optimizers:
         scaled=False,
     ):
         self.strategy = strategy
-        self.updated: list[UpdateGroup] = []
+        self._built: dict[str, UpdateGroup] = {}
         self.mirrored_copies: dict[str, keras.Variable] = {}
         check_kind(groups)
         arguments = dict(optimizers_by_group(optimizer, groups))
@@ -141,19 +144,70 @@ class Optimizers:
         )
 
     def build(self, owners: dict[str, str], variables: dict, parameters) -> None:
-        """Makes the slots; called once, after the first trace has found every variable.
+        """Makes the slots: once the first trace has found every variable, and of what begins to
+        train later. What no longer trains keeps its own.
 
         Args:
           owners: path -> the optimizer's group.
           variables: path -> variable.
           parameters: the paths that are loss parameters; weight decay leaves them alone.
         """
-        for trained in self._trained.values():
-            check_built_for(trained, variables.values())
-        for group in self.of_group:
-            mine = {path: variables[path] for path, owner in owners.items() if owner == group}
-            if mine:
-                self.updated.append(self._build(group, mine, parameters))
+        if not self._built:
+            for trained in self._trained.values():
+                check_built_for(trained, variables.values())
+        for name in self.of_group:
+            mine = {path: variables[path] for path, owner in owners.items() if owner == name}
+            if name in self._built:
+                mine = _by_present_path(self._built[name], mine)
+            self._give_slots(name, mine, parameters)
+
+    def arrange(self, slots: dict[str, dict], parameters) -> bool:
+        """Gives the groups slots for exactly these variables, in this order.
+
+        Args:
+          slots: group -> path -> variable.
+          parameters: as in `build`.
+        Returns:
+          Whether they had others.
+        """
+        before = self._order_of_slots()
+        for name in self.of_group:
+            self._give_slots(name, slots.get(name, {}), parameters)
+        return self._order_of_slots() != before
+
+    def _order_of_slots(self) -> list:
+        return [(g.name, [*map(id, g.originals.values())]) for g in self.updated]
+
+    @property
+    def updated(self) -> list[UpdateGroup]:
+        """The groups that have slots, in the order of the optimizers."""
+        groups = (self._built[name] for name in self.of_group if name in self._built)
+        return [group for group in groups if group.variables]
+
+    def _give_slots(self, name: str, variables: dict, parameters) -> None:
+        if name in self._built:
+            self._arrange(self._built[name], variables, parameters)
+        elif variables:
+            self._built[name] = self._build(name, variables, parameters)
+
+    def _arrange(self, group: UpdateGroup, originals: dict, parameters) -> None:
+        copies = {id(group.originals[p]): group.variables[p] for p in group.originals}
+        before, optimizer = list(group.variables.values()), group.optimizer
+        for path in group.originals:
+            self.mirrored_copies.pop(path, None)
+        with self.strategy.scope():
+            own = {}
+            for path, variable in originals.items():
+                known = id(variable) in copies
+                own[path] = copies[id(variable)] if known else self._in_scope(variable, path)
+                if own[path] is not variable:
+                    self.mirrored_copies[path] = own[path]
+            now = list(own.values())
+            if [*map(id, now)] != [*map(id, before)]:
+                excluded = [variable for path, variable in own.items() if path in parameters]
+                rebuild(optimizer, now, excluded)
+                group.fused = fuse(optimizer, now, self.strategy)
+        group.variables, group.originals = own, dict(originals)
 
     def _build(self, group, variables: dict, parameters) -> UpdateGroup:
         optimizer, trained = self.of_group[group], self._trained.get(group)
@@ -161,7 +215,7 @@ class Optimizers:
             placed = {path: self._in_scope(variable, path) for path, variable in variables.items()}
             excluded = [variable for path, variable in placed.items() if path in parameters]
             if excluded:
-                _exclude_from_decay(unwrapped(optimizer), excluded)
+                exclude_from_decay(unwrapped(optimizer), excluded)
             optimizer.build(list(placed.values()))
             if trained is not None:
                 # around the copy of one without a loss scale there may be one now
@@ -169,7 +223,7 @@ class Optimizers:
                 copy = unwrapped(optimizer) if wrapped else optimizer
                 carry_state(trained, copy, list(variables.values()))
         fused = fuse(optimizer, list(placed.values()), self.strategy)
-        return UpdateGroup(group, optimizer, placed, self.every.get(group, 1), fused)
+        return UpdateGroup(group, optimizer, placed, variables, self.every.get(group, 1), fused)
 
     def _in_scope(self, variable, path):
         """The variable itself, or the mirrored copy of one made outside the strategy's scope.
@@ -229,14 +283,14 @@ class Optimizers:
                 continue
             copies = {p: c for p, c in self.mirrored_copies.items() if p in group.variables}
             for path, copy in copies.items():
-                copy.assign(tf.convert_to_tensor(variables[path]))
+                copy.assign(tf.convert_to_tensor(group.originals[path]))
             due = group.due(step, finite)
             if due is None:
                 group.apply(pairs)
             else:
                 tf.cond(due, _applied(group, pairs), lambda: tf.constant(False))
             for path, copy in copies.items():
-                variables[path].assign(tf.convert_to_tensor(copy))
+                group.originals[path].assign(tf.convert_to_tensor(copy))
 
     @contextlib.contextmanager
     def averages(self, variables: dict):
@@ -247,11 +301,12 @@ class Optimizers:
             # before the first update the averages are zeros
             if not updating.use_ema or not int(read(updating.iterations)):
                 continue
-            for path in group.variables:
+            training = [path for path in group.variables if path in variables]
+            for path in training:
                 value = tf.identity(tf.convert_to_tensor(variables[path]))
                 weights.append((variables[path], value))
-            updating.finalize_variable_values(list(group.variables.values()))
-            for path in group.variables.keys() & self.mirrored_copies.keys():
+            updating.finalize_variable_values([group.variables[path] for path in training])
+            for path in set(training) & self.mirrored_copies.keys():
                 variables[path].assign(tf.convert_to_tensor(self.mirrored_copies[path]))
         try:
             yield
@@ -260,20 +315,13 @@ class Optimizers:
                 variable.assign(value)
 
 
-def _exclude_from_decay(optimizer, variables: list) -> None:
-    """Excludes variables from weight decay beside those that the user has excluded.
-
-    Keras's method replaces what an earlier call of it said: a set of variables, and a pattern of
-    names. Both are put back, whatever the attributes are called that hold them.
-    """
-    before = dict(vars(optimizer))
-    optimizer.exclude_from_weight_decay(var_list=variables)
-    for name, value in before.items():
-        now = vars(optimizer)[name]
-        if isinstance(value, re.Pattern) and now is None:
-            setattr(optimizer, name, value)
-        elif isinstance(value, set) and now is not value:
-            now.update(value)
+def _by_present_path(group: UpdateGroup, variables: dict) -> dict:
+    """path -> variable, of those that have slots, by the paths they have now; then of new ones."""
+    paths = {id(variable): path for path, variable in variables.items()}
+    ordered: dict = {}
+    for path, variable in group.originals.items():
+        ordered[paths.get(id(variable)) or free_name(path, {**variables, **ordered})] = variable
+    return {**ordered, **{p: v for p, v in variables.items() if p not in ordered}}
 
 
 def _accumulated(optimizer) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import numbers
@@ -49,6 +50,7 @@ class Checkpoints:
       keep_best: how many of the best stay besides.
       best_metric: the key of the row given to `save` that says which are best.
       mode: as in `Retention`.
+      trains: plain values of what trains, for the manifests.
       writes: False on the hosts that only take part in reading the variables.
       say: called with a sentence where a damaged checkpoint was passed over, or where rows of
         metrics.jsonl were lost since the checkpoint that is restored.
@@ -75,12 +77,13 @@ class Checkpoints:
         keep_best: int = 0,
         best_metric: str = "total",
         mode: str = "auto",
+        trains: dict | None = None,
         writes: bool = True,
         say: Callable[[str], object] = warnings.warn,
     ):
         self.directory = Path(directory)
         self._retention = Retention(keep_last, keep_best, best_metric, mode, say)
-        self._named = named_variables(state)
+        self._named, self._trains = named_variables(state), trains
         self._writes, self._say = writes, say
         self._workdir = PinnedFolder(self.directory.parent)
         self._workdir.pin()
@@ -89,6 +92,19 @@ class Checkpoints:
         self._known: dict[int, Manifest] = {}
         self._latest: str | None = None
         self._tidied = False
+
+    def hold(self, state: Mapping, trains: dict | None = None) -> None:
+        """Saves and restores these variables from now on; arguments as of the constructor."""
+        self._join_other()
+        self._named, self._shadows, self._trains = named_variables(state), {}, trains
+
+    def newest_trains(self) -> dict | None:
+        """What trained when the newest checkpoint was saved; None where that is not known."""
+        self._join_other()
+        for step in manifest_steps(self.directory):
+            with contextlib.suppress(OSError, TermwiseError):  # of which `restore_latest` tells
+                return read_manifest(self.directory / f"ckpt-{step}.json").trains
+        return None
 
     @property
     def latest(self) -> str | None:
@@ -249,7 +265,7 @@ class Checkpoints:
         try:
             tf.train.Checkpoint(**self._shadows).write(path)
             variables = describe_variables(self._named)
-            manifest = write_manifest(path, variables, metrics, rows_bytes)
+            manifest = write_manifest(path, variables, metrics, rows_bytes, self._trains)
         except BaseException:
             self._workdir.check()  # where another folder took its place, nothing there is removed
             remove(path)

@@ -37,6 +37,7 @@ class Manifest(NamedTuple):
       metrics: the row's numbers at this step.
       rows_bytes: the size of metrics.jsonl when the checkpoint was saved; None where an older
         version wrote the checkpoint.
+      trains: what trained, as `trainer/run/training.py` tells it; None in an older version.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Manifest(NamedTuple):
     variables: dict
     metrics: dict
     rows_bytes: int | None = None
+    trains: dict | None = None
 
 
 def without_manifest(path: str, step: int = -1) -> Manifest:
@@ -53,13 +55,17 @@ def without_manifest(path: str, step: int = -1) -> Manifest:
 
 
 def write_manifest(
-    path: str, variables: dict, metrics: dict, rows_bytes: int | None = None
+    path: str,
+    variables: dict,
+    metrics: dict,
+    rows_bytes: int | None = None,
+    trains: dict | None = None,
 ) -> Manifest:
     """Makes a written checkpoint count: flushes and hashes its files, then writes its manifest.
 
     Args:
       path: `.../ckpt-<step>`, without a suffix.
-      variables, metrics, rows_bytes: as in `Manifest`.
+      variables, metrics, rows_bytes, trains: as in `Manifest`.
     Raises:
       OSError: a file is missing or shorter than its values, or the disk refuses.
       ValueError: the manifest could not be read back.
@@ -82,6 +88,8 @@ def write_manifest(
     }
     if rows_bytes is not None:
         values["rows_bytes"] = rows_bytes
+    if trains is not None:
+        values["trains"] = trains
     replace_text(manifest_file, json.dumps(values, allow_nan=False) + "\n")
     return read_manifest(manifest_file)
 
@@ -111,7 +119,7 @@ def read_manifest(file: Path) -> Manifest:
         raise TermwiseError(f"{file.name} holds {fault}")
     files, variables, metrics = (values[key] for key in ("files", "variables", "metrics"))
     path, rows_bytes = str(file.with_suffix("")), values.get("rows_bytes")
-    return Manifest(path, step, files, variables, metrics, rows_bytes)
+    return Manifest(path, step, files, variables, metrics, rows_bytes, values.get("trains"))
 
 
 def check_files(manifest: Manifest) -> None:
@@ -230,7 +238,9 @@ def _find_fault(step: int, values: dict) -> str | None:
     if not isinstance(metrics, dict) or not all(map(_is_number, metrics.values())):
         return "metrics that are not numbers"
     rows_bytes = values.get("rows_bytes", 0)
-    return None if _is_size(rows_bytes) else f"rows_bytes={rows_bytes!r}"
+    if not _is_size(rows_bytes):
+        return f"rows_bytes={rows_bytes!r}"
+    return None if _says_what_trains(values.get("trains")) else "no account of what trains"
 
 
 def _is_file(step: int, name: str, told) -> bool:
@@ -252,6 +262,19 @@ def _is_variable(described) -> bool:
     path, shape, dtype = described
     sizes = isinstance(shape, list) and all(type(size) is int for size in shape)
     return isinstance(path, str) and sizes and isinstance(dtype, str)
+
+
+def _says_what_trains(trains) -> bool:
+    if trains is None:
+        return True
+    if not isinstance(trains, dict) or not isinstance(trains.get("slots"), dict):
+        return False
+    settings = all(isinstance(trains.get(key), str) for key in ("first", "now"))
+    slots = trains["slots"].values()
+    return settings and all(
+        isinstance(places, list) and all(type(place) in (int, str) for place in places)
+        for places in slots
+    )
 
 
 def _is_size(value) -> bool:

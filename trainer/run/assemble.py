@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from losses.errors import TermwiseError
 from losses.layers import stable_names
 from losses.objective.objective import NOTHING, Objective
@@ -23,6 +25,7 @@ from trainer.optimizers.optimizers import Optimizers
 from trainer.run.run import Run
 from trainer.run.state import RunState, make_counter
 from trainer.step.forward import build_by_call, build_by_forward
+from trainer.step.loss_parameters import factors_of_regularizers
 from trainer.step.metrics import Metrics
 from trainer.step.program import Discovery, Placement, StepProgram
 from trainer.step.randomness import Randomness
@@ -147,6 +150,7 @@ def _objective(parts: Mapping, settings: RunSettings, functions: UserFunctions) 
 
 def _program(parts, settings: RunSettings, functions, objective, metrics) -> StepProgram:
     strategy, model, groups = parts["strategy"], parts["model"], settings.groups
+    counter = make_counter(strategy)
     optimizers = Optimizers(
         strategy,
         settings.optimizer,
@@ -159,17 +163,14 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
     def places():
         return [("model", model), *objective.places(), *functions.places]
 
-    def find(watched, model):
-        held = places()[1:]
-        return find_trainables(watched, model, groups=groups, optimizers=optimizers, places=held)
-
+    find = _finder(objective, groups, optimizers, counter, lambda: places()[1:])
     return StepProgram(
         model=model,
         objective=objective,
         forward=functions.forward,
         build=build_by_forward if "forward" in functions.overridden else build_by_call,
         compute_terms=functions.compute_terms,
-        counter=make_counter(strategy),
+        counter=counter,
         optimizers=optimizers,
         metrics=metrics,
         randomness=Randomness(strategy, settings.replica_randomness),
@@ -180,3 +181,24 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         skips=settings.on_nonfinite == "skip" or optimizers.scaled,
         several_passes=groups is not None or len(optimizers.of_group) > 1,
     )
+
+
+def _finder(objective: Objective, groups, optimizers, counter, places: Callable) -> Callable:
+    """(variables that a tape watched, model) -> the variables that train."""
+
+    def find(watched, model):
+        def dials() -> list:
+            weights = objective.dials(tf.convert_to_tensor(counter))
+            return [*weights, *factors_of_regularizers(model)]
+
+        return find_trainables(
+            watched,
+            model,
+            groups=groups,
+            optimizers=optimizers,
+            places=places(),
+            terms=objective.places(),
+            dials=dials,
+        )
+
+    return find

@@ -87,6 +87,10 @@ class Run:
         now = self.state.step
         return self.loops.open(step, source, now - data_start, now)
 
+    def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:
+        """The loop of a step that was traced anew, over data that stays open."""
+        return self.loops.continued(loop, step, source)
+
     def restore(self) -> None:
         """Restores the workdir's newest checkpoint, to be looked at; a fit restores it anew."""
         if self.state.restored:

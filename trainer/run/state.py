@@ -19,6 +19,7 @@ from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.restore import WarmStart, initialize_from
 from trainer.persistence.workdir import Workdir
 from trainer.run.held import check_moved, held_variables, plain_variables, shared_anew
+from trainer.run.training import settled, train_as, training_of
 
 
 def make_counter(strategy) -> tf.Variable:
@@ -158,15 +159,22 @@ class RunState:
         if self._workdir is None:
             return None
         self._saved = self._train_state(programs)
-        path = self._workdir.checkpoints
-        return Checkpoints(path, self._saved.parts(), keep_last, **settings)
+        parts, trains = self._saved.parts(), training_of(programs)
+        return Checkpoints(self._workdir.checkpoints, parts, keep_last, trains=trains, **settings)
+
+    def hold(self, programs: Programs, checkpoints: Checkpoints | None) -> None:
+        """Has checkpoints saved of what the run is made of now, after it was traced anew."""
+        self._saved = self._train_state(programs)
+        if checkpoints is not None:
+            checkpoints.hold(self._saved.parts(), training_of(programs))
 
     def _train_state(self, programs: Programs) -> TrainState:
         program = programs.program
         metrics = program.metrics.variables
-        if not self._window:
-            empty = LogWindow.empty(len(program.layout.names))
+        empty = LogWindow.empty(len(program.layout.names))
+        if [v.shape for v in self._window] != [value.shape for value in empty]:
             self._window = [tf.Variable(value, trainable=False) for value in empty]
+        if not self._metrics:
             for variable in metrics:
                 zeros = tf.zeros([self._hosts.replicas, *variable.shape], variable.dtype)
                 shape = tf.TensorShape([None, *variable.shape])  # a checkpoint of other replicas
@@ -206,11 +214,26 @@ class RunState:
         if checkpoints is None or self._restored:
             return False
         self._restored = True
-        return self.restore_newest(programs, checkpoints)
+        script = programs.program.trainables.switches.now
+        restored, trains = self._restore_newest(programs, checkpoints)
+        if restored and trains is not None:
+            programs.program.trainables.switches.turn(settled(trains, script))
+            programs.follow_switches()
+            self.hold(programs, checkpoints)
+        return restored
 
     def restore_newest(self, programs: Programs, checkpoints: Checkpoints) -> bool:
         """Restores the newest checkpoint, on every host; whether there was one."""
-        hosts, metrics = self._hosts, programs.program.metrics.variables
+        return self._restore_newest(programs, checkpoints)[0]
+
+    def _restore_newest(self, programs: Programs, checkpoints) -> tuple[bool, dict | None]:
+        """Whether a checkpoint was restored; and what trained when it was saved."""
+        hosts = self._hosts
+        trains = hosts.broadcast_json(checkpoints.newest_trains())
+        if trains is not None and trains != training_of(programs):
+            train_as(programs, trains)
+            self.hold(programs, checkpoints)
+        metrics = programs.program.metrics.variables
 
         def load() -> bool:
             if checkpoints.restore_latest() is None:
@@ -222,14 +245,14 @@ class RunState:
 
         # the chief is the only one that needs to see the files
         if not hosts.from_chief(load):
-            return False
+            return False, None
         self._broadcast(programs)
         first = hosts.index * (hosts.replicas // hosts.count)
         for variable, saved in zip(metrics, self._metrics, strict=True):
             for index, part in enumerate(self._parts(variable)):
                 part.assign(saved[first + index])
         self._resumed_window, self._read = True, "all"
-        return True
+        return True, trains
 
     def initialize(self, programs: Programs, path, loss_parameters: bool) -> WarmStart:
         """Takes the model's weights, loss parameters and balance of another run's checkpoint."""

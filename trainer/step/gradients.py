@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,8 +111,23 @@ class Backward:
             paths = group if only is None else [path for path in group if path in only]
             mask = mask if terms is None else tuple(np.logical_and(mask, terms))
             if paths and any(mask):
-                gradients.update(self._one_pass(share, accumulates, mask, paths))
+                for scale, scaled_alike in self.by_scale(paths):
+                    scaled = replace(share, loss_scale=scale)
+                    gradients.update(self._one_pass(scaled, accumulates, mask, scaled_alike))
         return gradients
+
+    def by_scale(self, paths: Iterable[str]) -> list[tuple[Any, list[str]]]:
+        """(loss scale [], paths) of each optimizer that owns some of the paths; (None, all).
+
+        Each has a pass of the tape to itself: a gradient that overflows under the scale of
+        another optimizer cannot be brought back by a factor.
+        """
+        if self.scales is None:
+            return [(None, list(paths))]
+        by_index: dict[int, list[str]] = {}
+        for path in paths:
+            by_index.setdefault(self.scale_index[self.trainables.owners[path]], []).append(path)
+        return [(tf.stop_gradient(self.scales[index]), mine) for index, mine in by_index.items()]
 
     def _one_pass(self, share: ObjectiveShare, accumulates: bool, mask, paths) -> dict:
         """path -> gradient of the share's terms in a mask, of those that they reach."""
@@ -120,18 +135,12 @@ class Backward:
             total = (share.accumulated() if accumulates else share).total(mask)
         sources = [tensor_variable(self.trainables.variables[path]) for path in paths]
         pairs = zip(paths, self.tape.gradient(total, sources), strict=True)
-        return {path: self.scaled(path, g) for path, g in pairs if g is not None}
+        return {path: self.signed(path, g) for path, g in pairs if g is not None}
 
-    def scaled(self, path: str, gradient):
-        """A gradient of the total under the first loss scale, as its optimizer wants it.
-
-        It is negative for what is to grow, and has the scale of its own optimizer.
-        """
-        factor = -1.0 if getattr(self.trainables.variables[path], "maximize", False) else None
-        index = self.scale_index[self.trainables.owners[path]]
-        if self.scales is not None and index:
-            factor = (factor or 1.0) * self.scales[index] / self.scales[0]
-        return gradient if factor is None else times(gradient, factor)
+    def signed(self, path: str, gradient):
+        """A gradient of the total as an optimizer wants it: negative for what is to grow."""
+        rises = getattr(self.trainables.variables[path], "maximize", False)
+        return times(gradient, -1.0) if rises else gradient
 
 
 def times(gradient, factor):

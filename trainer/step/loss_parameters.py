@@ -6,13 +6,16 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from losses.layers import layers_of
 from losses.objective.parameter import parameter_of
+from trainer.model.owners import find_owners, ids_of
 from trainer.model.variables import free_name, tensor_variable
 
 DEPTH = 4  # how many objects the search passes through
@@ -37,7 +40,44 @@ def find_parameters(read, model) -> list:
     return list(parameters.values())
 
 
-def name_parameters(parameters: list, places) -> dict:
+def find_unwatched(read, known) -> list[keras.Variable]:
+    """The `keras.Variable`s, made as not trainable, among the variables that a step read.
+
+    A tape watches none of them, whatever their `trainable` is set to later.
+
+    Args:
+      read: `tf.Variable`s of the step's graph.
+      known: variables that are left out: the model's, of metrics, of a balancer.
+    """
+    ids = {key for variable in known for key in ids_of(variable)}
+    unknown = [v for v in read if not v.trainable and v.dtype.is_floating and id(v) not in ids]
+    made = find_owners(unknown).variables.values()
+    return list({id(variable): variable for variable in made}.values())
+
+
+def factors_of_regularizers(model) -> list:
+    """The `tf.Variable`s that a user's regularizers read, those of the model among them.
+
+    A factor in there is the user's to set; a `losses.Parameter` is made to learn, and is none.
+    """
+    with tf.GradientTape() as tape:
+        for variable in model.trainable_variables:
+            if _is_users(variable.regularizer):
+                variable.regularizer(variable)
+    read = list(tape.watched_variables())
+    for layer in layers_of(model):
+        if _is_users(layer.activity_regularizer):
+            held = [value for _, value in _held_by(layer.activity_regularizer)]
+            read += [tensor_variable(value) for value in held if _is_variable(value)]
+    return [variable for variable in read if parameter_of(variable) is None]
+
+
+def _is_users(regularizer) -> bool:
+    """Whether a regularizer is none of Keras's own, whose factors are numbers."""
+    return regularizer is not None and not type(regularizer).__module__.startswith("keras.")
+
+
+def name_parameters(parameters: list, places, made: Mapping = MappingProxyType({})) -> dict:
     """The loss parameters by name, each as the `keras.Variable` it belongs to, if it does.
 
     A parameter's name is its own (a `keras.Variable`'s path). One that was never named takes
@@ -47,6 +87,7 @@ def name_parameters(parameters: list, places) -> dict:
     Args:
       parameters: of `find_parameters`.
       places: (term name, object) pairs to look into: losses, functions, terms, weights.
+      made: id of a `tf.Variable` -> its `keras.Variable`, where it is known.
     Returns:
       dict: name -> `keras.Variable` or `tf.Variable`.
     """
@@ -54,6 +95,7 @@ def name_parameters(parameters: list, places) -> dict:
     named = []
     for parameter in parameters:
         term, attribute, variable = holders.get(id(parameter), (None, None, parameter))
+        variable = made.get(id(parameter), variable)
         is_keras = isinstance(variable, keras.Variable)
         path = variable.path if is_keras else variable.name.split(":")[0]
         name = attribute if attribute and _NUMBERED.match(path) else path
@@ -104,12 +146,22 @@ def _reached(missing: set[int], places: list) -> dict[int, tuple]:
     return reached
 
 
+def term_that_reaches(parameters: list, places) -> str | None:
+    """The first term from whose loss, function or weight one of the parameters can be reached."""
+    wanted = {id(parameter) for parameter in parameters}
+    for term, place in places:
+        if any(id(tensor_variable(variable)) in wanted for _, variable in _reachable([place])):
+            return term
+    return None
+
+
 def _held_by(place) -> Iterator[tuple]:
     """(name, value) of what an object or function holds, one level of lists and dicts deep."""
     if _is_variable(place):
         yield None, place
         return
-    function = place if inspect.isfunction(place) else getattr(place, "function", None)
+    written = inspect.isfunction(place) or inspect.ismethod(place)
+    function = place if written else getattr(place, "function", None)
     items: list[tuple] = []
     if inspect.isfunction(function):
         bound = inspect.getclosurevars(function)

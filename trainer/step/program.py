@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from losses.objective.layout import Layout
 from losses.objective.objective import Objective
 from losses.objective.step import Step
 from trainer.data.batch import share
+from trainer.model.switches import Switches
 from trainer.optimizers.optimizers import Optimizers
 from trainer.step.metrics import Metrics
 from trainer.step.randomness import Randomness
@@ -74,14 +75,18 @@ class Discovery:
     Whoever traces makes one, hands it in with the program, and reads it afterwards. Each fact is
     written once; a later trace that finds other terms is an error.
 
+    Args:
+      hidden: `keras.Variable`s outside the model that train though no tape watches them by itself.
+      told: names of networks outside the model of which the run has warned before.
     Attributes:
       layout: the terms of a training step; None before the first trace.
       trainables: the variables that train; None before the first backward pass was traced.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: tuple = (), told: frozenset[str] = frozenset()) -> None:
         self.layout: Layout | None = None
         self.trainables: TrainableVariables | None = None
+        self.hidden, self.told = hidden, told
         self._candidates: TrainableVariables | None = None
 
     def candidates(self, find: Callable[[], TrainableVariables]) -> TrainableVariables:
@@ -114,7 +119,21 @@ class Discovery:
         """
         self.settle_layout(layout)
         if self.trainables is None:
-            self.trainables = trainables.reached_by(reached)
+            self.trainables = trainables.reached_by(reached, self.told)
+
+    def note_unwatched(self, variables: list, model) -> bool:
+        """Notes what no tape watches; whether some of it trains, which this trace has missed.
+
+        Args:
+          variables: of `find_unwatched`.
+          model: the Keras model.
+        """
+        if variables and self.trainables is not None:
+            switches = self.trainables.switches
+            switches = Switches.of(model, [*switches.objects, *variables])
+            self.trainables = replace(self.trainables, switches=switches)
+        known = {id(variable) for variable in self.hidden}
+        return any(v.trainable and id(v) not in known for v in variables)
 
     def settle_layout(self, layout: Layout) -> None:
         """Notes the terms of a trace.
@@ -185,9 +204,29 @@ class StepProgram:
         return self.discovery.trainables_found
 
     @property
+    def hidden(self) -> list[tf.Variable]:
+        """What trains though no tape watches it by itself.
+
+        Keras made it as not trainable, and its `trainable` was set afterwards.
+        """
+        keras_variables = [*self.model.trainable_variables, *self.discovery.hidden]
+        return [v.value for v in keras_variables if v.trainable and not v.value.trainable]
+
+    @property
     def step(self) -> tf.Tensor:
         """int64 [], the global step, counted from 0."""
         return tf.convert_to_tensor(self.counter)
+
+    def loss_scales(self, scales) -> dict:
+        """path -> float32 [], by what its gradient is multiplied; {} where there are no scales.
+
+        Args:
+          scales: float32 [optimizers], or None.
+        """
+        if scales is None:
+            return {}
+        by_group = dict(zip(self.optimizers.of_group, tf.unstack(scales), strict=True))
+        return {path: by_group[group] for path, group in self.trainables.owners.items()}
 
     @property
     def reads_metrics(self) -> bool:

@@ -33,6 +33,7 @@ def train_replica(
     # but the only form of them that XLA compiles
     persistent = weighting.jacobian or program.several_passes or program.placement.xla
     with tf.GradientTape(persistent=persistent) as tape:
+        tape.watch(program.hidden)
         forward = run_forward(program, weighting, batch, present, tape)
         layout, now = forward.layout, forward.step.step
         reducer = choose_reducer(program.placement, layout, weighting.reads_values)
@@ -42,7 +43,7 @@ def train_replica(
             raw = layout.raw(sums.numerators, sums.denominators)
         weights, decided = weighting.before(weights, raw, now)
         share, raw = _objective_share(
-            tape, forward, reducer, sums, weights, scales, accumulation, weighting.jacobian
+            tape, forward, reducer, sums, weights, accumulation, weighting.jacobian
         )
     backward = _backward(program, tape, share, forward, scales)
     gradients, jacobian, weights, decided = weighting.differentiate(backward, weights, raw, decided)
@@ -58,7 +59,6 @@ def _objective_share(
     reducer: Reducer,
     sums: GlobalSums,
     weights,
-    scales,
     accumulation,
     parts: bool,
 ) -> tuple[ObjectiveShare, tf.Tensor]:
@@ -76,9 +76,8 @@ def _objective_share(
         layout,
         cotangents * forward.numerators,
         weights * raw_share,
-        None if scales is None else tf.stop_gradient(scales[0]),
-        counts,
-        tuple(layout.parts(forward.terms, cotangents)) if parts else (),
+        accumulation=counts,
+        parts=tuple(layout.parts(forward.terms, cotangents)) if parts else (),
     )
     return share, raw
 

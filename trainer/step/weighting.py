@@ -72,12 +72,12 @@ class Weighting(abc.ABC):
           path -> gradient; path -> [m, ...] jacobian; float32 [T] weights; what was decided.
         """
 
-    def finish(self, result: ReplicaResult, scales, step, probe) -> ReplicaResult:
+    def finish(self, result: ReplicaResult, scales: dict, step, probe) -> ReplicaResult:
         """What follows the sum over the replicas, in cross-replica context.
 
         Args:
           result: summed over the replicas.
-          scales: float32 [optimizers], the loss scales, or None.
+          scales: path -> float32 [], the loss scale of its gradient; {} where none is scaled.
           step: int64 [], the global step.
           probe: () -> path -> [m, ...], the gradients of the terms' residuals, by another pass.
         """

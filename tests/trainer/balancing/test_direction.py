@@ -73,18 +73,18 @@ def test_the_factors_of_such_a_direction_are_the_nearest_there_are():
     np.testing.assert_allclose(direction_of(Largest(), rows).factors, [2 / 3, 1], rtol=1e-6)
 
 
-def test_a_direction_is_added_to_what_is_there_under_the_loss_scale():
+def test_a_direction_is_added_to_what_is_there_under_the_loss_scales():
     gradients = {"w": tf.constant([5.0, 0.0]), "u": tf.constant(3.0)}
     direction = {"w": tf.constant([-0.5, -1.0]), "v": tf.constant(2.0)}
-    whole = added_to(gradients, direction, tf.constant(8.0))
+    whole = added_to(gradients, direction, {"w": tf.constant(8.0), "v": tf.constant(4.0)})
     np.testing.assert_array_equal(whole["w"], [5 - 4, -8])
-    assert float(whole["u"]) == 3 and float(whole["v"]) == 16
+    assert float(whole["u"]) == 3 and float(whole["v"]) == 8
     np.testing.assert_array_equal(gradients["w"], [5, 0])  # as it was
 
 
 def test_a_direction_is_added_to_a_sparse_gradient():
     rows = tf.IndexedSlices(tf.constant([[1.0]]), tf.constant([2]), tf.constant([3, 1]))
-    whole = added_to({"table": rows}, {"table": tf.ones([3, 1])}, 1.0)
+    whole = added_to({"table": rows}, {"table": tf.ones([3, 1])}, {})
     np.testing.assert_array_equal(whole["table"], [[1], [1], [2]])
 
 

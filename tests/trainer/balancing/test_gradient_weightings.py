@@ -48,7 +48,7 @@ def test_the_direction_of_the_summed_rows_takes_their_place():
     backward, weights = backward_of(), tf.constant(ONES)
     gradients, rows, *_ = weighting.differentiate(backward, weights, None, None)
     result = result_of(gradients=gradients, jacobian=rows)
-    finished = weighting.finish(result, None, step_of(0), no_probe)
+    finished = weighting.finish(result, {}, step_of(0), no_probe)
     np.testing.assert_allclose(finished.gradients["w"], [5 - 0.4, -0.8], rtol=1e-6)
     assert numbers({p: finished.gradients[p] for p in "uv"}) == {"u": 3, "v": 4}
     np.testing.assert_allclose(finished.weights, [0.2, 0.8, 1], rtol=1e-6)
@@ -60,7 +60,7 @@ def test_factors_are_those_of_the_gradients_under_given_weights():
     weighting = jacobian_weighting(balancing.MGDA())
     given = (2.0, 1.0, 1.0)
     _, rows, *_ = weighting.differentiate(backward_of(given), tf.constant(given), None, None)
-    result = weighting.finish(result_of(given, jacobian=rows), None, step_of(0), no_probe)
+    result = weighting.finish(result_of(given, jacobian=rows), {}, step_of(0), no_probe)
     # rows (-4, 0) and (0, -1): factors (1, 16) / 17
     np.testing.assert_allclose(result.weights, [2 / 17, 16 / 17, 1], rtol=1e-6)
     np.testing.assert_allclose(result.gradients["w"], [-4 / 17, -16 / 17], rtol=1e-6)
@@ -68,7 +68,7 @@ def test_factors_are_those_of_the_gradients_under_given_weights():
 
 def test_rows_under_a_loss_scale_are_balanced_without_it():
     weighting = jacobian_weighting(balancing.MGDA())
-    weights, scales = tf.constant(ONES), tf.constant([8.0])
+    weights, scales = tf.constant(ONES), {"w": tf.constant(8.0)}
     gradients, rows, *_ = weighting.differentiate(backward_of(scale=8.0), weights, None, None)
     assert numbers(rows) == {"w": [[-16, 0], [0, -8]]}
     result = result_of(gradients=gradients, jacobian=rows)
@@ -80,7 +80,7 @@ def test_rows_under_a_loss_scale_are_balanced_without_it():
 def test_where_no_variable_is_shared_nothing_is_balanced():
     weighting = jacobian_weighting(balancing.MGDA())
     result = result_of(gradients={"u": tf.constant(3.0)})
-    finished = weighting.finish(result, None, step_of(0), no_probe)
+    finished = weighting.finish(result, {}, step_of(0), no_probe)
     assert numbers(finished.gradients) == {"u": 3}
     assert finished.weights.numpy().tolist() == [1, 1, 1]
 
@@ -107,7 +107,7 @@ def test_accumulated_rows_are_balanced_at_the_last_of_their_steps():
 
     def finish(rows, step):
         result = result_of(gradients={"w": tf.constant([5.0, 0.0])}, jacobian={"w": rows})
-        return weighting.finish(result, None, step_of(step), no_probe)
+        return weighting.finish(result, {}, step_of(step), no_probe)
 
     first = finish(tf.constant([[-4.0, 0.0], [0.0, 0.0]]), 0)
     assert numbers(first.gradients) == {"w": [5, 0]}  # nothing of the rows yet
@@ -195,7 +195,7 @@ def test_the_state_of_gradients_follows_from_the_values_under_the_given_weights(
         backward, tf.constant(given), tf.constant(RAW), None
     )
     result = result_of(weights.numpy(), decided=decided, gradients=gradients, jacobian=rows)
-    finished = weighting.finish(result, None, step_of(0), no_probe)
+    finished = weighting.finish(result, {}, step_of(0), no_probe)
     assert finished.weights.numpy().tolist() == [20, 3, 1]
     assert weighting.terms.state["seen"].numpy().tolist() == [10 * 5, 4.5]
     assert weighting.terms.factors_now().numpy().tolist() == [2, 3]

@@ -49,7 +49,7 @@ def test_fixed_weights_stay_and_all_terms_are_differentiated_together():
     assert weighting.otherwise is None and weighting.penalties() == {}
     assert weighting.evaluation_weights(LAYOUT, weights) is weights
     result = result_of()
-    assert weighting.finish(result, None, step_of(0), no_probe) is result
+    assert weighting.finish(result, {}, step_of(0), no_probe) is result
 
 
 # ---- the last factors ----
@@ -96,7 +96,7 @@ def test_factors_of_the_values_are_known_before_the_gradients():
     assert weights.numpy().tolist() == [2, 0.5, 1]
     gradients, _, weights, _ = weighting.differentiate(backward_of(weights), weights, None, decided)
     assert numbers(gradients) == {"w": [-4 + 5, -0.5], "u": 6, "v": 2}
-    weighting.finish(result_of(weights.numpy(), decided=decided), None, step_of(0), no_probe)
+    weighting.finish(result_of(weights.numpy(), decided=decided), {}, step_of(0), no_probe)
     assert weighting.terms.factors_now().numpy().tolist() == [2, 0.5]
 
 
@@ -104,7 +104,7 @@ def test_the_state_follows_from_the_values_under_the_given_weights():
     weighting = ValueWeighting(balanced(Proportional()))
     weights, decided = weighting.before(tf.constant([2.0, 1.0, 1.0]), tf.constant(RAW), step_of(0))
     assert weights.numpy().tolist() == [2 * 10, 4.5, 1]  # the values 10 and 4.5 are the factors
-    weighting.finish(result_of(weights.numpy(), decided=decided), None, step_of(0), no_probe)
+    weighting.finish(result_of(weights.numpy(), decided=decided), {}, step_of(0), no_probe)
     assert weighting.terms.state["seen"].numpy().tolist() == [10, 4.5]
 
 
@@ -113,7 +113,7 @@ def test_a_balancer_of_values_that_pauses_keeps_its_factors_and_state():
     weighting.terms.factors.assign([3.0, 7.0])
     weights, decided = weighting.before(tf.constant(ONES), tf.constant(RAW), step_of(1))
     assert weights.numpy().tolist() == [3, 7, 1]
-    weighting.finish(result_of(weights.numpy(), decided=decided), None, step_of(1), no_probe)
+    weighting.finish(result_of(weights.numpy(), decided=decided), {}, step_of(1), no_probe)
     assert weighting.terms.state["seen"].numpy().tolist() == [0, 0]
 
 
@@ -121,7 +121,7 @@ def test_a_factor_of_zero_is_remembered():
     weighting = ValueWeighting(balanced(balancing.Fixed([1.0, 0.0])))
     weights, decided = weighting.before(tf.constant(ONES), tf.constant(RAW), step_of(0))
     assert weights.numpy().tolist() == [1, 0, 1]
-    weighting.finish(result_of(weights.numpy(), decided=decided), None, step_of(0), no_probe)
+    weighting.finish(result_of(weights.numpy(), decided=decided), {}, step_of(0), no_probe)
     assert weighting.terms.factors_now().numpy().tolist() == [1, 0]
 
 
@@ -141,7 +141,7 @@ def test_traces_of_this_step_weigh_the_steps_that_follow():
     assert weights.numpy().tolist() == [1, 1, 1] and decided is None
     rows = {"w": tf.constant([[1.0, 0.0], [1.0, 1.0]]), "u": tf.constant([0.0, 1.0])}
     result = result_of()
-    assert weighting.finish(result, None, step_of(0), lambda: rows) is result
+    assert weighting.finish(result, {}, step_of(0), lambda: rows) is result
     # traces 1 and 3, of sum 4
     np.testing.assert_allclose(weighting.terms.factors_now(), [4, 4 / 3], rtol=1e-6)
     weights, _ = weighting.before(tf.constant(ONES), None, step_of(1))
@@ -150,7 +150,7 @@ def test_traces_of_this_step_weigh_the_steps_that_follow():
 
 def test_traces_are_measured_on_the_steps_that_are_due_alone():
     weighting = TraceWeighting(balanced(balancing.NTK(every=3)), STRATEGY)
-    weighting.finish(result_of(), None, step_of(1), no_probe)
+    weighting.finish(result_of(), {}, step_of(1), no_probe)
     assert weighting.terms.factors_now().numpy().tolist() == [1, 1]
 
 

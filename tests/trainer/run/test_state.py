@@ -42,6 +42,8 @@ class Standing:
         read = [variable.value for variable in variables.values()]
         self.programs: Any = SimpleNamespace(
             program=program,
+            first_settings=(),
+            follow_switches=lambda: None,
             balancing_variables=[self.balancer],
             balanced=SimpleNamespace(variables=[self.balancer]),
             variables=[self.counted, program.counter, *read],

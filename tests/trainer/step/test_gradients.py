@@ -198,3 +198,8 @@ def test_the_shares_of_two_replicas_add_up_to_the_gradient_of_one(
         np.testing.assert_allclose(tf.add_n(shares), whole, rtol=1e-6, err_msg=path)
     sums = two_replicas.experimental_local_results(result.sums)
     np.testing.assert_array_equal(tf.add_n(sums)[:5], alone.sums[:5])
+
+
+def test_a_gradient_that_overflows_under_another_scale_is_whole_under_its_own():
+    found = numbers(backward(owners={"v": "other"}, scales=[3e38, 2.0]).gradients())
+    assert np.isinf(found["w"]) and found["v"] == 2 * 9
