@@ -239,6 +239,7 @@ class Trainer(Hooks):
         """
         class_weight = checked_class_weight(class_weight)
         source = self._open(data, batch_size, augment, shuffle=shuffle, static=True)
+        source = self._run.state.data.again(source)
         validation = None
         if validation_data is not None:
             size = default_batch(validation_data, source.batch_size)
@@ -335,6 +336,7 @@ class Trainer(Hooks):
         """The source of data as `fit` takes it; arguments of `open_data`."""
         shared: dict = dict(batch_size=batch_size, seed=self.seed, hosts=self._run.hosts)
         source = open_data(data, **shared, **arguments)
+        source.given = None if source.indexed else data
         return augmented(source, augment, self.seed)
 
     def _owned_variables(self) -> list:

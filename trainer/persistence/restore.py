@@ -15,6 +15,8 @@ from trainer.persistence.errors import FileMissingError
 from trainer.persistence.manifest import Manifest, check_files, find_newest, read_manifest
 from trainer.persistence.reader import open_checkpoint
 
+LATER = ("host",)  # parts that older versions did not save; they stay as they are
+
 
 class WarmStart(NamedTuple):
     """What `initialize_from` loaded.
@@ -62,7 +64,9 @@ def load(named: dict[str, dict], manifest: Manifest) -> None:
       OSError: a file went away or cannot be read.
     """
     with open_checkpoint(manifest.path, manifest.variables) as reader:
-        check_fit(manifest.path, named, reader.variables())
+        saved = reader.variables()
+        named = {part: v for part, v in named.items() if part in saved or part not in LATER}
+        check_fit(manifest.path, named, saved)
         for part, variables in named.items():
             reader.assign(part, enumerate(variables.values()))
 

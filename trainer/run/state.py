@@ -17,6 +17,8 @@ from trainer.model.variables import read, tensor_variable
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.restore import WarmStart, initialize_from
 from trainer.persistence.workdir import Workdir
+from trainer.run.data_place import DataPlace
+from trainer.run.host_state import HostState
 
 
 def make_counter(strategy) -> tf.Variable:
@@ -39,7 +41,7 @@ class TrainState:
     random: the state of draws without a seed. balancer: of the balancer and the diagnostics.
     metrics: each replica's parts, [replicas, ...] each. window: of the log window. step,
     data_start: the global step, and that at which the data began. others: what the traced step
-    reads or writes beside them, by name.
+    reads or writes beside them, by name. host: one string, the packed `HostState`.
     """
 
     model: list
@@ -52,6 +54,7 @@ class TrainState:
     step: list
     data_start: list
     others: list
+    host: list
 
     def parts(self) -> dict:
         """part -> its variables, a list or a dict by name."""
@@ -70,6 +73,11 @@ class RunState:
       strategy, hosts, workdir: the run's.
       counter: of `make_counter`.
       owned: () -> variables of terms, and of networks that a subclass keeps.
+    Attributes:
+      data: where it stands in its data.
+      host: what the host goes on with.
+      callbacks: of the fit that left `host` in this process; None where it was restored.
+      evaluated: the step of the last row of an evaluation in this process.
     """
 
     def __init__(
@@ -83,11 +91,18 @@ class RunState:
         self._strategy, self._hosts, self._workdir = strategy, hosts, workdir
         self._owned = owned
         self._step = counter
-        self._data_start = tf.Variable(0, dtype=tf.int64, trainable=False, name="data_start")
+        self.data = DataPlace()
+        self.host = HostState()
+        self.callbacks: list | None = None
+        self.evaluated: int | None = None
+        with tf.device("CPU:0"):
+            self._packed = tf.Variable("", dtype=tf.string, trainable=False, name="host")
         self._window: list[tf.Variable] = []
         self._metrics: list[tf.Variable] = []  # [replicas, ...] each
         self._saved: Any = None  # the TrainState of the open checkpoints
+        self._left: tuple[int, LogWindow] | None = None  # a window, and the step it stands at
         self._restored = False
+        self._goes_on = False  # whether what was restored waits for a fit
         self._initialized = False
         self._resumed_window = False
 
@@ -103,15 +118,23 @@ class RunState:
         program.randomness.spread([*seeds, *program.randomness.variables])
 
     def window(self, programs: Programs) -> LogWindow:
-        """The log window to go on with: a resumed run's, or an empty one."""
+        """The log window to go on with: a resumed run's, an interrupted fit's, or an empty one."""
+        (step, window), self._left = self._left or (None, None), None
         if self._resumed_window:
             self._resumed_window = False
             return LogWindow(*(tf.convert_to_tensor(variable) for variable in self._window))
+        if window is not None and step == self.step:
+            return window
         programs.program.metrics.reset()
         return LogWindow.empty(len(programs.program.layout.names))
 
-    def keep_window(self, window: LogWindow, metrics) -> None:
-        """Puts the window, and the metrics' parts, where the next checkpoint saves them."""
+    def leave_window(self, window: LogWindow) -> None:
+        """A fit leaves a log window at the present step, with which the next one goes on."""
+        self._left = self.step, window
+
+    def keep_for_checkpoint(self, window: LogWindow, metrics) -> None:
+        """Puts the window, the metrics' parts and what the host knows where it is saved."""
+        self._packed.assign(self.host.packed())
         for variable, value in zip(self._window, window, strict=True):
             variable.assign(value)
         parts = [self._parts(v) for v in metrics.variables]
@@ -136,6 +159,11 @@ class RunState:
         path = self._workdir.checkpoints
         return Checkpoints(path, self._saved.parts(), keep_last, **settings)
 
+    def trained_variables(self, programs: Programs) -> list:
+        """The variables of a run that a callback may set, after the first trace."""
+        self._saved = self._saved or self._train_state(programs)
+        return self._saved.variables("model", "optimizers", "terms", "balancer", "others")
+
     def _train_state(self, programs: Programs) -> TrainState:
         program = programs.program
         metrics = program.metrics.variables
@@ -155,8 +183,9 @@ class RunState:
             metrics=self._metrics,
             window=self._window,
             step=[self._step],
-            data_start=[self._data_start],
+            data_start=[self.data.began],
             others=[],
+            host=[self._packed],
         )
         known = [*state.variables(), *metrics, *optimizers.mirrored_copies.values()]
         state.others.extend(self._others(programs, known))
@@ -182,15 +211,20 @@ class RunState:
         return sorted((v for i, v in traced.items() if i not in ids), key=lambda v: v.name)
 
     def restore(self, programs: Programs, checkpoints: Checkpoints | None) -> bool:
-        """Restores the newest checkpoint, once per Trainer; whether there was one."""
-        if checkpoints is None or self._restored:
-            return False
-        self._restored = True
-        return self.restore_newest(programs, checkpoints)
+        """Restores the newest checkpoint, once per Trainer; whether a fit goes on from it."""
+        if checkpoints is not None and not self._restored:
+            self._restored = True
+            self._goes_on = self.restore_newest(programs, checkpoints)
+        return self._goes_on
+
+    def begin(self) -> None:
+        """A fit begins: what was restored has been gone on with."""
+        self._goes_on = False
 
     def restore_newest(self, programs: Programs, checkpoints: Checkpoints) -> bool:
         """Restores the newest checkpoint, on every host; whether there was one."""
         hosts = self._hosts
+        self._packed.assign(b"")  # as a checkpoint of an older version leaves it
         # the chief is the only one that needs to see the files
         if not hosts.from_chief(lambda: checkpoints.restore_latest() is not None):
             return False
@@ -200,7 +234,8 @@ class RunState:
         for variable, saved in zip(metrics, self._metrics, strict=True):
             for index, part in enumerate(self._parts(variable)):
                 part.assign(saved[first + index])
-        self._resumed_window = True
+        self.host = HostState.unpacked(bytes(self._packed.numpy()))
+        self.callbacks, self.evaluated, self._resumed_window = None, None, True
         return True
 
     def initialize(self, programs: Programs, path, loss_parameters: bool) -> WarmStart:
@@ -241,28 +276,18 @@ class RunState:
 
     def _broadcast(self, programs: Programs, *parts: str) -> None:
         """Gives every host what the chief has restored, and every replica its own draws."""
-        variables = self._saved.variables(*parts)
+        variables = [v for v in self._saved.variables(*parts) if v is not self._packed]
         if self._hosts.count > 1:
             values = self._hosts.broadcast([read(v) for v in variables])
             for variable, value in zip(variables, values, strict=True):
                 tensor_variable(variable).assign(value)
+            self._packed.assign(self._hosts.broadcast_bytes(bytes(self._packed.numpy())))
         self.spread_seeds(programs)
 
-    def data_start(self, resumed: bool) -> int:
-        """The step at which this run's data began: now, unless the run was resumed.
-
-        A pipeline is positioned by skipping, and opened once: a second iterator of the same
-        shuffle would draw on. TensorFlow's own iterator checkpoints are not used: restored, a
-        shuffle that is repeated may draw an epoch's order again (seen in 2.21).
-        """
-        if not resumed:
-            self._data_start.assign(self.step)
-        return int(self._data_start)
-
     def leave_out(self, position: int) -> int:
-        """`data_start`, when the data goes on at batch `position` from the restored step."""
+        """The step at which the data began, when they go on at batch `position` from this one."""
         began = self.step - position
-        self._data_start.assign(began)
+        self.data.began.assign(began)
         return began
 
     @property
