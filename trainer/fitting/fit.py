@@ -131,7 +131,6 @@ def _restored(run: Run, request: FitRequest, workdir, checkpoints, console) -> S
     """Restores the newest checkpoint, or takes the weights a new run starts with; tells it."""
     began = time.time()
     resumed = run.state.restore(run.programs, checkpoints)
-    run.state.begin()
     start = run.state.step
     # a run that was killed before its first checkpoint has left rows too
     rows = run.hosts.from_chief(lambda: workdir.cut_metrics(start) if workdir else [])

@@ -38,6 +38,8 @@ class UpdateGroup:
 
     def apply(self, pairs) -> None:
         """One update by (gradient, variable) pairs, in few kernels where they are known."""
+        if self.optimizer.loss_scale_factor:  # by which Keras can divide no sparse gradient
+            pairs = [(tf.convert_to_tensor(g), v) for g, v in pairs]
         (self.fused or self.optimizer).apply_gradients(pairs)
 
     def due(self, step, finite):
