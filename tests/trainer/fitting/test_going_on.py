@@ -84,16 +84,10 @@ OTHER = {
 @pytest.mark.parametrize("kind", OTHER)
 def test_other_data_start_at_their_beginning_and_the_run_says_so(kind, capsys):
     other, told = OTHER[kind](), "read from its beginning"
-    before = DATA if isinstance(other, tuple) else shuffled()
-    trainer, fresh = make(), make()
-    fit(trainer, before, steps=3, shuffle=False)
+    trainer = make()
+    fit(trainer, DATA if isinstance(other, tuple) else shuffled(), steps=3)
     assert told not in capsys.readouterr().err
-    fresh.model.set_weights(trainer.model.get_weights())
-    for variable, value in zip(
-        fresh.optimizer.variables, trainer.optimizer.variables, strict=False
-    ):
-        variable.assign(value)
-    fit(trainer, other, steps=4, shuffle=False)
+    fit(trainer, other, steps=4)
     assert told in capsys.readouterr().err
     assert trainer._run.state.data.start == 3
 
@@ -216,11 +210,16 @@ def test_a_failure_in_reading_is_read_again():
         data = tf.data.Dataset.from_generator(rows, output_signature=tf.TensorSpec([4]))
         return data.map(lambda x: (x, x[:1] ** 2)).batch(8)
 
-    trainer, data = make(), pipeline()
+    def plain():  # the failed step has moved what does not depend on its batch: seeds, iterations
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        return Trainer(model, optimizer=keras.optimizers.SGD(0.05), loss="mse")
+
+    trainer, data = plain(), pipeline()
     with pytest.raises(ValueError, match="gone for a moment"):
         fit(trainer, data, steps=13, steps_per_loop=4)
     fit(trainer, data, steps=13, steps_per_loop=4)
-    whole = make()
+    whole = plain()
     fit(whole, pipeline(), steps=13)
     np.testing.assert_array_equal(weights(trainer), weights(whole))
 
