@@ -26,10 +26,7 @@ from trainer.hooks import Hooks, overridden
 from trainer.ledger.describe import describe_terms
 from trainer.ledger.history import History
 from trainer.loop.jit_choice import JitChoice
-from trainer.model.build import (
-    compiled_arguments,
-    make_model,
-)
+from trainer.model.build import compiled_arguments, make_model
 from trainer.model.export import export_model
 from trainer.persistence.workdir import Workdir, checked_config
 from trainer.run.assemble import RunSettings, UserFunctions, make_run
@@ -241,6 +238,7 @@ class Trainer(Hooks):
         """
         class_weight = checked_class_weight(class_weight)
         source = self._open(data, batch_size, augment, shuffle=shuffle, static=True)
+        source = self._run.state.data.again(source)
         validation = None
         if validation_data is not None:
             size = default_batch(validation_data, source.batch_size)
@@ -337,6 +335,7 @@ class Trainer(Hooks):
         """The source of data as `fit` takes it; arguments of `open_data`."""
         shared: dict = dict(batch_size=batch_size, seed=self.seed, hosts=self._run.hosts)
         source = open_data(data, **shared, **arguments)
+        source.given = None if source.indexed else data
         return augmented(source, augment, self.seed)
 
     def _owned_variables(self) -> list:

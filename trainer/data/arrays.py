@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.data.batch import is_whole, unpack
+from trainer.data.permutation import order_of_epoch
+from trainer.data.same import sample
 from trainer.data.source import ACCEPTED, Source
 
 # Arrays up to this size are copied in the order of each epoch: a slice is faster than a gather;
@@ -69,23 +71,41 @@ class ArraySource(Source):
     @property
     def key(self):
         """What a traced loop depends on beside the structure: how batches are drawn."""
-        return self.examples, self.batch_size, self.shuffle, self.seed, self.augment
+        drawn = self.shuffle, self.shuffling, self.seed, self.augment
+        return self.examples, self.batch_size, *drawn
 
-    def batch_at(self, position, xla: bool = False):
-        """The batch at `position`, int64 []; `xla`: what is augmented is drawn by XLA."""
+    def describe(self):
+        arrays = tf.nest.flatten(self.arrays)
+        return {
+            "kind": "arrays",
+            "examples": self.examples,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "element": str([(a.dtype.name, list(a.shape[1:])) for a in arrays]),
+            "values": [sample(a) for a in arrays],
+        }
+
+    def batch_at(self, position, xla: bool = False, order=None):
+        """The batch at a position.
+
+        Args:
+          position: int64 [].
+          xla: whether what is augmented is drawn by XLA.
+          order: int32 [examples], that of its epoch, where it is known.
+        """
         epoch, batch = position // self.steps_per_epoch, position % self.steps_per_epoch
         start = batch * self.batch_size
         end = tf.minimum(start + self.batch_size, self.examples)
         if not self.shuffle:
             batch = tf.nest.map_structure(lambda a: a[start:end], self.arrays)
         else:
-            index = self._shuffled(tf.range(start, end), epoch)
+            index = (self.order(epoch) if order is None else order)[start:end]
             batch = tf.nest.map_structure(lambda a: tf.gather(a, index), self.arrays)
         return self._augmented(self._shaped(batch), position, xla)
 
     def order(self, epoch):
         """int32 [examples], the order of the examples in an epoch, int64 []."""
-        return tf.cast(self._shuffled(tf.range(self.examples, dtype=tf.int64), epoch), tf.int32)
+        return order_of_epoch(self.examples, self.seed, epoch, self.shuffling)
 
     def laid_out(self, arrays, order):
         """An epoch's arrays: those given in an order, int32 [examples], or the order itself."""
@@ -125,11 +145,6 @@ class ArraySource(Source):
 
     def _augmented(self, batch, position, xla):
         return batch if self.augment is None else self.augment(batch, position, xla)
-
-    def _shuffled(self, index, epoch):
-        seed = tf.cast(tf.stack([self.seed, epoch // 2**31, epoch % 2**31]), tf.uint32)
-        last = tf.constant(self.examples - 1, tf.int64)
-        return tf.raw_ops.RandomIndexShuffle(index=index, seed=seed, max_index=last)
 
     def _shaped(self, batch):
         return tf.nest.map_structure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class DatasetSource(Source):
         self.per_host = hosts is not None
         self.element_spec = dataset.element_spec
         self.iterator: Any = None
+        self._counted: int | None = None
         unpack(self.element_spec)
         for spec in tf.nest.flatten(self.element_spec):
             if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0:
@@ -60,8 +62,36 @@ class DatasetSource(Source):
         return local * self.hosts.count if self.per_host and local else local
 
     def count_steps(self) -> int:
-        """Steps per epoch by going through the data once; for pipelines of unknown length."""
-        return int(self.dataset.reduce(np.int64(0), lambda count, *_: count + 1))
+        """Steps per epoch by going through the data, once; for pipelines of unknown length."""
+        if self._counted is None:
+            self._counted = int(self.dataset.reduce(np.int64(0), lambda count, *_: count + 1))
+        return self._counted
+
+    def describe(self):
+        return {
+            "kind": "a pipeline",
+            "steps_per_epoch": self.steps_per_epoch,
+            "element": str(self.element_spec),
+        }
+
+    def same_pipeline(self, other: Source) -> bool:
+        """Whether another source reads the same object, or one that was made anew of the same.
+
+        Told by TensorFlow's fingerprint of a pipeline: its transformations, functions and arrays.
+        """
+        if not isinstance(other, DatasetSource):
+            return False
+        if self.given == other.given:
+            return True
+        return self._fingerprint is not None and self._fingerprint == other._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> int | None:
+        variant = tf.data.experimental.to_variant(self.dataset)
+        try:
+            return int(tf.raw_ops.DatasetFingerprint(input_dataset=variant))
+        except tf.errors.OpError:  # what it reads cannot be told
+            return None
 
     def start(self, position: int, on_gpu: bool = True) -> None:
         """Opens the repeated pipeline at a batch; `position` batches are skipped.

@@ -6,6 +6,8 @@ import abc
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.data.permutation import SHUFFLING
+
 ACCEPTED = (
     "a tf.data.Dataset batched to the global batch, or arrays with batch_size=; "
     "x, (x,), (x, y) or (x, y, sample_weight)"
@@ -24,6 +26,8 @@ class Source(abc.ABC):
       indexed: whether a batch is a function of its position.
       per_host: whether a batch holds this host's examples alone.
       shuffle: whether the order is drawn anew for each epoch here.
+      shuffling: which permutation that is, of `trainer.data.permutation`.
+      given: what the user passed.
     """
 
     what: str
@@ -33,6 +37,12 @@ class Source(abc.ABC):
     indexed: bool = False
     per_host: bool = False
     shuffle: bool = False
+    shuffling: int = SHUFFLING
+    given: Any = None
+
+    @abc.abstractmethod
+    def describe(self) -> dict:
+        """By what the same data are known when they are given again; plain values."""
 
     @property
     def key(self):

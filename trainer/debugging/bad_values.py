@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -14,7 +15,8 @@ from losses.errors import TermwiseError
 from losses.objective.class_ids import class_ids
 from trainer.data.batch import unpack
 from trainer.debugging.errors import OutOfMemoryError
-from trainer.errors import explain, raised_by_user_code, user_failure
+from trainer.distributed.hosts import peer_lost
+from trainer.errors import OF_INPUT, explain, raised_by_user_code, user_failure
 from trainer.run.run import Run
 
 LARGEST = 200_000_000  # elements of an array that is looked through before a fit
@@ -84,6 +86,17 @@ def find_bad_value(run: Run, source, position: int, count: int) -> str | None:
     except Exception:  # the failure itself is told; this only adds to it
         return None
     return None
+
+
+@contextlib.contextmanager
+def told_by_cause(run: Run, source, position: int, steps: range) -> Iterator[None]:
+    """What TensorFlow raises in a call of the loop is told by its cause; see `step_failure`."""
+    try:
+        yield
+    except OF_INPUT as error:
+        if run.hosts.count > 1 and peer_lost(error):
+            raise
+        raise step_failure(run, source, position, steps, error) from error
 
 
 def step_failure(run: Run, source, position: int, steps: range, error: Exception) -> Exception:

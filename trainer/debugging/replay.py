@@ -68,7 +68,7 @@ def replay(run: Run, source, number: int) -> str:
     now = run.state.step
     if now >= number:
         raise TermwiseError(f"replay({number}): the newest checkpoint is of step {now} already.")
-    step, began = run.traced(source), run.state.data_start(resumed=True)
+    step, began = run.traced(source), run.state.data.start
     loop = run.open(step, source, began)
     loop.run(run.state.window(run.programs), now - began, number - 1 - now)
     position = tf.constant(number - 1 - began, tf.int64)

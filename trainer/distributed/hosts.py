@@ -149,10 +149,15 @@ class Hosts:
         """The chief's value, which JSON has a form for, on every host."""
         if self.count == 1:
             return value
-        data = np.frombuffer(json.dumps(value).encode(), np.uint8) if self.chief else None
-        size = int(self.exchange(0 if data is None else data.size)[0, 0])
-        array = np.zeros(size, np.uint8) if data is None else data
-        return json.loads(self.broadcast([array])[0].tobytes().decode())
+        return json.loads(self.broadcast_bytes(json.dumps(value if self.chief else None).encode()))
+
+    def broadcast_bytes(self, value: bytes) -> bytes:
+        """The chief's bytes, on every host."""
+        if self.count == 1:
+            return value
+        size = int(self.exchange(len(value))[0, 0])
+        array = np.frombuffer(value, np.uint8) if self.chief else np.zeros(size, np.uint8)
+        return self.broadcast([array])[0].tobytes()
 
 
 def peer_lost(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import keras
 
 from losses.errors import TermwiseError, TermwiseTypeError
+from trainer.fitting.callback_state import check_state
 
 BATCH_EVENTS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 REFUSED = {
@@ -141,6 +142,7 @@ def check_callbacks(callbacks) -> None:
                 raise TermwiseError(
                     f"callbacks= holds {kind.__name__}, which cannot work: {advice}."
                 )
+        check_state(callback)
 
 
 def epoch_logs(train: dict | None, evaluation: dict | None, loss: float | None) -> dict:

@@ -13,10 +13,10 @@ class EpochMean:
         self._open = (0.0, 0)  # of the window that has not
         self._began = (0.0, 0)  # of all steps before the epoch
 
-    def restart(self, window: WindowSums) -> None:
-        """Begins with a log window that holds steps already."""
+    def restart(self, window: WindowSums, so_far: tuple[float, int] = (0.0, 0)) -> None:
+        """Begins with a log window that holds steps already, and the sums of the epoch so far."""
         self._ended, self._open = (0.0, 0), _sums(window)
-        self.begin()
+        self._began = _minus(self._open, so_far)
 
     def begin(self) -> None:
         """An epoch begins."""
@@ -32,11 +32,20 @@ class EpochMean:
         """The window that had not ended has ended early."""
         self._ended, self._open = _plus(self._ended, self._open), (0.0, 0)
 
+    @property
+    def sums(self) -> tuple[float, int]:
+        """The sum of the totals of the epoch's steps, and how many steps count."""
+        return _minus(_plus(self._ended, self._open), self._began)
+
     def mean(self) -> float | None:
         """The mean total of the epoch's steps; None where no step counted."""
-        total, steps = _plus(self._ended, self._open)
-        steps -= self._began[1]
-        return (total - self._began[0]) / steps if steps else None
+        total, steps = self.sums
+        return total / steps if steps else None
+
+    def logs(self) -> dict:
+        """The logs of a batch: the mean so far, as Keras reports it."""
+        loss = self.mean()
+        return {} if loss is None else {"loss": loss}
 
 
 def _sums(window: WindowSums) -> tuple[float, int]:
@@ -45,3 +54,7 @@ def _sums(window: WindowSums) -> tuple[float, int]:
 
 def _plus(a: tuple[float, int], b: tuple[float, int]) -> tuple[float, int]:
     return a[0] + b[0], a[1] + b[1]
+
+
+def _minus(a: tuple[float, int], b: tuple[float, int]) -> tuple[float, int]:
+    return a[0] - b[0], a[1] - b[1]

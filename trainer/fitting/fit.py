@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.debugging.bad_values import check_arrays
 from trainer.debugging.profile import Profile
 from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
+from trainer.fitting.callback_state import CallbackStates
 from trainer.fitting.callbacks import check_callbacks
 from trainer.fitting.outer_loop import OuterLoop
 from trainer.fitting.plan import Plan
@@ -105,14 +106,16 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
     )
     standing = _restored(run, request, workdir, checkpoints, console)
     console.line(request.describe())
-    if standing.start >= request.plan.steps:
-        console.line(f"step {standing.start} is already reached: nothing to do")
+    ended = _ended(run, request, standing.start)
+    if ended is not None:
+        console.line(f"{ended}: nothing to do")
         if checkpoints is not None:
             checkpoints.wait()
         # killed after its last checkpoint
         if workdir is not None and workdir.seconds() is None:
             workdir.done(_final(standing))
     else:
+        _enter_data(run, request.source, standing.start, console)
         _train(run, request, workdir, checkpoints, console, standing)
         if workdir is not None:
             workdir.done(_final(standing))
@@ -140,6 +143,45 @@ def _restored(run: Run, request: FitRequest, workdir, checkpoints, console) -> S
         f"global batch {request.source.batch_size or 'varies'} | {told}"
     )
     return Standing(start, resumed, History(rows if resumed else ()), began)
+
+
+def _ended(run: Run, request: FitRequest, start: int) -> str | None:
+    """Why nothing is left to do, as a clause; None where something is.
+
+    Args:
+      start: the step at which the run stands.
+    """
+    host, last = run.state.host, request.plan.steps
+    if start > last or (start == last and host.ended):
+        return f"step {start} is already reached"
+    if not (host.ended and host.stopping and host.steps == last):
+        return None
+    states = CallbackStates([request.events, *(request.callbacks or ())])
+    if not states.same(host.callbacks) or run.state.data.difference(host.data, request.source):
+        return None
+    return f"a callback has ended this run at step {start}, and more steps= would go on"
+
+
+def _enter_data(run: Run, source, start: int, console: Console) -> None:
+    """Settles where the data of a fit begin: where they did, or here where they are others.
+
+    Args:
+      start: the step at which the run stands.
+    """
+    state = run.state
+    differs = state.data.difference(state.host.data, source)
+    if differs is not None:
+        state.data.began.assign(start)
+    elif start > state.data.start and (draws := state.data.unseeded(source)):
+        console.warning(
+            f"{source.what} draws without a fixed seed ({', '.join(draws)}), so that it is read on "
+            "in another order than before: some examples come twice, others not. Seed it, or call "
+            "keras.utils.set_random_seed before it is made."
+        )
+    if differs is not None and start:
+        console.warning(f"{source.what} is not what it was ({differs}): read from its beginning.")
+    state.data.enter(source)
+    state.host = replace(state.host, data=source.describe())
 
 
 def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standing) -> None:
@@ -191,9 +233,10 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
     )
     try:
         with contextlib.closing(outer.recorder):
-            outer.open(run.state.data_start(standing.resumed))
+            outer.open(run.state.data.start)
             outer.run(standing.start, request.events, request.callbacks)
     finally:
+        outer.leave()
         outer.tell(request.profile.close())
 
 

@@ -7,13 +7,15 @@ until the last step, or until a callback or a signal stops:
         on_train_batch_begin
         a call of the inner loop           many steps; rows of the windows that ended in it
         not finite?                        an error, or back to the last checkpoint
-        a checkpoint, where one is due
         on_train_batch_end
+        a checkpoint, where one is due
     on_test_begin, validation, on_test_end
     on_epoch_end
     a checkpoint, where one is due
 on_train_end
 the last checkpoint
+
+An interrupted fit goes on in the midst of this: see `going_on.py`.
 """
 
 from __future__ import annotations
@@ -22,25 +24,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from losses.errors import TermwiseError
-from trainer.debugging.bad_values import step_failure
+from trainer.debugging.bad_values import told_by_cause
 from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
-from trainer.distributed.hosts import peer_lost
-from trainer.errors import OF_INPUT
 from trainer.fitting.callbacks import epoch_logs, has_batch_events, open_callbacks
 from trainer.fitting.epoch_mean import EpochMean
+from trainer.fitting.going_on import Epoch, GoingOn
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
-from trainer.fitting.window_times import end_times
+from trainer.fitting.window_times import end_times, stamped_windows
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.rows import stamped
 from trainer.ledger.writers import Writers
 from trainer.loop.programs import TracedStep
-from trainer.loop.train_loop import LoopResult
 from trainer.loop.window import LogWindow
 from trainer.run.evaluate import evaluate
 from trainer.run.run import Run
@@ -90,7 +88,8 @@ class OuterLoop:
         self._window = run.state.window(run.programs)
         self._sums = self._window.read()
         self._epoch = EpochMean()
-        self._epoch.restart(self._sums)
+        self._epoch.restart(self._sums, run.state.host.epoch_sums)
+        self._going: Any = None  # the GoingOn of `run`
         self._result: Any = None  # the LoopResult of the last call
         self._seconds = 0.0  # spent on the window
         self._stopped = 0  # by which signal
@@ -126,26 +125,39 @@ class OuterLoop:
                 "steps_per_loop= makes them longer"
             )
         optimizer, metrics = program.optimizers.optimizer, program.metrics.metrics
+        self._going = GoingOn(self._run, plan, [events, *(callbacks or ())])
         with open_callbacks(callbacks, events, program.model, optimizer, metrics, params) as opened:
-            self._epochs(step, opened)
+            try:
+                self._epochs(step, opened)
+            except BaseException:
+                self._going.interrupted(self._epoch.sums)
+                raise
 
     def _epochs(self, step: int, events) -> None:
-        plan, model = self._plan, self._step.program.model
+        model, going = self._step.program.model, self._going
         self._saved_at = step
-        events.on_train_begin()
+        going.begin(events, model, self._writers.console.warning)
         logs: dict = {}
         if self._run.on_nonfinite == "restore" and not self._checkpoints.latest:
             self._save(step, always=True)  # the first there is to restore
-        while step < plan.steps and not model.stop_training and not self._stopped:
-            epoch = step // plan.interval
-            end = min((epoch + 1) * plan.interval, plan.steps)
-            events.on_epoch_begin(epoch)
-            self._epoch.begin()
-            step = self._interval(step, end, events, model)
-            if step < end and not model.stop_training:
+        while going.goes_on(step) and not model.stop_training and not self._stopped:
+            epoch = going.epoch(step)
+            going.begin_epoch(epoch, events)
+            if not epoch.begun:
+                self._epoch.begin()
+            step = self._interval(step, epoch.end, events, model)
+            if step < epoch.end and not model.stop_training:
                 continue  # stopped, or restored to an earlier step
             logs = self._end_epoch(step, epoch, events)
         self._finish(step, events, logs)
+
+    def leave(self) -> None:
+        """Leaves the data and the log window as they stand, for a further fit."""
+        state, loop = self._run.state, self._loop
+        if loop is not None and loop.seen and self._sums.finite:
+            state.leave_window(self._window)
+        if loop is not None and loop.in_place:
+            state.data.leave(self._step, loop, state.step - self._data_start)
 
     def _interval(self, step: int, end: int, events, model) -> int:
         """Trains up to the step `end`, or until something stops it; the step after."""
@@ -162,9 +174,9 @@ class OuterLoop:
                 return self._not_finite(step)
             if step == plan.steps and self._sums.taken:
                 self._end_window(step)
+            events.on_train_batch_end(step - 1, self._epoch.logs())
             if step < end:
                 self._save_if_due(step)
-            events.on_train_batch_end(step - 1, self._batch_logs())
             model.stop_training = self._agree(model.stop_training)
         return step
 
@@ -193,23 +205,22 @@ class OuterLoop:
         self._window = LogWindow.empty(len(self._names))
         self._sums = self._window.read()
 
-    def _batch_logs(self) -> dict:
-        """The logs of a batch: the mean total of the epoch so far, as Keras reports it."""
-        loss = self._epoch.mean()
-        return {} if loss is None else {"loss": loss}
-
-    def _end_epoch(self, step: int, epoch: int, events) -> dict:
+    def _end_epoch(self, step: int, epoch: Epoch, events) -> dict:
         """Validation, and the callbacks' logs of an epoch."""
-        evaluation = self._validate(step, events)
-        self.recorder.settle()
-        logs = epoch_logs(self._history.last(), evaluation, self._epoch.mean())
-        events.on_epoch_end(epoch, logs)
-        self._save_if_due(step)
+        with self._going.undone_if_it_fails():
+            evaluation = self._validate(step, events)
+            self.recorder.settle()
+            logs = epoch_logs(self._history.last(), evaluation, self._epoch.mean())
+            events.on_epoch_end(epoch.number, logs)
+            self._going.note(self._epoch.sums, epoch_ended=step)
+        if step < self._plan.steps and not self._step.program.model.stop_training:
+            self._save_if_due(step)  # the end is saved behind on_train_end
         return logs
 
     def _finish(self, step: int, events, logs: dict) -> None:
         """The end of a fit: the last row and checkpoint; SystemExit where a signal has asked."""
-        if self._stopped and step < self._plan.steps:
+        stopping = self._step.program.model.stop_training
+        if self._stopped and step < self._plan.steps and not stopping:
             # what continues is the same run: no events now, and no checkpoint that the
             # undisturbed run has not
             self._save(step, ranked=False)
@@ -217,8 +228,10 @@ class OuterLoop:
             stop(self._stopped, step, self._checkpoints.latest)
         if self._result and self._sums.taken:  # a callback stopped inside a window
             self._end_window(step)
-        events.on_train_end(logs)
-        self._save(step)
+        with self._going.undone_if_it_fails():
+            events.on_train_end(logs)
+        self._going.note(self._epoch.sums, ended=True)
+        self._save(step, always=True)
         if self._checkpoints is not None:
             self._checkpoints.wait()
 
@@ -227,7 +240,9 @@ class OuterLoop:
         every, before = self._plan.log_every, self._sums.taken
         left = every - step % every
         began = time.perf_counter()
-        result = self._call(step, count, left, every)
+        run, position = self._run, step - self._data_start
+        with told_by_cause(run, self._source, position, range(step, step + count)):
+            result = self._loop.run(self._window, position, count, left, every)
         seconds = max(time.perf_counter() - began, 1e-6)
         if self._grows:
             longest = 16 * self._limit
@@ -242,24 +257,11 @@ class OuterLoop:
         steps = [step + left + every * number for number in range(ended)]
         after = steps[-1] + self._sums.taken
         ends = end_times(result, [number - step for number in steps], after - step, seconds)
-        windows = result.ended.copy()
-        windows[:, -1] = time.time() - seconds + ends  # the time, as a row tells it
-        durations = np.diff(ends, prepend=0.0)
+        windows, durations = stamped_windows(result, ends, seconds)
         durations[0] += self._seconds
         self.recorder.add(result.codec, windows, steps, durations, self._read_metrics())
         self._seconds = seconds - ends[-1]
         return after
-
-    def _call(self, step: int, count: int, left: int, every: int) -> LoopResult:
-        """One call of the inner loop; what TensorFlow raises is told by its cause."""
-        position = step - self._data_start
-        try:
-            return self._loop.run(self._window, position, count, left, every)
-        except OF_INPUT as error:
-            if self._run.hosts.count > 1 and peer_lost(error):
-                raise
-            steps = range(step, step + count)
-            raise step_failure(self._run, self._source, position, steps, error) from error
 
     def _not_finite(self, step: int) -> int:
         """What follows a step that is not finite: an error, or the last checkpoint.
@@ -289,7 +291,8 @@ class OuterLoop:
         self._step = self._traced()
         self._window = run.state.window(run.programs)
         self._sums = self._window.read()
-        self._epoch.restart(self._sums)
+        self._epoch.restart(self._sums, run.state.host.epoch_sums)
+        self._going.restored()
         self.open(run.state.leave_out(step - self._data_start))
         restored = self._saved_at = run.state.step
         if run.hosts.chief:
@@ -341,7 +344,11 @@ class OuterLoop:
         values = evaluate(self._run, self._validation)
         row = stamped(values, step=step, split="eval")
         self.recorder.settle()
-        self._writers.write(row, self._plan.steps)
+        if self._run.state.evaluated == step:  # once more, behind an interruption
+            self._history.append(row)
+        else:
+            self._writers.write(row, self._plan.steps)
+        self._run.state.evaluated = step
         events.on_test_end(values)
         return row
 
@@ -361,7 +368,8 @@ class OuterLoop:
         if self._checkpoints is None or (self._saved_at == step and not always):
             return
         run = self._run
-        run.state.keep_window(self._window, self._step.program.metrics)
+        self._going.note(self._epoch.sums, ended=run.state.host.ended)
+        run.state.keep_for_checkpoint(self._window, self._step.program.metrics)
         self.recorder.settle()
         self._writers.flush()
         last = self._history.last("train" if self._validation is None else "eval")

@@ -25,3 +25,10 @@ def end_times(result: LoopResult, done: list[int], count: int, seconds: float) -
     if np.all(np.isfinite(ends)) and ends[0] >= 0 and np.all(np.diff(ends) >= 0):
         return np.minimum(ends, seconds)
     return seconds * np.asarray(done, np.float64) / max(count, 1)
+
+
+def stamped_windows(result: LoopResult, ends: np.ndarray, seconds: float) -> tuple:
+    """The windows that ended, with the time of day, as a row tells it; and how long each took."""
+    windows = result.ended.copy()
+    windows[:, -1] = time.time() - seconds + ends
+    return windows, np.diff(ends, prepend=0.0)

@@ -27,6 +27,8 @@ class AccumulatingFeed(Feed):
       xla: as in `ArrayFeed`.
     """
 
+    keeps_place = False  # the means of the present window are in the carry
+
     def __init__(
         self,
         source,
@@ -42,6 +44,7 @@ class AccumulatingFeed(Feed):
         self._every, self._counter, self._terms = every, counter, terms
         self._count_terms = count_terms
         self._queue = None
+        self._order = _EpochOrder(source) if source.shuffle else None
         self._keeping = None
         if not source.indexed:
             self._keeping = IteratorFeed(source, keeps_batch)
@@ -108,10 +111,14 @@ class AccumulatingFeed(Feed):
         count = tf.constant(self._every, tf.int64)
         return tf.cond(begins, lambda: self._fill(position, count), lambda: current)
 
+    def _array_batch(self, position):
+        order = None if self._order is None else self._order.at(position)
+        return self.source.batch_at(position, self._xla, order)
+
     def _dequeue(self, position):
         """The batch at a position of arrays, or the first that waits."""
         if self._queue is None:
-            return self.source.batch_at(position, self._xla)
+            return self._array_batch(position)
         specs = tf.nest.flatten(self.source.element_spec, expand_composites=True)
         with tf.device("cpu:0"):
             parts = self._queue.dequeue()
@@ -125,7 +132,7 @@ class AccumulatingFeed(Feed):
 
         def body(index, total):
             if self._queue is None:
-                batch = self.source.batch_at(position + index, self._xla)
+                batch = self._array_batch(position + index)
             else:
                 batch = next(self.source.iterator)
                 with tf.device("cpu:0"):
@@ -139,3 +146,25 @@ class AccumulatingFeed(Feed):
             parallel_iterations=1,
         )
         return total / tf.cast(count, tf.float32)
+
+
+class _EpochOrder:
+    """The order of the last epoch of arrays that was asked for, kept from step to step."""
+
+    def __init__(self, source):
+        self._source = source
+        with tf.device("cpu:0"):
+            self._epoch = tf.Variable(-1, dtype=tf.int64, trainable=False)
+            self._order = tf.Variable(tf.range(source.examples), trainable=False)
+
+    def at(self, position) -> tf.Tensor:
+        """int32 [examples], the order of the epoch that a position, int64 [], falls into."""
+        epoch = position // self._source.steps_per_epoch
+
+        def draw():
+            order = self._source.order(epoch)
+            self._order.assign(order)
+            self._epoch.assign(epoch)
+            return order
+
+        return tf.cond(tf.equal(self._epoch, epoch), lambda: tf.identity(self._order), draw)

@@ -37,9 +37,11 @@ class Feed(abc.ABC):
     Attributes:
       source: the data.
       in_one_program: whether a segment may be one XLA program: batches are functions of tensors.
+      keeps_place: whether its place in the data is right where a call's carry was lost.
     """
 
     in_one_program = False
+    keeps_place = True
 
     def __init__(self, source):
         self.source = source

@@ -237,12 +237,16 @@ class OpenLoop:
       loop: the compiled loop.
       feed: the batches.
       carry: of `feed.start`.
+    Attributes:
+      in_place: whether the next batch is that of the global step; not after a call that failed.
+      seen: whether the result of the last call was handed on; not where that was interrupted.
     """
 
     def __init__(self, loop: CompiledLoop, feed: Feed, carry: LoopCarry):
         self._loop = loop
         self._feed = feed
         self._carry = carry
+        self.in_place = self.seen = True
 
     @property
     def last_batch(self):
@@ -280,9 +284,15 @@ class OpenLoop:
         """
         position = tf.constant(position, tf.int64)
         counts = [tf.constant(count, tf.int32) for count in (steps, left, every)]
-        window, self._carry, rows, ended = self._loop.function(
-            self._feed.inputs, window, self._carry, position, *counts
-        )
+        self.in_place = self.seen = False
+        try:
+            window, self._carry, rows, ended = self._loop.function(
+                self._feed.inputs, window, self._carry, position, *counts
+            )
+        except KeyboardInterrupt:  # Python raises it when the call is over
+            self.in_place = self._feed.keeps_place
+            raise
+        self.in_place = self.seen = True
         rows, ended = rows.numpy(), int(ended)
         return LoopResult(window, rows[:ended], rows[ended], self._loop.codec)
 

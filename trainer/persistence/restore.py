@@ -20,6 +20,8 @@ from trainer.persistence.reader import SavedVariable, open_checkpoint
 HELD = "held"  # the part that is restored by name
 OLD_HELD = "others"  # as older versions called it
 
+LATER = ("host",)  # parts that older versions did not save; they stay as they are
+
 
 class WarmStart(NamedTuple):
     """What `initialize_from` loaded.
@@ -72,7 +74,9 @@ def load(named: dict[str, dict], manifest: Manifest) -> None:
       OSError: a file went away or cannot be read.
     """
     with open_checkpoint(manifest.path, manifest.variables) as reader:
-        named, saved = _counterparts(named, reader.variables())
+        written = reader.variables()
+        named = {part: v for part, v in named.items() if part in written or part not in LATER}
+        named, saved = _counterparts(named, written)
         check_fit(manifest.path, named, {p: [v for _, v in pairs] for p, pairs in saved.items()})
         for part, variables in named.items():
             places = [place for place, _ in saved[part]]

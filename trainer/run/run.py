@@ -84,8 +84,10 @@ class Run:
 
     def open(self, step: TracedStep, source, data_start: int) -> OpenLoop:
         """The loop over a source, at the present step of a run whose data began at `data_start`."""
-        now = self.state.step
-        return self.loops.open(step, source, now - data_start, now)
+        now, state = self.state.step, self.state
+        source.shuffling = state.host.shuffling
+        left = state.data.opened(step, source, now - data_start)
+        return left or self.loops.open(step, source, now - data_start, now)
 
     def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:
         """The loop of a step that was traced anew, over data that stays open."""

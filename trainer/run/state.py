@@ -18,7 +18,9 @@ from trainer.model.variables import read, tensor_variable
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.restore import WarmStart, initialize_from
 from trainer.persistence.workdir import Workdir
+from trainer.run.data_place import DataPlace
 from trainer.run.held import check_moved, held_variables, plain_variables, shared_anew
+from trainer.run.host_state import HostState
 from trainer.run.training import settled, train_as, training_of
 
 
@@ -42,7 +44,7 @@ class TrainState:
     random: the state of draws without a seed. balancer: of the balancer and the diagnostics.
     metrics: each replica's parts, [replicas, ...] each. window: of the log window. step,
     data_start: the global step, and that at which the data began. held: what the traced step
-    reads or writes beside them, by where it is held.
+    reads or writes beside them, by where it is held. host: one string, the packed `HostState`.
     """
 
     model: list
@@ -55,6 +57,7 @@ class TrainState:
     step: list
     data_start: list
     held: dict
+    host: list
 
     def parts(self) -> dict:
         """part -> its variables, a list or a dict by name."""
@@ -74,6 +77,11 @@ class RunState:
       counter: of `make_counter`.
       owned: () -> variables of terms, and of networks that a subclass keeps.
       places: () -> (name, object) pairs: what holds variables of the step.
+    Attributes:
+      data: where it stands in its data.
+      host: what the host goes on with.
+      callbacks: of the fit that left `host` in this process; None where it was restored.
+      evaluated: the step of the last row of an evaluation in this process.
     """
 
     def __init__(
@@ -88,10 +96,16 @@ class RunState:
         self._strategy, self._hosts, self._workdir = strategy, hosts, workdir
         self._owned, self._places = owned, places
         self._step = counter
-        self._data_start = tf.Variable(0, dtype=tf.int64, trainable=False, name="data_start")
+        self.data = DataPlace()
+        self.host = HostState()
+        self.callbacks: list | None = None
+        self.evaluated: int | None = None
+        with tf.device("CPU:0"):
+            self._packed = tf.Variable("", dtype=tf.string, trainable=False, name="host")
         self._window: list[tf.Variable] = []
         self._metrics: list[tf.Variable] = []  # [replicas, ...] each
         self._saved: Any = None  # the TrainState of the open checkpoints
+        self._left: tuple[int, LogWindow] | None = None  # a window, and the step it stands at
         self._restored = False  # by a fit, which goes on from there
         self._read = ""  # "model" or "all", where it was read to be looked at
         self._initialized = False
@@ -129,15 +143,23 @@ class RunState:
         program.randomness.spread([*seeds, *program.randomness.variables])
 
     def window(self, programs: Programs) -> LogWindow:
-        """The log window to go on with: a resumed run's, or an empty one."""
+        """The log window to go on with: a resumed run's, an interrupted fit's, or an empty one."""
+        (step, window), self._left = self._left or (None, None), None
         if self._resumed_window:
             self._resumed_window = False
             return LogWindow(*(tf.convert_to_tensor(variable) for variable in self._window))
+        if window is not None and step == self.step:
+            return window
         programs.program.metrics.reset()
         return LogWindow.empty(len(programs.program.layout.names))
 
-    def keep_window(self, window: LogWindow, metrics) -> None:
-        """Puts the window, and the metrics' parts, where the next checkpoint saves them."""
+    def leave_window(self, window: LogWindow) -> None:
+        """A fit leaves a log window at the present step, with which the next one goes on."""
+        self._left = self.step, window
+
+    def keep_for_checkpoint(self, window: LogWindow, metrics) -> None:
+        """Puts the window, the metrics' parts and what the host knows where it is saved."""
+        self._packed.assign(self.host.packed())
         for variable, value in zip(self._window, window, strict=True):
             variable.assign(value)
         parts = [self._parts(v) for v in metrics.variables]
@@ -168,6 +190,11 @@ class RunState:
         if checkpoints is not None:
             checkpoints.hold(self._saved.parts(), training_of(programs))
 
+    def trained_variables(self, programs: Programs) -> list:
+        """The variables of a run that a callback may set, after the first trace."""
+        self._saved = self._saved or self._train_state(programs)
+        return self._saved.variables("model", "optimizers", "terms", "balancer", "held")
+
     def _train_state(self, programs: Programs) -> TrainState:
         program = programs.program
         metrics = program.metrics.variables
@@ -190,8 +217,9 @@ class RunState:
             metrics=self._metrics,
             window=self._window,
             step=[self._step],
-            data_start=[self._data_start],
+            data_start=[self.data.began],
             held={},
+            host=[self._packed],
         )
         known = [*state.variables(), *metrics, *optimizers.mirrored_copies.values()]
         held = held_variables(self._strategy, programs.variables, known, self._places())
@@ -229,6 +257,7 @@ class RunState:
     def _restore_newest(self, programs: Programs, checkpoints) -> tuple[bool, dict | None]:
         """Whether a checkpoint was restored; and what trained when it was saved."""
         hosts = self._hosts
+        self._packed.assign(b"")  # as a checkpoint of an older version leaves it
         trains = hosts.broadcast_json(checkpoints.newest_trains())
         if trains is not None and trains != training_of(programs):
             train_as(programs, trains)
@@ -251,6 +280,8 @@ class RunState:
         for variable, saved in zip(metrics, self._metrics, strict=True):
             for index, part in enumerate(self._parts(variable)):
                 part.assign(saved[first + index])
+        self.host = HostState.unpacked(bytes(self._packed.numpy()))
+        self.callbacks = self.evaluated = None
         self._resumed_window, self._read = True, "all"
         return True, trains
 
@@ -297,28 +328,18 @@ class RunState:
 
     def _broadcast(self, programs: Programs, *parts: str) -> None:
         """Gives every host what the chief has restored, and every replica its own draws."""
-        variables = self._saved.variables(*parts)
+        variables = [v for v in self._saved.variables(*parts) if v is not self._packed]
         if self._hosts.count > 1:
             values = self._hosts.broadcast([read(v) for v in variables])
             for variable, value in zip(variables, values, strict=True):
                 tensor_variable(variable).assign(value)
+            self._packed.assign(self._hosts.broadcast_bytes(bytes(self._packed.numpy())))
         self.spread_seeds(programs)
 
-    def data_start(self, resumed: bool) -> int:
-        """The step at which this run's data began: now, unless the run was resumed.
-
-        A pipeline is positioned by skipping, and opened once: a second iterator of the same
-        shuffle would draw on. TensorFlow's own iterator checkpoints are not used: restored, a
-        shuffle that is repeated may draw an epoch's order again (seen in 2.21).
-        """
-        if not resumed:
-            self._data_start.assign(self.step)
-        return int(self._data_start)
-
     def leave_out(self, position: int) -> int:
-        """`data_start`, when the data goes on at batch `position` from the restored step."""
+        """The step at which the data began, when they go on at batch `position` from this one."""
         began = self.step - position
-        self._data_start.assign(began)
+        self.data.began.assign(began)
         return began
 
     @property

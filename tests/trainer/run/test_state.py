@@ -15,6 +15,7 @@ from trainer.distributed.hosts import Hosts
 from trainer.loop.window import LogWindow
 from trainer.model.variables import read
 from trainer.persistence.workdir import Workdir
+from trainer.run.host_state import HostState
 from trainer.run.state import RunState, make_counter
 from trainer.step.trainable import TrainableVariables
 
@@ -82,7 +83,7 @@ def test_a_checkpoint_holds_all_on_which_the_next_step_depends(make_run):
     run = make_run(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
     parts = run.parts()
     first = ["model", "optimizers", "terms", "random", "balancer", "metrics", "window"]
-    assert list(parts) == [*first, "step", "data_start", "held"]
+    assert list(parts) == [*first, "step", "data_start", "held", "host"]
     assert [v.path for v in parts["model"]] == ["line/kernel", "line/bias"]
     slots = [v.path.split("/")[-1] for v in parts["optimizers"]]
     assert slots[:2] == ["iteration", "learning_rate"] and len(slots) == 2 + 3  # and three momenta
@@ -191,7 +192,7 @@ def test_a_resumed_run_goes_on_with_its_window_and_metrics_once(make_run, workdi
     run = make_run(workdir)
     checkpoints = run.open()
     run.program.metrics.update(tf.zeros([2, 1]), tf.constant([[3.0], [4.0]]))
-    run.state.keep_window(window_of(1, 2, 3, 4, 5, 6, 7, 0), run.program.metrics)
+    run.state.keep_for_checkpoint(window_of(1, 2, 3, 4, 5, 6, 7, 0), run.program.metrics)
     checkpoints.save(7)
 
     again = make_run(workdir)
@@ -213,7 +214,7 @@ def test_each_replica_goes_on_with_its_own_part_of_a_metric(make_run, workdir, t
     total = run.program.metrics.variables[0].value
     for part, value in zip(two_replicas.experimental_local_results(total), [3.0, 5.0], strict=True):
         part.assign(value)
-    run.state.keep_window(window_of(*[0] * 8), run.program.metrics)
+    run.state.keep_for_checkpoint(window_of(*[0] * 8), run.program.metrics)
     checkpoints.save(1)
 
     again = make_run(workdir, two_replicas)
@@ -236,7 +237,7 @@ def test_on_another_number_of_replicas_a_metric_goes_on_with_the_same_sum(
     checkpoints = run.open()
     for part, value in zip(totals(run, first), before, strict=True):
         part.assign(value)
-    run.state.keep_window(window_of(*[0] * 8), run.program.metrics)
+    run.state.keep_for_checkpoint(window_of(*[0] * 8), run.program.metrics)
     checkpoints.save(1)
 
     again = make_run(workdir, second)
@@ -247,21 +248,24 @@ def test_on_another_number_of_replicas_a_metric_goes_on_with_the_same_sum(
 # ---- where the data began ----
 
 
-def test_new_data_begin_at_the_present_step_and_those_of_a_resumed_run_where_they_did(
-    make_run, workdir
-):
+def test_a_resumed_run_knows_where_its_data_began_and_what_the_host_knew(make_run, workdir):
     run = make_run(workdir)
-    run.program.counter.assign(10)
-    assert run.state.data_start(resumed=False) == 10
     run.program.counter.assign(25)
-    assert run.state.data_start(resumed=True) == 10
+    run.state.data.began.assign(10)
+    weights = [np.arange(3, dtype="float32")]
+    callback = {"kind": "keras.Stop", "settings": {"patience": 2}, "state": {"best": weights}}
+    run.state.host = HostState(steps=40, ended=False, epoch_ended=20, callbacks=(callback,))
     checkpoints = run.open()
+    run.state.keep_for_checkpoint(window_of(*[0] * 8), run.program.metrics)
     checkpoints.save(25)
 
     again = make_run(workdir)
     again.state.restore(again.programs, again.open())
-    assert again.state.data_start(resumed=True) == 10
-    assert again.state.data_start(resumed=False) == 25
+    assert again.state.data.start == 10
+    host = again.state.host
+    assert (host.steps, host.ended, host.epoch_ended) == (40, False, 20)
+    assert host.callbacks[0]["settings"] == {"patience": 2}
+    np.testing.assert_array_equal(host.callbacks[0]["state"]["best"][0], weights[0])
 
 
 def test_data_that_are_left_out_move_the_beginning_back(make_run):
@@ -269,7 +273,7 @@ def test_data_that_are_left_out_move_the_beginning_back(make_run):
     run = make_run()
     run.program.counter.assign(20)
     assert run.state.leave_out(24) == 20 - 24
-    assert run.state.data_start(resumed=True) == -4  # step 20 reads position 24
+    assert run.state.data.start == -4  # step 20 reads position 24
 
 
 # ---- draws ----

@@ -1,0 +1,91 @@
+"""Where a run stands in its data: the step at which these began, and the pipeline that is open."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from trainer.data.dataset import DatasetSource
+from trainer.data.same import difference
+from trainer.data.unseeded import find_unseeded
+from trainer.loop.programs import TracedStep
+from trainer.loop.train_loop import OpenLoop
+
+
+class _Left(NamedTuple):
+    """A loop over data that a fit has left open, and the position of its next batch."""
+
+    step: TracedStep
+    loop: OpenLoop
+    position: int
+
+
+class DataPlace:
+    """Where a run stands in its data.
+
+    The same data go on where they stand, other data begin at the present step. A pipeline that is
+    given again goes on with the iterator that is open: a second iterator of the same shuffle would
+    draw on. One that is made anew, or in another process, is positioned by skipping. TensorFlow's
+    own iterator checkpoints are not used: restored, a shuffle that is repeated may draw an epoch's
+    order again (seen in 2.21).
+
+    Attributes:
+      began: int64 [] variable, the step at which the data began.
+    """
+
+    def __init__(self) -> None:
+        self.began = tf.Variable(0, dtype=tf.int64, trainable=False, name="data_start")
+        self._source: Any = None  # of the last fit
+        self._left: _Left | None = None
+
+    @property
+    def start(self) -> int:
+        """The step at which the data began; negative where batches were left out since."""
+        return int(self.began)
+
+    def again(self, source):
+        """The source of the last fit where that reads the same pipeline object, else this one."""
+        last = self._source
+        if isinstance(source, DatasetSource) and isinstance(last, DatasetSource):
+            return last if last.given == source.given else source
+        return source
+
+    def difference(self, described: dict | None, source) -> str | None:
+        """What tells a source from the data in use, in words; None where they are the same.
+
+        Args:
+          described: the data in use, as `Source.describe` told it.
+          source: the data of a fit.
+        """
+        differs = difference(described, source.describe())
+        if differs is None and isinstance(source, DatasetSource) and self._source is not None:
+            return None if source.same_pipeline(self._source) else "another pipeline"
+        return differs
+
+    def unseeded(self, source) -> list[str]:
+        """What of a pipeline that is opened anew draws other orders than before, in words."""
+        again = source is self._source
+        if not isinstance(source, DatasetSource) or (again and self._left is not None):
+            return []
+        return find_unseeded(source.dataset, again)
+
+    def enter(self, source) -> None:
+        """A fit begins with a source."""
+        if source is not self._source:
+            self._source, self._left = source, None
+
+    def leave(self, step: TracedStep, loop: OpenLoop, position: int) -> None:
+        """A fit leaves its pipeline open."""
+        self._left = _Left(step, loop, position)
+
+    def opened(self, step: TracedStep, source, position: int) -> OpenLoop | None:
+        """The loop that is open at a position of a source, which is then no longer left; or None.
+
+        Args:
+          step: the traced step of the loop.
+        """
+        left, self._left = self._left, None
+        if left is None or source is not self._source or source.indexed:
+            return None
+        return left.loop if left.step is step and left.position == position else None
