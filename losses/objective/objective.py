@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError, add_note
+from losses.naming import checked_name
 from losses.objective.compiled import CompiledLoss, compiled_ratios, name_losses
 from losses.objective.model_terms import add_loss_terms, regularization_terms
 from losses.objective.outputs import flatten
@@ -244,6 +245,7 @@ def _add_penalties(terms: dict[str, Ratio], weights: GivenWeights) -> None:
 
 def _join(terms: dict, more: dict, by: str, other: str) -> None:
     for name, value in more.items():
+        checked_name(name, f"A term's name, given {by},")
         if name in terms:
             raise TermwiseError(
                 f"Term {name!r} is defined twice: {by} and {other}. Give one of them another name."
