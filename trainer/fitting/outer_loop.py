@@ -141,6 +141,7 @@ class OuterLoop:
             if step < end and not model.stop_training:
                 continue  # stopped, or restored to an earlier step
             logs = self._end_epoch(step, epoch, events)
+            model.stop_training = self._agree(model.stop_training)
         self._finish(step, events, logs)
 
     def _interval(self, step: int, end: int, events, model) -> int:
@@ -178,7 +179,7 @@ class OuterLoop:
         return logs
 
     def _finish(self, step: int, events, logs: dict) -> None:
-        """The end of a fit: the last row and checkpoint; SystemExit where a signal has asked."""
+        """The end of a fit: the last row and checkpoint; SystemExit where a signal broke it off."""
         if self._stopped and step < self._plan.steps:
             # what continues is the same run: no events now, and no checkpoint that the
             # undisturbed run has not

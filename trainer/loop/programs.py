@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from losses.errors import TermwiseError
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
+from trainer.distributed.agreement import scope_of_all
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
 from trainer.model.build import build_model
@@ -122,7 +124,8 @@ class Programs:
         base = self._base
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
-        build_model(base.model, base.placement.strategy, _of_any_size(source.element_spec))
+        scope = functools.partial(scope_of_all, base.placement.strategy)
+        build_model(base.model, scope, _of_any_size(source.element_spec))
         if not self.prepared:
             self._prepare(source, xla, class_weight)
         structure = str((source.element_spec, source.per_host))

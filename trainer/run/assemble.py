@@ -9,12 +9,14 @@ from typing import Any
 
 from losses.errors import TermwiseError
 from losses.objective.objective import NOTHING, Objective
+from trainer.distributed.agreement import check_alike
 from trainer.distributed.hosts import Hosts
 from trainer.loop.eval_loop import EvalLoops
 from trainer.loop.jit_choice import JitChoice
 from trainer.loop.programs import Programs
 from trainer.loop.train_loop import OnNonfinite, TrainLoops
 from trainer.model.build import may_add_losses, output_names
+from trainer.optimizers.arguments import describe_optimizer
 from trainer.optimizers.loss_scale import needs_scale
 from trainer.optimizers.optimizers import Optimizers
 from trainer.run.run import Run
@@ -86,6 +88,7 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         )
     program = _program(parts, settings, functions, objective, training)
     hosts = Hosts(strategy)
+    check_alike(hosts, _described(parts, settings, program))
     state = RunState(strategy, hosts, workdir, program.counter, functions.owned_variables)
     programs = Programs(
         program,
@@ -111,6 +114,23 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         init_from=settings.init_from,
         init_loss_parameters=settings.init_loss_parameters,
     )
+
+
+def _described(parts: Mapping, settings: RunSettings, program: StepProgram) -> dict:
+    """What must be the same on every host, as far as it can be told."""
+    optimizers = program.optimizers.of_group
+    try:
+        config = program.model.get_config()
+    except (NotImplementedError, TypeError, ValueError):  # of a model that cannot be written down
+        config = None
+    return {
+        "model": config,
+        "optimizer": {group: describe_optimizer(o) for group, o in optimizers.items()},
+        "loss": str(settings.loss),
+        "terms": [term.name for term in parts["terms"]],
+        "balancer": type(settings.balancer).__name__,
+        "seed": parts["seed"],
+    }
 
 
 def _objective(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Objective:

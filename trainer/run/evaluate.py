@@ -93,7 +93,7 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
       ValueError: there is no batch.
     """
     program, evaluation = run.program, run.evaluation
-    build_model(program.model, run.strategy, source.element_spec)
+    build_model(program.model, run.strategy.scope, source.element_spec)
     evaluation.metrics.reset()
     with program.optimizers.averages(program.trainables.variables):
         try:
@@ -118,7 +118,7 @@ def predict(run: Run, source):
     program = run.program
     if source.steps_per_epoch == -1:
         raise TermwiseError("This data is infinite. Give data that ends.")
-    build_model(program.model, run.strategy, source.element_spec)
+    build_model(program.model, run.strategy.scope, source.element_spec)
     prepare_model(run)
     with program.optimizers.averages(program.trainables.variables):
         try:
