@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,10 +13,9 @@ from losses.errors import TermwiseError
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
-from trainer.distributed.agreement import scope_of_all
 from trainer.distributed.strategies import resolve_strategy
+from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
-from trainer.model.build import build_model
 from trainer.step.program import Discovery, Placement, StepProgram
 
 
@@ -52,6 +50,9 @@ class Programs:
       balancer: of the terms, or None.
       diagnostics_every: steps between two measurements of the terms' gradients, or None.
       on_first_trace: called once, when the optimizers are built.
+    Attributes:
+      balanced, diagnostics: of the terms, after the first trace; None without.
+      written: the variables that the forward and backward pass writes, on any replica.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Programs:
         self._first: TrainPasses | None = None
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
+        self.written: list[tf.Variable] = []
 
     @property
     def program(self) -> StepProgram:
@@ -86,7 +88,7 @@ class Programs:
     def traces(self) -> int:
         """How often a forward and backward pass was traced."""
         passes = {id(step.passes): step.passes for step in self._steps.values()}
-        return sum(one.traces for one in passes.values())
+        return sum(each.traces for each in passes.values())
 
     @property
     def steps(self) -> list[TracedStep]:
@@ -94,9 +96,9 @@ class Programs:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """What the traced steps read or write."""
+        """What the traced steps read or write, in the order of its first use."""
         functions = [step.function for step in self._steps.values()]
-        return [variable for function in functions for variable in function.variables]
+        return [variable for function in functions for variable in used_variables(function)]
 
     @property
     def balancing_variables(self) -> list:
@@ -124,8 +126,7 @@ class Programs:
         base = self._base
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
-        scope = functools.partial(scope_of_all, base.placement.strategy)
-        build_model(base.model, scope, _of_any_size(source.element_spec))
+        base.build(base, _of_any_size(source.element_spec))
         if not self.prepared:
             self._prepare(source, xla, class_weight)
         structure = str((source.element_spec, source.per_host))
@@ -182,7 +183,9 @@ class Programs:
         precomputed = _local_spec(program, counts) if precomputes else None
         means = self._means_spec(program) if accumulation > 1 else None
         traced = passes.trace(spec, scales, precomputed, means)
+        program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
+        self.written = written_variables(traced)
         return passes
 
     def _trace(self, key, source, xla, class_weight) -> TracedStep:

@@ -9,8 +9,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.naming import checked_name
-from losses.objective.outputs import suggestion
+from losses.naming import checked_name, suggestion
 
 WHOLE = "model"  # the one group of a model that is not divided
 
