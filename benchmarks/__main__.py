@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.fresh import FRESH
 from benchmarks.machine import describe_machine
-from benchmarks.report import table, write
+from benchmarks.report import FILES, table, write
 from benchmarks.suite import SUITE
 from benchmarks.worker import QUIET
 
@@ -37,8 +37,13 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return WRONG
+    try:
+        results = _earlier(given.folder)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
     os.environ.update(QUIET)
-    results, machine = _earlier(given.folder), describe_machine()
+    machine = describe_machine()
     failed = False
     for name in given.names or NAMES:
         print(f"{name} ...", flush=True)
@@ -94,8 +99,21 @@ def measured(name: str, rounds: int, seconds: float) -> dict:
 
 
 def _earlier(folder: Path) -> dict:
-    file = folder / "results.json"
-    return json.loads(file.read_text())["results"] if file.exists() else {}
+    """The results that a folder holds.
+
+    Raises:
+      ValueError: it holds files of these names that are no results, and would be lost.
+    """
+    names = [name for name in FILES if (folder / name).exists()]
+    if not names:
+        return {}
+    try:
+        return json.loads((folder / "results.json").read_text())["results"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"--folder={folder}: {names[0]} is not of `python -m benchmarks`, and would be lost. "
+            "Give another folder."
+        ) from None
 
 
 if __name__ == "__main__":

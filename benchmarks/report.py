@@ -15,6 +15,9 @@ per step over the contestant's, which other programs on the machine disturb leas
 """
 
 
+FILES = ("results.json", "results.md", "results.png")
+
+
 def table(results: dict[str, dict]) -> str:
     """Markdown: one table for each benchmark, one line for each contestant with a reference."""
     lines = []

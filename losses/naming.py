@@ -1,4 +1,4 @@
-"""Names: the default name of a loss or term, and the nearest of some names to a mistyped one."""
+"""Names: a loss's or term's default one, which ones can be shown, the nearest to a mistyped one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,31 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from losses.errors import TermwiseError, TermwiseTypeError
+
 _COUNTED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
+
+
+def checked_name(name, whose: str) -> str:
+    """A name that can be shown: in a table, on the console, as a tag.
+
+    Args:
+      name: what was given.
+      whose: what it names, as the error begins: "A term's name".
+    Raises:
+      TypeError: it is no string.
+      ValueError: it is empty, or holds control characters or line breaks.
+
+    Example:
+      >>> checked_name("two\\nlines", "A term's name")
+      Traceback (most recent call last):
+      losses.errors.TermwiseError: A term's name is 'two\\nlines'. Give one line of plain text.
+    """
+    if not isinstance(name, str):
+        raise TermwiseTypeError(f"{whose} is {name!r}, of {type(name).__name__}. Give a string.")
+    if not name or not name.isprintable():
+        raise TermwiseError(f"{whose} is {name!r}. Give one line of plain text.")
+    return name
 
 
 def snake_case(name: str) -> str:

@@ -5,7 +5,14 @@ Loaded before any test module, because devices can be set only before TensorFlow
 
 import gc
 
+import hypothesis
 import pytest
+
+# no property depends on how fast the machine is: no deadline, no complaint of slow examples
+hypothesis.settings.register_profile(
+    "no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("no clock")
 
 
 def pytest_configure(config):

@@ -19,7 +19,7 @@ from trainer.data.open import default_batch, open_data
 from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
 from trainer.debugging.replay import replay
-from trainer.distributed.strategies import resolve_strategy
+from trainer.distributed import resolve_strategy, scope_of_all
 from trainer.fitting.fit import FitRequest, run_fit
 from trainer.fitting.plan import plan_fit
 from trainer.hooks import Hooks, overridden
@@ -117,7 +117,7 @@ class Trainer(Hooks):
         folder = None if workdir is None else Workdir(workdir)
         name = name or (folder.path.name if folder else "model")
         self._set(workdir=folder, name=name, config=checked_config(config), seed=seed)
-        with self.strategy.scope():
+        with scope_of_all(self.strategy):
             self._set(model=make_model(model, self.build_model, self.strategy))
             self._set(terms=[*self.build_terms(), *listed_terms(terms)])
         settings = RunSettings(

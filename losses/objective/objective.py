@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError, add_note
 from losses.layers import stable_names, stable_path
+from losses.naming import checked_name
 from losses.objective.compiled import CompiledLoss, compiled_ratios, name_losses
 from losses.objective.model_terms import add_loss_terms, computed_loss, regularization_terms
 from losses.objective.outputs import flatten
@@ -281,6 +282,7 @@ def _add_penalties(terms: dict[str, Ratio], weights: GivenWeights) -> None:
 
 def _join(terms: dict, more: dict, by: str, other: str) -> None:
     for name, value in more.items():
+        checked_name(name, f"A term's name, given {by},")
         if name in terms:
             raise TermwiseError(
                 f"Term {name!r} is defined twice: {by} and {other}. Give one of them another name."

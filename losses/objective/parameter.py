@@ -6,6 +6,8 @@ import weakref
 
 import keras
 
+from losses.naming import checked_name
+
 _MADE: weakref.WeakValueDictionary[int, Parameter] = weakref.WeakValueDictionary()
 
 
@@ -23,7 +25,7 @@ class Parameter(keras.Variable):
       dtype: str; floatx by default.
       trainable: bool.
     Raises:
-      ValueError: the constraint's name is unknown to Keras.
+      ValueError: the name is no line of plain text; the constraint's is unknown to Keras.
 
     Example:
       >>> a = Parameter("a", 1.0, constraint="non_neg")
@@ -42,6 +44,7 @@ class Parameter(keras.Variable):
         dtype=None,
         trainable=True,
     ):
+        checked_name(name, "A parameter's name")
         dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
         if not callable(value) and not isinstance(value, str):
             value = keras.ops.convert_to_tensor(value, dtype=dtype)

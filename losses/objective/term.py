@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.naming import snake_case
+from losses.naming import checked_name, snake_case
 from losses.objective.parameter import Parameter
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
@@ -32,9 +32,8 @@ class Term:
 
     def __init__(self, weight=1.0, name=None, trains=None):
         self.weight = weight
-        self.name = str(name) if name else snake_case(type(self).__name__)
-        if not self.name.isprintable():
-            raise TermwiseError(f"A term's name is {self.name!r}. Give one line of plain text.")
+        name = str(name) if name else snake_case(type(self).__name__)
+        self.name = checked_name(name, "A term's name")
         self.trains = trains
         self._weights: list = []
 

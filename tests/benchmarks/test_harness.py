@@ -225,3 +225,11 @@ def test_a_benchmark_that_fails_leaves_the_others_and_ends_in_one(monkeypatch, t
     assert program.main(["cnn", "mlp", "--quick", "--folder", str(tmp_path)]) == 1
     assert "error: cnn failed: exit code 1" in capsys.readouterr().err
     assert list(json.loads((tmp_path / "results.json").read_text())["results"]) == ["mlp"]
+
+
+@pytest.mark.parametrize("name", ["results.json", "results.md", "results.png"])
+def test_files_of_these_names_that_are_no_results_are_left_alone(name, tmp_path, capsys):
+    (tmp_path / name).write_text("years of work")
+    assert program.main(["mlp", "--quick", "--folder", str(tmp_path)]) == program.WRONG
+    assert f"{name} is not of `python -m benchmarks`, and would be" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "years of work"

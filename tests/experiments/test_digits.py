@@ -3,9 +3,9 @@
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -105,9 +105,11 @@ def test_the_mirrored_configuration_is_the_quickstart():
 @pytest.mark.slow
 def test_the_quickstart_reaches_97_percent_within_a_minute_and_learns_its_noise(tmp_path):
     workdir = tmp_path / "digits"
-    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = program("--config=experiments/configs/digits.py", f"--workdir={workdir}")
-    seconds = time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # computed for, not waited: other programs on the machine may make it wait
+    seconds = (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
     assert (done.returncode, done.stderr) == (0, "")
     name, accuracy = done.stdout.splitlines()[-1].rpartition(" | ")[2].split()
     assert name == "digit_accuracy"

@@ -36,10 +36,11 @@ def experiment(config, *, strategy, workdir):
             return tf.zeros([7, 7])
         return config.size * (config.size * tf.reduce_mean(tf.square(step.y_pred), axis=-1))
 
-    class Slow(keras.callbacks.Callback):
+    class Holds(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            import time
-            time.sleep(config.sleep)
+            import os, time
+            while os.environ.get("HOLD_AT") == str(batch + 1) and not os.path.exists("go"):
+                time.sleep(0.01)
             if config.wrong == "callback":
                 raise ValueError("a bug while training")
 
@@ -60,14 +61,14 @@ def experiment(config, *, strategy, workdir):
         validation_data=(x[:5], 2 * x[:5] + 1),
         test_data=(x[5:], 2 * x[5:] + 1),
         fit={"steps": config.steps, "batch_size": 8, "log_every": 2, "checkpoint_every": 2,
-             "steps_per_loop": 1, "callbacks": [Slow()]},
+             "steps_per_loop": 1, "callbacks": [Holds()]},
     )
 '''
 
 CONFIG = """
 from ml_collections import ConfigDict
 def get_config():
-    return ConfigDict(dict(experiment="line", seed=0, steps=4, size=0.0, wrong="", sleep=0.0,
+    return ConfigDict(dict(experiment="line", seed=0, steps=4, size=0.0, wrong="",
                            sizes=(1, 2), optimizer=dict(learning_rate=0.1)))
 """
 
@@ -113,7 +114,6 @@ def test_a_run_leaves_its_files_and_prints_its_ledger(folder, capfd):
         "seed": 0,
         "size": 0.0,
         "sizes": [1, 2],
-        "sleep": 0.0,
         "steps": 4,
         "wrong": "",
     }
@@ -218,15 +218,24 @@ def test_a_bug_keeps_its_traceback(folder):
         run.main([CONFIGURED, "--config.wrong=callback"])
 
 
-def command(folder, *argv):
+def command(folder, *argv, **environment):
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.run", *argv],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_for(process, folder, pattern):
+    """Returns once a process has written a file; it must not end before."""
+    end = time.monotonic() + 300
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -234,21 +243,14 @@ def test_a_run_that_was_killed_is_continued_by_its_workdir_alone(folder, capfd):
     assert run.main([CONFIGURED, "--workdir=whole", "--config.steps=12"]) == 0
     whole = rows(folder / "whole")
     start = [CONFIGURED, "--workdir=cut", "--config.steps=12"]
-    # the sleep is no part of the configuration: the run that continues need not be slow
-    (folder / "line.py").write_text(EXPERIMENT.replace("config.sleep", "0.3"), encoding="utf-8")
-    process = command(folder, *start)
-    deadline = time.monotonic() + 120
-    while not list((folder / "cut").glob("checkpoints/ckpt-4.index")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = command(folder, *start, HOLD_AT="5")
+    wait_for(process, folder / "cut", "checkpoints/ckpt-4.json")
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (folder / "cut" / "DONE.json").exists()
 
-    (folder / "line.py").write_text(EXPERIMENT, encoding="utf-8")
     process = command(folder, "--workdir=cut")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     assert "| resumed from " in out.splitlines()[0]
     assert (folder / "cut" / "DONE.json").exists()
@@ -260,15 +262,10 @@ def test_a_run_that_was_killed_is_continued_by_its_workdir_alone(folder, capfd):
 
 @pytest.mark.slow
 def test_an_interrupted_run_exits_130_and_can_be_continued(folder):
-    process = command(
-        folder, CONFIGURED, "--workdir=q1", "--config.steps=1000", "--config.sleep=0.2"
-    )
-    deadline = time.monotonic() + 120
-    while not list((folder / "q1").glob("checkpoints/ckpt-*.index")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = command(folder, CONFIGURED, "--workdir=q1", "--config.steps=1000", HOLD_AT="5")
+    wait_for(process, folder / "q1", "checkpoints/ckpt-4.json")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    (folder / "go").touch()
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert err.startswith("stopped by SIGINT at step")

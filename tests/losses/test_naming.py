@@ -4,7 +4,14 @@ import keras
 import pytest
 
 import losses
-from losses.naming import counted_name, nearest, own_name, snake_case, suggestion
+from losses.naming import (
+    checked_name,
+    counted_name,
+    nearest,
+    own_name,
+    snake_case,
+    suggestion,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,3 +39,22 @@ def test_several_names_come_nearest_first():
     assert nearest("mean_squared_eror", names, 2)[0] == "mean_squared_error"
     assert nearest("hing", names, 3) == ["hinge"]
     assert nearest("mse", ["mean"]) == [] and nearest("mse", ["mean"], least=0.4) == ["mean"]
+
+
+@pytest.mark.parametrize("name", ["", "two\nlines", "\x1b[31mred", "\u202eturned", "\ud800"])
+def test_a_name_that_cannot_be_shown_is_refused_as_repr_shows_it(name):
+    with pytest.raises(
+        ValueError, match=r"^A term's name is '.*'\. Give one line of plain text\.$"
+    ):
+        checked_name(name, "A term's name")
+    if name:
+        with pytest.raises(ValueError, match="A term's name is"):
+            losses.term(lambda step: step.y, name=name)
+    with pytest.raises(ValueError, match="A parameter's name is"):
+        losses.Parameter(name, 1.0)
+
+
+def test_a_name_is_a_string():
+    with pytest.raises(TypeError, match=r"^A group's name is 3, of int\. Give a string\.$"):
+        checked_name(3, "A group's name")
+    assert checked_name("größe 1/2", "A term's name") == "größe 1/2"

@@ -17,6 +17,7 @@ import tensorflow as tf
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("kill_worker.py")
 
+LONGEST = 300  # seconds; nothing that a test waits for takes so long, on any machine
 # what two equal runs may differ in: the time, and how often one process has saved
 OWN = ("time", "steps_per_second", "examples_per_second")
 BOOKKEEPING = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
@@ -64,16 +65,22 @@ class ForkedRuns:
                 text=True,
                 bufsize=1,
             )
+        self.folder = folder
         self.lines: queue.SimpleQueue = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.run: ForkedRun | None = None
 
     def start(self, **job):
-        """A run of `kill_worker.train`; what it writes to stderr goes to `stderr` of the job."""
+        """A run of `kill_worker.train`; what it writes to stderr goes to `stderr` of the job.
+
+        One that is told to `hold` waits there until `go`.
+        """
         assert self.run is None or self.run.code is not None, "the run before is still running"
-        self.tell(json.dumps(job, default=str))
-        self.run = ForkedRun(self)
+        go = self.folder / "go"
+        go.unlink(missing_ok=True)
+        self.tell(json.dumps({"go": go, **job}, default=str))
+        self.run = ForkedRun(self, go)
         return self.run
 
     def finish(self, **job):
@@ -111,13 +118,13 @@ class ForkedRun:
       code: int, its exit code; minus the number of the signal that killed it; None before.
     """
 
-    def __init__(self, runs):
-        self._runs = runs
+    def __init__(self, runs, go):
+        self._runs, self._go = runs, go
         self.said: list[str] = []
         self.code: int | None = None
-        self.process = int(self._read(60).split()[1])
+        self.process = int(self._read(LONGEST).split()[1])
 
-    def when(self, word, times=1, seconds=60):
+    def when(self, word, times=1, seconds=LONGEST):
         """Reads until a line begins with `word` for the given time; False if the run ends first."""
         end = time.monotonic() + seconds
         while times and self.code is None:
@@ -128,15 +135,40 @@ class ForkedRun:
     def send(self, number):
         if self.code is None:  # an ended one keeps its number until `ended` is read
             os.kill(self.process, number)
+        while self.code is None and self._is_pending(number):
+            time.sleep(0.0005)  # a second one would be taken for the same
         return self
+
+    def go(self):
+        """Lets it go on from where it was told to hold."""
+        self._go.touch()
+        return self
+
+    def works(self, seconds):
+        """Returns once it has computed for so long from now on."""
+        end = self._computed() + seconds
+        while self._computed() < end:
+            time.sleep(0.001)
 
     def kill(self):
         return self.send(signal.SIGKILL).end()
 
-    def end(self, seconds=60):
+    def end(self, seconds=LONGEST):
         """The exit code, once it has ended."""
         self.when("ended", seconds=seconds)
         return self.code
+
+    def _is_pending(self, number):
+        """Whether it lives, and was sent a signal that it has not taken yet."""
+        lines = Path(f"/proc/{self.process}/status").read_text().splitlines()
+        state = dict(line.split(":", 1) for line in lines)
+        waits = int(state["ShdPnd"], 16) >> (number - 1) & 1
+        return bool(waits) and not state["State"].strip().startswith(("Z", "X"))
+
+    def _computed(self):
+        """The seconds that all its threads have computed for."""
+        words = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def _read(self, seconds):
         try:

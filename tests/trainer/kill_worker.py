@@ -5,8 +5,10 @@
 
 All that has a state is in it: dropout, batch normalization, Adam's slots and averages, a loss
 parameter, a train metric, the order of the data, log windows into which checkpoints fall. It
-says on stdout what it does: `started 123` (the process), `call from 7`, `step 14`, `evaluating`,
-`evaluated`, `returned`, `ended -9`; after `ended` it waits for an empty line.
+says on stdout what it does: `started 123` (the process), `starting`, `call from 7`, `step 14`,
+`evaluating`, `evaluated`, `finishing`, `returned`, `ended -9`; after `ended` it waits for an empty
+line. A run that is told to `hold` at one of these lines waits there, so that a test which ends it
+there cannot come too late.
 
 To spare each run the import of TensorFlow, runs are forked from a process that has imported it.
 That is safe while this process has one thread and TensorFlow has run nothing: `next_job` checks it.
@@ -14,6 +16,7 @@ That is safe while this process has one thread and TensorFlow has run nothing: `
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -26,6 +29,7 @@ import tensorflow as tf
 import losses
 import trainer.ledger.tensorboard  # noqa: F401  imported by a run that writes
 from trainer import Trainer, resolve_strategy
+from trainer.persistence import Workdir, checkpoint
 
 # no cadence divides all others: windows go on over checkpoints, checkpoints come between rows
 SETTINGS = {"steps": 600, "log_every": 7, "checkpoint_every": 20, "validate_every": 30}
@@ -33,6 +37,40 @@ SETTINGS = {"steps": 600, "log_every": 7, "checkpoint_every": 20, "validate_ever
 
 def say(line):
     os.write(1, f"{line}\n".encode())  # whole, even when the process is killed
+
+
+class Voice:
+    """Says what the run does, and waits behind the first line that begins with `hold`.
+
+    Args:
+      hold: the beginning of a line; "saving" where a checkpoint is written and does not count yet.
+      go: the path of a file; the run goes on once it is there.
+    """
+
+    def __init__(self, hold, go):
+        self.hold, self.go, self.parent = hold, go, os.getppid()
+        if hold == "saving":
+            self.before(checkpoint, "write_manifest", "saving")
+        self.before(Workdir, "done", "finishing")
+
+    def __call__(self, line):
+        say(line)
+        while self.hold and line.startswith(self.hold) and not self.may_go:
+            time.sleep(0.001)
+
+    @property
+    def may_go(self):
+        return os.path.exists(self.go) or os.getppid() != self.parent  # the tests are gone
+
+    def before(self, place, name, line):
+        """Says a line before a function is called."""
+        function = getattr(place, name)
+
+        def telling(*arguments):
+            self(line)
+            return function(*arguments)
+
+        setattr(place, name, telling)
 
 
 class Masks(keras.layers.Layer):
@@ -51,24 +89,23 @@ class Masks(keras.layers.Layer):
 
 
 class Events(keras.callbacks.Callback):
-    """Says what the run does; sleeps `pause` seconds after each call of the loop."""
+    """Says where the loop is."""
 
-    def __init__(self, pause):
+    def __init__(self, say):
         super().__init__()
-        self.pause = pause
+        self.say = say
 
     def on_train_batch_begin(self, batch, logs=None):
-        say(f"call from {batch}")
+        self.say(f"call from {batch}")
 
     def on_train_batch_end(self, batch, logs=None):
-        say(f"step {batch + 1}")
-        time.sleep(self.pause)
+        self.say(f"step {batch + 1}")
 
     def on_test_begin(self, logs=None):
-        say("evaluating")
+        self.say("evaluating")
 
     def on_test_end(self, logs=None):
-        say("evaluated")
+        self.say("evaluated")
 
 
 def build():
@@ -86,7 +123,7 @@ def build():
     )
 
 
-def train(workdir=None, data="arrays", devices=1, strategy="one_device", pause=0, **fit):
+def train(workdir=None, data="arrays", devices=1, strategy="one_device", hold=None, go=None, **fit):
     """Trains to the end from wherever the workdir stands.
 
     Args:
@@ -94,9 +131,11 @@ def train(workdir=None, data="arrays", devices=1, strategy="one_device", pause=0
       data: "arrays" or "pipeline", both shuffled.
       devices: how many logical devices the CPU is made.
       strategy: a name.
-      pause: seconds that the host sleeps after each call of the loop.
+      hold, go: as of `Voice`.
       fit: arguments of `Trainer.fit` beside `SETTINGS`.
     """
+    voice = Voice(hold, go)
+    voice("starting")
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * devices,
@@ -120,8 +159,8 @@ def train(workdir=None, data="arrays", devices=1, strategy="one_device", pause=0
         given["batch_size"] = 8
     else:
         source = tf.data.Dataset.from_tensor_slices(arrays).shuffle(20, seed=4).batch(8)
-    trained.fit(source, callbacks=[Events(pause)], **{**given, **fit})
-    say("returned")
+    trained.fit(source, callbacks=[Events(voice)], **{**given, **fit})
+    voice("returned")
 
 
 def next_job():
@@ -130,8 +169,8 @@ def next_job():
         assert len(os.listdir("/proc/self/task")) == 1, "a process with threads is not to be forked"
         child = os.fork()
         if not child:
+            say(f"started {os.getpid()}")
             return json.loads(line)
-        say(f"started {child}")
         # the child is not let go before the test knows: no signal may go to a stranger
         ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
@@ -141,6 +180,8 @@ def next_job():
     return None
 
 
+for number in (signal.SIGINT, signal.SIGTERM):  # however the tests were started
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 job = json.loads(sys.argv[1]) if len(sys.argv) > 1 else next_job()
 if job is not None:
     if "stderr" in job:

@@ -94,9 +94,12 @@ def _where_to_look(run: Run, bad: BadStep, batch) -> list[str]:
         return []
     notes = []
     if run.hosts.chief and tf.nest.flatten(batch):
-        path = save_batch(run.workdir.path, bad.number, batch)
-        if path is not None:
-            notes.append(f"Its batch: {path}.")
+        try:
+            path = save_batch(run.workdir.path, bad.number, batch)
+        except OSError as error:  # a full disk must not hide what broke
+            notes.append(f"Its batch was not written: {error}")
+        else:
+            notes += [f"Its batch: {path}."] if path else []
     command = (
         f"python -m experiments.run --workdir={run.workdir.path} --mode=replay --step={bad.number}"
     )

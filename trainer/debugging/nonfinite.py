@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,10 @@ def save_batch(workdir: Path, step: int, batch) -> Path | None:
         return None
     path = workdir / "nonfinite" / f"step-{step}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        np.savez(file, **named)  # type: ignore[arg-type]
-    os.replace(temporary, path)
+    with tempfile.TemporaryDirectory(prefix=".npz-", dir=path.parent) as beside:
+        written = Path(beside, path.name)
+        np.savez(written, **named)  # type: ignore[arg-type]
+        os.replace(written, path)
     return path
 
 

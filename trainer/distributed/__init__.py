@@ -3,6 +3,7 @@
 Knows tensors and variables, nothing of terms.
 """
 
+from trainer.distributed.agreement import check_alike, scope_of_all
 from trainer.distributed.devices import prepare_gpus
 from trainer.distributed.hosts import LOST, Hosts, PeerLost, peer_lost
 from trainer.distributed.reduce import (
@@ -18,6 +19,7 @@ __all__ = [
     "LOST",
     "Hosts",
     "PeerLost",
+    "check_alike",
     "describe_devices",
     "destinations",
     "is_default",
@@ -25,6 +27,7 @@ __all__ = [
     "peer_lost",
     "prepare_gpus",
     "resolve_strategy",
+    "scope_of_all",
     "sum_all",
     "sum_by_path",
     "sum_in_replica",

@@ -16,7 +16,7 @@ from trainer.fitting.callback_state import CallbackStates
 from trainer.fitting.callbacks import check_callbacks
 from trainer.fitting.outer_loop import OuterLoop
 from trainer.fitting.plan import Plan
-from trainer.fitting.preemption import Signals
+from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.console import Console
 from trainer.ledger.describe import describe_run
 from trainer.ledger.format import duration, ledger_table
@@ -66,7 +66,7 @@ class Standing:
     """Where a run stands at the start of a fit.
 
     start: the step; resumed: whether it was restored now; history: the rows so far;
-    began: the time, in seconds since 1970.
+    began: the time, by a clock that does not jump.
     """
 
     start: int
@@ -78,12 +78,19 @@ class Standing:
     def resumed_from(self) -> int | None:
         return self.start if self.resumed else None
 
+    @property
+    def seconds(self) -> float:
+        """Since the start of the fit."""
+        return time.perf_counter() - self.began
+
 
 def run_fit(run: Run, request: FitRequest) -> History:
     """Restores what there is, trains what is left, and leaves the run finished or resumable."""
     check_callbacks(request.callbacks)
     check_keep(request.keep["keep_last"], request.keep["keep_best"])
-    run.hosts.check_same("fit", vars(request.plan))
+    source = request.source
+    batch_size = None if source.per_host else source.batch_size
+    run.hosts.check_same("fit", {**vars(request.plan), "batch_size": batch_size})
     if request.validation is not None:  # what cannot be read is found before a file is written
         run.evaluation.trace(request.validation, run.jit.xla)
     check_arrays(run, request.source, evaluate)
@@ -114,24 +121,28 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
         # killed after its last checkpoint
         if workdir is not None and workdir.seconds() is None:
             workdir.done(_final(standing))
-    else:
+        _summarize(console, standing, checkpoints, workdir)
+        return standing.history
+    with Signals(noted=run.workdir is not None) as signals:
         _enter_data(run, request.source, standing.start, console)
-        _train(run, request, workdir, checkpoints, console, standing)
+        _train(run, request, workdir, checkpoints, console, standing, signals)
         if workdir is not None:
             workdir.done(_final(standing))
-        run.hosts.any(False)  # no host leaves while another still needs it
-    seconds = workdir.seconds() if workdir is not None else None
-    _summarize(
-        console, standing.history, checkpoints, workdir, seconds or time.time() - standing.began
-    )
+        _summarize(console, standing, checkpoints, workdir)
+        # no host leaves while another still needs it, and all leave alike
+        asked = int(run.hosts.exchange(float(signals.received)).max())
+        if asked:  # in the last call, or after it
+            stop(asked, run.state.step, checkpoints.latest if checkpoints else None)
     return standing.history
 
 
 def _restored(run: Run, request: FitRequest, workdir, checkpoints, console) -> Standing:
     """Restores the newest checkpoint, or takes the weights a new run starts with; tells it."""
-    began = time.time()
+    began = time.perf_counter()
     resumed = run.state.restore(run.programs, checkpoints)
     start = run.state.step
+    if checkpoints is not None and not resumed:
+        checkpoints.check_rows()  # between two fits of one Trainer
     # a run that was killed before its first checkpoint has left rows too
     rows = run.hosts.from_chief(lambda: workdir.cut_metrics(start) if workdir else [])
     told = "new" if not start else f"resumed from {start}" if resumed else f"from {start}"
@@ -184,7 +195,7 @@ def _enter_data(run: Run, source, start: int, console: Console) -> None:
     state.host = replace(state.host, data=source.describe())
 
 
-def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standing) -> None:
+def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standing, signals) -> None:
     """Trains what is left; files are complete afterwards, whatever happens."""
     program = run.program
     config = run.config or describe_run(
@@ -200,8 +211,7 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
     writers = Writers(standing.history, console, workdir, config, standing.resumed_from)
     finished = False
     try:
-        with Signals(noted=run.workdir is not None) as signals:
-            _loop(run, request, writers, checkpoints, signals, standing)
+        _loop(run, request, writers, checkpoints, signals, standing)
         finished = True
     except LOST as error:
         if run.hosts.count == 1 or not peer_lost(error):
@@ -244,7 +254,7 @@ def _final(standing: Standing) -> dict:
     """What DONE.json holds."""
     history = standing.history
     values = {**(history.last() or {}), "eval": history.last("eval")}
-    return {**values, "seconds": time.time() - standing.began}
+    return {**values, "seconds": standing.seconds}
 
 
 def _lost(error, checkpoints: Checkpoints | None) -> str:
@@ -256,12 +266,14 @@ def _lost(error, checkpoints: Checkpoints | None) -> str:
     )
 
 
-def _summarize(console, history, checkpoints, workdir, seconds) -> None:
+def _summarize(console, standing: Standing, checkpoints, workdir) -> None:
+    history = standing.history
     first, last = history.first(), history.last()
-    if not last:
+    if not (first and last):
         return
     console.line(ledger_table(history))
     saved = f" | {checkpoints.latest}" if checkpoints is not None else ""
+    seconds = (workdir.seconds() if workdir is not None else None) or standing.seconds
     console.line(
         f"done {last['step']} steps in {duration(seconds)} | total {last['total']:.4g} "
         f"(first {first['total']:.4g}){saved}"

@@ -149,6 +149,7 @@ class OuterLoop:
             if step < epoch.end and not model.stop_training:
                 continue  # stopped, or restored to an earlier step
             logs = self._end_epoch(step, epoch, events)
+            model.stop_training = self._agree(model.stop_training)
         self._finish(step, events, logs)
 
     def leave(self) -> None:
@@ -218,7 +219,7 @@ class OuterLoop:
         return logs
 
     def _finish(self, step: int, events, logs: dict) -> None:
-        """The end of a fit: the last row and checkpoint; SystemExit where a signal has asked."""
+        """The end of a fit: the last row and checkpoint; SystemExit where a signal broke it off."""
         stopping = self._step.program.model.stop_training
         if self._stopped and step < self._plan.steps and not stopping:
             # what continues is the same run: no events now, and no checkpoint that the

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import threading
+import traceback
 
 from trainer.launch.exit_codes import INTERRUPTED, PREEMPTED
 
@@ -33,6 +34,9 @@ class Signals:
     one. A thread counts them meanwhile; where a call goes on for long after a second SIGINT, or
     at a third, it ends the process with code 130. What is on the disk is whole, as after a kill.
 
+    No signal is lost: one that the fit did not end for, because it came last or because the fit
+    failed, is handed on to whoever would have had it.
+
     Args:
       noted: whether to note them at all: a run that keeps nothing has nothing to save.
 
@@ -57,12 +61,20 @@ class Signals:
             threading.Thread(target=self._count, args=(reading,), daemon=True).start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, _kind, error, _traceback):
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # None: somebody who is not Python had it, and cannot be given it back
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if self._before:
             signal.set_wakeup_fd(self._wakeup)
             os.close(self._pipe)  # which ends the thread
+        if self.received and (error is None or isinstance(error, Exception)):
+            self._hand_on(error)
+
+    def _hand_on(self, error):
+        if error is not None and signal.getsignal(self.received) == signal.SIG_DFL:
+            traceback.print_exception(error)  # nobody gets to see it where the process ends here
+        signal.raise_signal(self.received)
 
     def _count(self, reading):
         with open(reading, "rb", buffering=0) as pipe:

@@ -75,10 +75,11 @@ def compiled_arguments(model: keras.Model) -> dict:
     return {"optimizer": model.optimizer, **arguments}
 
 
-def build_model(model: keras.Model, strategy, spec) -> None:
+def build_model(model: keras.Model, scope, spec) -> None:
     """Gives an unbuilt model its variables; checks that a built one is given batches.
 
     Args:
+      scope: () -> the context in which variables are made.
       spec: of one batch of data.
     """
     x = unpack(spec)[0]
@@ -90,7 +91,7 @@ def build_model(model: keras.Model, strategy, spec) -> None:
         lambda s: keras.KerasTensor((None, *s.shape[1:]), dtype=s.dtype.name), x
     )
     try:
-        with strategy.scope():
+        with scope():
             model(tensors)
     except Exception as error:
         if raised_by_user(error):

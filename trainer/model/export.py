@@ -16,10 +16,10 @@ import keras
 from losses.errors import TermwiseError
 from losses.objective.model_terms import overrides
 
-SAVED, ARCHIVE = "saved_model.pb", "model.keras"
-# what lies in the folder of an export, and in a model.keras
-EXPORTED = (SAVED, ARCHIVE, "variables", "assets", "assets.extra", "fingerprint.pb")
-ARCHIVED = ("metadata.json", "config.json")
+ARCHIVE = "model.keras"
+# The first line of the comment of a model.keras, which is a zip. The others name what was exported
+# with it: that, and nothing else, a further export may replace.
+MARK = "exported by termwise"
 _PATTERN = re.compile(r"[\[\\]")  # TensorFlow loads nothing below a path with one of these
 
 
@@ -87,7 +87,7 @@ def export_model(model: keras.Model, path, outputs=None) -> Path:
 
     A path that ends in ".keras" gets that file alone. The export is written beside the target and
     renamed, so that the target is whole or what it was. An earlier export, or an empty folder, is
-    replaced; anything else that stands there is left as it is.
+    replaced; anything else that stands there is left as it is, a model that somebody saved too.
 
     Raises:
       FileExistsError: something else than an earlier export has this path.
@@ -107,10 +107,10 @@ def export_model(model: keras.Model, path, outputs=None) -> Path:
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as beside:
         written = Path(beside, "model.keras" if single else "export")
         if single:
-            exported.save(written)
+            _save_marked(exported, written, [])
         else:
             exported.export(str(written), format="tf_saved_model", verbose=False)
-            exported.save(written / ARCHIVE)
+            _save_marked(exported, written / ARCHIVE, _entries(written))
         check(path, target)  # once more: it took a while
         _exchange(written, target, Path(beside, "before"))
     if not single and _PATTERN.search(str(target)):
@@ -141,26 +141,48 @@ def _check_folder(path: Path, target: Path) -> None:
         return
     if not target.is_dir():
         raise _refusal(path, "is a file")
-    foreign = sorted(name for name in os.listdir(target) if name not in EXPORTED)
-    if (target / "variables").is_dir():
-        names = os.listdir(target / "variables")
-        foreign += sorted(f"variables/{n}" for n in names if not n.startswith("variables."))
+    names = sorted(os.listdir(target))
+    if not names:
+        return
+    exported = _exported(target / ARCHIVE)
+    if exported is None:
+        raise _refusal(path, f"holds {', '.join(names[:3])}")
+    foreign = [entry for entry in _entries(target) if entry not in exported]
     if foreign:
         raise _refusal(path, f"holds {', '.join(foreign[:3])}")
-    if os.listdir(target) and not all((target / name).is_file() for name in (SAVED, ARCHIVE)):
-        raise _refusal(path, "is a folder")
+
+
+def _entries(folder: Path) -> list[str]:
+    """All that lies in a folder, and in those below it."""
+    return sorted(entry.relative_to(folder).as_posix() for entry in folder.rglob("*"))
 
 
 def _check_archive(path: Path, target: Path) -> None:
     """Raises where a file cannot be made, or replaced without the loss of something else."""
     if not target.exists():
         return
-    if not target.is_file():
-        raise _refusal(path, "is a folder")
-    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(target) as archive:
-        if set(ARCHIVED) <= set(archive.namelist()):
-            return
-    raise _refusal(path, "is no Keras model")
+    if _exported(target) is None:
+        raise _refusal(path, "is a folder" if target.is_dir() else "was saved by something else")
+
+
+def _save_marked(model: keras.Model, file: Path, beside: list[str]) -> None:
+    """Saves a model, and marks the file as one that a further export may replace.
+
+    Args:
+      beside: the other entries of the folder of the export.
+    """
+    model.save(file)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.comment = "\n".join([MARK, file.name, *beside]).encode()
+
+
+def _exported(file: Path) -> set[str] | None:
+    """The entries of the export to which a model.keras belongs; None where it is of none."""
+    if file.is_file():  # opening a pipe would wait for its writer
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+            mark, *entries = archive.comment.decode(errors="replace").split("\n")
+            return set(entries) if mark == MARK else None
+    return None
 
 
 def _refusal(path: Path, reason: str) -> ExportRefusedError:

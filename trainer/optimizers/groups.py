@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.naming import suggestion
+from losses.naming import checked_name, suggestion
 
 WHOLE = "model"  # the one group of a model that is not divided
 
@@ -71,12 +71,14 @@ def matches(place, path, variable) -> bool:
 
 
 def check_kind(groups) -> None:
-    """Raises TypeError where `groups=` is no dict."""
+    """Raises where `groups=` is no dict, or its names cannot be shown."""
     if groups is not None and not isinstance(groups, Mapping):
         raise TermwiseTypeError(
             f"groups={groups!r}. Give a dict of group name -> pattern of variable paths, such as "
             "{'critic': 'critic/*'}."
         )
+    for group in groups or ():
+        checked_name(group, "A group's name")
 
 
 def check_names(by_group, groups, what: str) -> None:

@@ -220,6 +220,13 @@ class Checkpoints:
             return manifest.path
         return None
 
+    def check_rows(self) -> None:
+        """Says where rows were lost since the newest checkpoint; for a run that is not restored."""
+        steps = manifest_steps(self.directory)
+        with contextlib.suppress(TermwiseError, OSError):  # a damaged one is told when it is read
+            if steps:
+                self._check_rows(read_manifest(self.directory / f"ckpt-{steps[0]}.json"))
+
     def _check_rows(self, manifest: Manifest) -> None:
         """Says where metrics.jsonl no longer holds what it held when the checkpoint was saved."""
         if not self._writes:

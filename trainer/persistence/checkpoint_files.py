@@ -7,7 +7,6 @@ Nothing here needs TensorFlow, and no file is opened.
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 _MANIFEST = re.compile(r"ckpt-(\d+)\.json")
@@ -17,6 +16,7 @@ _DATA = re.compile(r"ckpt-(\d+)\.(index|data-\d{5}-of-\d{5})")
 _REMAINS = re.compile(
     r"ckpt-\d+_temp|ckpt-\d+\..*tempstate\d+|checkpoint\.tmp.*|(ckpt-\d+|best)\.json\.tmp"
 )
+_PART = re.compile(r"part-\d{5}.*")  # in the folder of parts
 
 
 def manifest_steps(directory: Path) -> list[int]:
@@ -62,13 +62,22 @@ def remove_remains(directory: Path) -> None:
         if not _REMAINS.fullmatch(entry.name):
             continue
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            _remove_parts(entry)
         else:
             entry.unlink(missing_ok=True)
     complete = set(manifest_steps(directory))
     if complete:
         for step in set(_steps(directory, _DATA)) - complete:
             remove(str(directory / f"ckpt-{step}"))
+
+
+def _remove_parts(folder: Path) -> None:
+    """Deletes a folder of parts; where it holds something else too, the parts alone."""
+    for entry in _entries(folder):
+        if _PART.fullmatch(entry.name) and not (entry.is_dir() and not entry.is_symlink()):
+            entry.unlink(missing_ok=True)
+    if not _entries(folder):
+        folder.rmdir()
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -25,6 +25,10 @@ class IsAFolderError(FileError, IsADirectoryError):
     """A folder is where a file is needed."""
 
 
+class StrangerError(FileError, FileExistsError):
+    """Something that is not the run's stands where a file of the run is to be."""
+
+
 class WorkdirTakenError(FileError, BlockingIOError):
     """Another process, or another Trainer of this one, writes in the workdir."""
 
@@ -34,6 +38,7 @@ _OF_SYSTEM: dict[type[OSError], type[FileError]] = {
     FileNotFoundError: FileMissingError,
     NotADirectoryError: NotAFolderError,
     IsADirectoryError: IsAFolderError,
+    FileExistsError: StrangerError,
     BlockingIOError: WorkdirTakenError,
 }
 

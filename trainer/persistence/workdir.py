@@ -15,9 +15,9 @@ from pathlib import Path
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.persistence.checkpoint_files import manifest_steps
 from trainer.persistence.disk import find_obstacle, read_file
-from trainer.persistence.errors import error_class
+from trainer.persistence.errors import StrangerError, error_class
 from trainer.persistence.files import Lines, PinnedFolder, refusal, replace_text
-from trainer.persistence.metrics_file import METRICS, MetricsFile
+from trainer.persistence.metrics_file import METRICS, MetricsFile, size_of
 
 
 class Workdir:
@@ -113,9 +113,23 @@ class Workdir:
 
         Raises:
           ValueError: a line is not a row, as after editing by hand; the message names it.
+          FileExistsError: at step 0, a file that would be lost is of no run that was started here.
         """
         self._folder.pin()
+        if not step:
+            self._check_strangers()
         return self.metrics.cut(step)
+
+    def _check_strangers(self) -> None:
+        """Raises where a folder in which no run was started holds what a run would remove."""
+        if os.path.lexists(self._path / "starts.jsonl"):
+            return
+        for name in (METRICS, "DONE.json"):
+            if size_of(self._path / name):
+                raise StrangerError(
+                    f"{self._path / name} is of no run that was started there, and would be lost. "
+                    "Move it, or use another workdir."
+                )
 
     def done(self, values: dict) -> None:
         """DONE.json: the final values and the duration."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from losses.layers import stable_names
 from losses.objective.objective import NOTHING, Objective
+from trainer.distributed.agreement import check_alike
 from trainer.distributed.hosts import Hosts
 from trainer.loop.eval_loop import EvalLoops
 from trainer.loop.jit_choice import JitChoice
@@ -20,6 +21,7 @@ from trainer.loop.train_loop import OnNonfinite, TrainLoops
 from trainer.model.build import may_add_losses, output_names
 from trainer.model.metrics import held_metrics
 from trainer.model.overrides import check_overrides
+from trainer.optimizers.arguments import describe_optimizer
 from trainer.optimizers.loss_scale import needs_scale
 from trainer.optimizers.optimizers import Optimizers
 from trainer.run.run import Run
@@ -92,6 +94,7 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         training, evaluation = (_metrics(model, settings) for _ in ("train", "eval"))
     program = _program(parts, settings, functions, objective, training)
     hosts = Hosts(strategy)
+    check_alike(hosts, _described(parts, settings, program))
     state = RunState(
         strategy, hosts, workdir, program.counter, functions.owned_variables, program.places
     )
@@ -130,6 +133,23 @@ def _metrics(model, settings: RunSettings) -> Metrics:
         held=lambda: held_metrics(model),
         names=lambda: stable_names(model),
     )
+
+
+def _described(parts: Mapping, settings: RunSettings, program: StepProgram) -> dict:
+    """What must be the same on every host, as far as it can be told."""
+    optimizers = program.optimizers.of_group
+    try:
+        config = program.model.get_config()
+    except (NotImplementedError, TypeError, ValueError):  # of a model that cannot be written down
+        config = None
+    return {
+        "model": config,
+        "optimizer": {group: describe_optimizer(o) for group, o in optimizers.items()},
+        "loss": str(settings.loss),
+        "terms": [term.name for term in parts["terms"]],
+        "balancer": type(settings.balancer).__name__,
+        "seed": parts["seed"],
+    }
 
 
 def _objective(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Objective:

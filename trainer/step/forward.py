@@ -18,6 +18,7 @@ from losses.objective.ratio import Ratio
 from losses.objective.step import Step
 from trainer.data.batch import examples_in, unpack
 from trainer.data.class_weight import class_weights
+from trainer.distributed.agreement import scope_of_all
 from trainer.model.build import build_model
 from trainer.step.program import StepProgram
 
@@ -79,7 +80,8 @@ def stateless_forward(program: StepProgram, batch, present) -> Forward:
 
 def build_by_call(program: StepProgram, spec) -> None:
     """Gives an unbuilt model its variables by a call of it; spec of one batch of data."""
-    build_model(program.model, program.placement.strategy, spec)
+    scope = functools.partial(scope_of_all, program.placement.strategy)
+    build_model(program.model, scope, spec)
 
 
 def build_by_forward(program: StepProgram, spec) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.layers import layers_of
+from losses.naming import checked_name
 from losses.objective.parameter import parameter_of
 from trainer.model.owners import find_owners, ids_of
 from trainer.model.variables import free_name, tensor_variable
@@ -103,6 +104,7 @@ def name_parameters(parameters: list, places, made: Mapping = MappingProxyType({
     names = [name for name, _, _ in named]
     result: dict = {}
     for name, term, variable in named:
+        checked_name(name, "A loss parameter's name")
         if names.count(name) > 1 and term:
             name = f"{term}/{name}"
         result[free_name(name, result)] = variable

@@ -121,3 +121,15 @@ def test_the_groups_that_a_term_trains_stand_in_the_table():
         ("critic",),
         ("critic", "generator"),
     ]
+
+
+@pytest.mark.parametrize("key", ["\x1b[31mred", "two\nlines", "", 3, "dict"])
+def test_a_term_whose_name_cannot_be_shown_is_refused(key):
+    objective = Objective(loss="mse", output_names=["out"])
+    step = one_step(objective)
+    added = {"named": {"two\nlines": tf.zeros([])}} if key == "dict" else {key: tf.zeros([])}
+    computed = {**objective.compute_terms(step), **added}
+    with pytest.raises(ValueError, match="A term's name, given by compute_terms") as told:
+        objective.complete(computed, {}, step)
+    assert (r"named/two\nlines" if key == "dict" else repr(key)) in str(told.value)
+    assert str(told.value).isprintable()

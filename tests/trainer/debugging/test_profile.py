@@ -93,27 +93,33 @@ def test_the_wait_for_a_slow_pipeline_is_input(workdir):
         return slept, y
 
     shares = profiled(batches().map(slow), workdir, steps=10)
-    # one batch is prepared while the step before it runs, and one more may lie ready
-    assert shares.input > 8 * 0.02
-    assert shares.input > 0.6 * sum(shares)
+    # one batch is prepared while the step before it runs, and one more may lie ready; however
+    # long the rest took, so much was waited for the others
+    assert shares.input > 4 * 0.02
 
 
-def test_large_matrix_products_are_compute(workdir):
+def seconds_of_a_product():
+    """What one product of those below takes, at its best; a step has three."""
+    x, kernel = tf.ones([256, 1024]), tf.ones([1024, 1024])
+    seconds = []
+    for _ in range(10):
+        began = time.perf_counter()
+        tf.matmul(x, kernel).numpy()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_large_matrix_products_are_compute(jit_compile, workdir):
     data = batches(inputs=1024, size=256, units=1024)
-    shares = profiled(data, workdir, lambda: model(1024, 1024))
-    assert shares.compute > 0.6 * sum(shares)
-
-
-def test_what_xla_compiled_is_compute(workdir):
-    data = batches(inputs=1024, size=256, units=1024)
-    shares = profiled(data, workdir, lambda: model(1024, 1024), jit_compile=True)
-    assert shares.compute > 0.6 * sum(shares)
+    shares = profiled(data, workdir, lambda: model(1024, 1024), jit_compile=jit_compile)
+    assert shares.compute > 5 * seconds_of_a_product()
+    assert shares.reduction == 0
 
 
 def test_time_between_the_calls_of_the_loop_is_the_hosts(workdir):
     shares = profiled(batches(), workdir, between=lambda: time.sleep(0.3))
     assert shares.host > 0.3
-    assert shares.host > 0.6 * sum(shares)
 
 
 def test_sums_over_replicas_are_reduction(workdir, two_replicas, monkeypatch):

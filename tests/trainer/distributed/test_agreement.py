@@ -1,10 +1,14 @@
 """What hosts must agree on: other steps on another host are told, on all of them."""
 
+import zlib
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.distributed import Hosts
+from trainer.distributed import Hosts, agreement
+from trainer.distributed.agreement import check_alike, scope_of_all
 
 
 class Two(Hosts):
@@ -40,3 +44,67 @@ def test_hosts_with_the_same_plan_go_on():
 def test_a_host_with_another_plan_is_told(others, message):
     with pytest.raises(ValueError, match=message):
         Two(others).check_same("fit", PLAN)
+
+
+SETTINGS = {"optimizer": {"name": "adam_1"}, "loss": "<function mse at 0x7f01>", "seed": 0}
+
+
+class Told(Two):
+    """Two hosts, of which the other one says what this one does, but for one place."""
+
+    def __init__(self, place=None):
+        super().__init__(None)
+        self.place = place
+
+    def exchange(self, *numbers):
+        others = [number + (place == self.place) for place, number in enumerate(numbers)]
+        return np.array([numbers, others], np.float64)
+
+
+def test_hosts_with_the_same_settings_go_on():
+    check_alike(Told(), SETTINGS)
+    digests = []
+
+    class Notes(Told):
+        def exchange(self, *numbers):
+            digests.append(numbers)
+            return super().exchange(*numbers)
+
+    # automatic numbers, addresses and drawn seeds are each process's own
+    check_alike(Notes(), {"a": "dense_1 at 0x7f01", "b": {"seed": 3}})
+    check_alike(Notes(), {"a": "dense_7 at 0x7f02", "b": {"seed": 4}})
+    check_alike(Notes(), {"a": "conv", "b": {"seed": 4}})
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_hosts_with_another_setting_are_told_which():
+    with pytest.raises(ValueError, match=r"^loss differs between the hosts; on host 0 it is \"<fu"):
+        check_alike(Told(1), SETTINGS)
+
+
+@pytest.mark.parametrize("others", [2, 4, [2, 3]], ids=str)
+def test_hosts_that_build_other_models_are_told_before_the_variable_is_made(others, monkeypatch):
+    """The other host makes so many variables of one shape, or of the shapes given."""
+    shapes = [3] * others if isinstance(others, int) else [3, *others]
+    kinds = iter([*(f"float32 ({shape},)" for shape in shapes), ""])
+
+    class Other(Two):
+        def exchange(self, digest):
+            return np.array([[digest], [zlib.crc32(next(kinds).encode())]])
+
+    monkeypatch.setattr(agreement, "Hosts", lambda strategy: Other(None))
+    made = []
+    with (
+        pytest.raises(ValueError, match=r"^The model differs between the hosts: variable \d on ho"),
+        scope_of_all(tf.distribute.get_strategy()),
+    ):
+        for _ in range(3):
+            made.append(keras.Variable(tf.zeros([3]), name="kernel"))
+    assert len(made) == {2: 2, 4: 3}.get(others if isinstance(others, int) else 0, 1)
+
+
+def test_hosts_that_build_the_same_model_go_on(monkeypatch):
+    monkeypatch.setattr(agreement, "Hosts", lambda strategy: Told())
+    with scope_of_all(tf.distribute.get_strategy()):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    assert [tuple(v.shape) for v in model.weights] == [(2, 3), (3,)]

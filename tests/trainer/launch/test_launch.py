@@ -18,15 +18,25 @@ from trainer.launch import guard, local_cluster
 from trainer.launch.launcher import main
 
 ROOT = Path(__file__).resolve().parents[3]
-# The launcher, without the package's own import of TensorFlow, which takes seconds.
+# The launcher, without the package's own import of TensorFlow, which takes seconds. Signals are
+# handled as at a terminal, however the tests were started: under nohup, in the background.
 BARE = f"""
-import sys, types
+import signal, sys, types
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 package = types.ModuleType("trainer")
 package.__path__ = [{str(ROOT / "trainer")!r}]
 sys.modules["trainer"] = package
 from trainer.launch import launcher
 """
 LAUNCH = BARE + "sys.exit(launcher.main())"
+
+
+def changed(line):
+    """The launcher with something in it changed."""
+    return f"{BARE}from trainer.launch import local_cluster\n{line}\nsys.exit(launcher.main())"
+
+
 # What every worker starts with: its index, how often it was started, a log that all tests read.
 WORKER = """
 import json, os, signal, subprocess, sys, time
@@ -42,11 +52,16 @@ def save(number, frame):
     sys.exit(42)
 def wait():
     log("waiting")
-    time.sleep(60)
+    time.sleep(3600)
 def when(other, word):
     while not os.path.exists(f"log{other}") or word not in open(f"log{other}").read():
         time.sleep(0.02)
+def gone(other):
+    (process,) = [int(w) for w in open(f"log{other}").read().split() if w.isdigit()]
+    while os.path.exists(f"/proc/{process}"):
+        time.sleep(0.02)
 """
+LONGEST = 300  # seconds until a test gives up
 
 
 def words(folder, index):
@@ -61,7 +76,7 @@ def is_running(process):
     return False
 
 
-def wait_until(condition, what, seconds=15):
+def wait_until(condition, what, seconds=LONGEST):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
@@ -94,7 +109,7 @@ class Started:
 
     def end(self):
         """The exit code; what was written is in `out` and `error`."""
-        self.out, self.error = self.process.communicate(timeout=20)
+        self.out, self.error = self.process.communicate(timeout=LONGEST)
         return self.process.returncode
 
     @property
@@ -205,10 +220,18 @@ def test_the_start_up_limit_and_the_gpus_are_passed_on(launch):
 
 
 def test_workers_go_on_when_nobody_reads_them(launch):
-    run = launch("time.sleep(0.3); print('late', flush=True); log('end')")
+    run = launch(
+        """
+while not os.path.exists("closed"):
+    time.sleep(0.02)
+print("late", flush=True)
+log("end")
+"""
+    )
     run.process.stdout.close()
     run.process.stderr.close()
-    assert run.process.wait(timeout=20) == 0
+    (run.folder / "closed").touch()
+    assert run.process.wait(timeout=LONGEST) == 0
     assert words(run.folder, 0)[-1] == "end"
 
 
@@ -248,17 +271,18 @@ def test_an_error_of_the_user_is_not_tried_again(launch):
     assert words(run.folder, 1) == ["start"]
 
 
-@pytest.mark.parametrize("delay_of_the_dead", [0, 0.5])
-def test_the_worker_that_died_is_blamed_not_the_one_that_lost_it(launch, delay_of_the_dead):
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_worker_that_died_is_blamed_not_the_one_that_lost_it(launch, first):
     run = launch(
         f"""
-if index == 0:
-    time.sleep({0.1 if not delay_of_the_dead else 0})
-    sys.exit(75)
-time.sleep({delay_of_the_dead})
-sys.exit(7)
+log(f"{{os.getpid()}} here")
+when(1 - index, "here")
+if index != {first}:
+    gone({first})
+sys.exit(75 if index == 0 else 7)
 """,
         "--max_restarts=0",
+        program=changed("local_cluster.PEER_SETTLE_S = 3600"),
     )
     assert run.end() == 7
     assert "worker 1 exited with 7; --max_restarts=0 is used up" in run.error
@@ -271,6 +295,7 @@ def test_a_lost_peer_that_never_came_is_a_failure_too(launch):
 
 
 def test_a_worker_deaf_to_sigterm_is_killed_after_the_grace(launch):
+    start = time.monotonic()
     run = launch(
         """
 if index == 0:
@@ -282,7 +307,6 @@ sys.exit(9)
         "--max_restarts=0",
         "--grace_s=0.5",
     )
-    start = time.monotonic()
     assert run.end() == 9
     assert time.monotonic() - start > 0.5
     assert "worker 0: killed, 0.5 s after it was told to stop\n" in run.error
@@ -309,8 +333,7 @@ def test_a_preemption_is_no_failure(launch):
 
 
 def test_preemptions_end_too(launch):
-    few = BARE + "launcher.MOST_PREEMPTIONS = 2\nsys.exit(launcher.main())"
-    run = launch("sys.exit(42)", program=few)
+    run = launch("sys.exit(42)", program=changed("launcher.MOST_PREEMPTIONS = 2"))
     assert run.end() == 42
     assert words(run.folder, 0).count("start") == 3
 
@@ -325,7 +348,10 @@ if index == 0 and life == 1:
 if life == 1:
     wait()
 """,
-        "--grace_s=0.5",
+        program=changed("""
+waits, after = iter([0.1]), local_cluster.after  # the first wait is that for the others
+local_cluster.after = lambda seconds: after(next(waits, seconds))
+"""),
     )
     assert run.end() == 0
     assert words(run.folder, 1) == ["start", "waiting", "SIGTERM", "start"]
@@ -353,8 +379,7 @@ def test_a_signal_that_comes_when_all_is_done_changes_nothing(launch):
 
 
 def test_a_signal_between_two_lives_ends_the_launcher(launch):
-    slow = BARE + "launcher.after = lambda s: s + 1e9\nsys.exit(launcher.main())"
-    run = launch("sys.exit(7)", program=slow)
+    run = launch("sys.exit(7)", program=changed("launcher.after = lambda s: s + 1e9"))
     for line in run.process.stderr:
         if "all start again" in line:
             break

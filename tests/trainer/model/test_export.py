@@ -57,8 +57,28 @@ def export_with_a_file_among_the_variables(folder):
     (folder / "variables" / "notes.txt").write_text("mine")
 
 
+def export_with_a_file_among_the_assets(folder):
+    export_model(model(), folder)
+    (folder / "assets" / "notes.txt").write_text("mine")
+
+
+def export_with_assets_of_the_users(folder):
+    export_model(model(), folder)
+    (folder / "assets.extra").mkdir()
+    (folder / "assets.extra" / "label_map.txt").write_text("mine")
+
+
+def models_of_another(folder):
+    saved_model_of_another(folder)
+    model().save(folder / "model.keras")
+
+
 def text_file(path):
     path.write_text("years of work")
+
+
+def keras_file_of_another(path):
+    model().save(path)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +89,9 @@ def text_file(path):
         saved_model_of_another,
         export_with_notes,
         export_with_a_file_among_the_variables,
+        export_with_a_file_among_the_assets,
+        export_with_assets_of_the_users,
+        models_of_another,
         text_file,
     ],
 )
@@ -82,7 +105,7 @@ def test_what_is_no_earlier_export_is_left_alone_and_named(stands, tmp_path):
     assert os.listdir(tmp_path) == ["papers"]
 
 
-@pytest.mark.parametrize("stands", [fill, text_file, run_files])
+@pytest.mark.parametrize("stands", [fill, text_file, run_files, keras_file_of_another, os.mkfifo])
 def test_a_keras_file_replaces_no_other_file_or_folder(stands, tmp_path):
     path = tmp_path / "model.keras"
     stands(path)

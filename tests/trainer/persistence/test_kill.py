@@ -1,5 +1,6 @@
 """A run killed by SIGKILL at random moments, again and again, ends as if nothing had happened."""
 
+import functools
 import json
 import random
 import re
@@ -15,30 +16,53 @@ RUNS = {
 }
 
 
-def kill(run, phase, rng, checkpoints):
-    """Kills a run in a phase, at a random moment; gives whether the phase was met."""
+LONGEST = 300  # seconds until a test gives up
+# phase: the line at which a run can be told to hold, to be surely met there
+HOLDS = {"start": "starting", "steps": "step", "evaluation": "evaluating", "save": "saving"}
+
+
+def kill(run, phase, rng, checkpoints, haste):
+    """Kills a run in a phase, at a random moment; gives whether the phase was met.
+
+    Args:
+      haste: 1, or less where the moment is to be earlier.
+    """
     if phase == "start":  # TensorFlow starts, the checkpoint is restored, the step is traced
-        time.sleep(rng.uniform(0, 0.7))
+        run.when("starting")
+        time.sleep(haste * rng.uniform(0, 0.7))
         run.kill()
-        return "returned" not in run.said
+        return run.said[-2] == "starting"
     if phase == "steps":
-        run.when("step", rng.randint(1, 6))
-        time.sleep(rng.uniform(0, 0.02))
+        run.when("step", rng.randint(1, 6) if haste else 1)
+        time.sleep(haste * rng.uniform(0, 0.02))
         run.kill()
         return run.said[-2].startswith(("step", "call"))
     if phase == "evaluation":
-        times = rng.choice([1, 1, 2])
+        times = rng.choice([1, 1, 2]) if haste else 1
         run.when("evaluating", times)
-        time.sleep(rng.uniform(0, 0.2 if times == 1 else 0.005))  # the first one is traced
+        # the first one is traced
+        time.sleep(haste * rng.uniform(0, 0.2 if times == 1 else 0.005))
         run.kill()
         return run.said[-2] == "evaluating"
-    run.when("step", rng.randint(1, 6))
-    end = time.monotonic() + 10
-    while not unfinished(checkpoints) and time.monotonic() < end:
+    run.when("step", rng.randint(1, 6) if haste else 1)
+    end = time.monotonic() + LONGEST
+    while not unfinished(checkpoints):
+        assert time.monotonic() < end, "no checkpoint was begun"
         time.sleep(0.0005)
-    time.sleep(rng.choice([0, 0, rng.uniform(0, 0.01)]))
+    time.sleep(haste * rng.choice([0, 0, rng.uniform(0, 0.01)]))
     run.kill()
     return unfinished(checkpoints)
+
+
+def kill_in(phase, start, rng, checkpoints):
+    """Starts runs until one is killed in the phase; the last one holds there, and is met surely."""
+    for haste in (1, 0.1, 0):
+        run = start(hold=None if haste else HOLDS[phase])
+        met = kill(run, phase, rng, checkpoints, haste)
+        assert run.code == -9, run.said[-5:]
+        if met:
+            return
+    raise AssertionError(f"the {phase} was not met: {run.said[-5:]}")
 
 
 def unfinished(checkpoints):
@@ -54,13 +78,9 @@ def check_kills(forked_runs, left_by, tmp_path, job, kills, seed):
     rng, workdir = random.Random(seed), tmp_path / "killed" / "run"
     phases = ["start", *(["save", "evaluation", "steps"] * kills)[: kills - 1]]
     rng.shuffle(phases)
-    met = {}
+    start = functools.partial(forked_runs.start, **job, workdir=workdir)
     for phase in phases:
-        run = forked_runs.start(**job, workdir=workdir)
-        hit = kill(run, phase, rng, workdir / "checkpoints")
-        assert run.code == -9, (run.code, forked_runs.errors.read_text()[-4000:])
-        met[phase] = met.get(phase, 0) + hit
-    assert all(met.values()), f"killed in each phase, which was met so often: {met}"
+        kill_in(phase, start, rng, workdir / "checkpoints")
     forked_runs.finish(**job, workdir=workdir)
     starts = (workdir / "starts.jsonl").read_text().splitlines()
     assert any(json.loads(line)["resumed_from"] for line in starts)
@@ -93,12 +113,10 @@ def test_a_run_on_two_devices_killed_ten_times_ends_as_the_undisturbed_one(
 
 def test_a_run_killed_after_its_last_checkpoint_is_done_when_started_again(forked_runs, tmp_path):
     job = {"workdir": tmp_path / "run", "steps": 7, "validation_data": None}
-    run = forked_runs.start(**job)
-    run.when("step 7")
-    marker = tmp_path / "run" / "checkpoints" / "ckpt-7.json"
-    while not marker.exists():
-        time.sleep(0.0005)
+    run = forked_runs.start(**job, hold="finishing")
+    assert run.when("finishing")
     run.kill()
-    assert run.code == -9
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-7.json").exists()
+    assert not (tmp_path / "run" / "DONE.json").exists()
     forked_runs.finish(**job)
     assert (tmp_path / "run" / "DONE.json").exists()

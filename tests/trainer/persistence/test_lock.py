@@ -21,14 +21,15 @@ ROOT = Path(__file__).parents[3]
 def hold(workdir):
     """Another process that holds the lock until it is killed."""
     program = (
-        "import sys, time\n"
+        "import sys\n"
         "from trainer.persistence.lock import WorkdirLock\n"
         "held = WorkdirLock(sys.argv[1])\n"
         "print('held', flush=True)\n"
-        "time.sleep(100)\n"
+        "sys.stdin.read()\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(workdir)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=ROOT,

@@ -96,3 +96,17 @@ def test_evaluation_of_a_run_that_another_process_writes_tells_nothing(workdir):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     trainer = Trainer(model, optimizer="sgd", loss="mse", workdir=workdir)
     assert trainer.evaluate((X, X[:, :1]))["total"] >= 0  # warnings are errors here
+
+
+def test_rows_lost_between_two_fits_of_one_trainer_are_told(workdir, capsys):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    trainer = Trainer(model, optimizer="sgd", loss="mse", workdir=workdir)
+    for steps in (4, 8, 12):
+        trainer.fit((X, X[:, :1]), steps=steps, batch_size=8, log_every=2, verbose=False)
+        told = capsys.readouterr().err
+        if steps == 12:
+            assert "metrics.jsonl is missing or empty, and held" in told
+        else:
+            assert told == ""
+        if steps == 8:
+            (workdir / "metrics.jsonl").unlink()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trainer.persistence import manifest
 from trainer.persistence.checkpoint import Checkpoints
-from trainer.persistence.checkpoint_files import manifest_steps
+from trainer.persistence.checkpoint_files import manifest_steps, remove_remains
 from trainer.persistence.retention import Retention, more_is_better
 
 ENDS = ("data-00000-of-00001", "index", "json")
@@ -247,3 +247,13 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
         fake(tmp_path, step, {"total": total})
     retention.apply(tmp_path)
     assert steps(tmp_path) == [2, 5]
+
+
+def test_what_else_lies_among_the_remains_of_a_killed_writer_stays(tmp_path):
+    for step, names in ((5, ["part-00000-of-00001.index", "notes.txt"]), (6, ["part-00000"])):
+        (tmp_path / f"ckpt-{step}_temp").mkdir()
+        for name in names:
+            (tmp_path / f"ckpt-{step}_temp" / name).write_text("")
+    remove_remains(tmp_path)
+    assert os.listdir(tmp_path) == ["ckpt-5_temp"]
+    assert os.listdir(tmp_path / "ckpt-5_temp") == ["notes.txt"]

@@ -1,5 +1,6 @@
 """The files of a run on a disk that refuses, after a crash, and after editing by hand."""
 
+import contextlib
 import json
 import os
 import resource
@@ -34,12 +35,15 @@ def run(workdir):
     made.metrics.close()
 
 
-@pytest.fixture
-def file_limit():
-    """Sets how long a file of this process may be."""
+@contextlib.contextmanager
+def file_limit(size):
+    """While open, no file of this process may be longer; pytest's own output may be one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -145,21 +149,19 @@ def test_a_row_on_a_full_device_is_one_clear_error(run):
     )
 
 
-def test_a_row_that_does_not_fit_leaves_no_part_of_itself(run, file_limit):
+def test_a_row_that_does_not_fit_leaves_no_part_of_itself(run):
     (run.checkpoints).mkdir()
     for step in (2, 10):
         (run.checkpoints / f"ckpt-{step}.json").write_text("{}")
     file = run.path / "metrics.jsonl"
     before = file.read_bytes()
-    file_limit(len(before) + 10)
-    with pytest.raises(OSError) as told:
+    with file_limit(len(before) + 10), pytest.raises(OSError) as told:
         run.metrics.append(row(4))
     assert file.read_bytes() == before
     assert str(told.value) == (
         f"{file} cannot be written: File too large. Free some space and start again; "
         f"kept: {run.checkpoints}/ckpt-10."
     )
-    file_limit(10_000)
     run.metrics.append(row(4))
     assert file.read_bytes() == before + text(row(4)).encode()
 
@@ -220,11 +222,10 @@ def test_a_path_through_a_file_is_refused(tmp_path):
         Workdir(tmp_path / "file" / "run")
 
 
-def test_a_replaced_file_is_the_old_one_when_the_disk_refuses(tmp_path, file_limit):
+def test_a_replaced_file_is_the_old_one_when_the_disk_refuses(tmp_path):
     file = tmp_path / "a.json"
     write_json(file, {"a": 1})
-    file_limit(10)
-    with pytest.raises(OSError, match="File too large"):
+    with file_limit(10), pytest.raises(OSError, match="File too large"):
         replace_text(file, "x" * 1000)
     assert json.loads(file.read_text()) == {"a": 1} and os.listdir(tmp_path) == ["a.json"]
 
@@ -291,3 +292,17 @@ def test_a_configuration_edited_by_hand_is_not_written_anew(run):
     (run.path / "config.json").write_text('{"seed": 0,\n]')
     run.start({"seed": 0}, 3)
     assert (run.path / "config.json").read_text() == '{"seed": 0,\n]'
+
+
+# ---- what is not the run's
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "DONE.json"])
+def test_a_file_of_no_run_that_was_started_there_is_left_alone(name, workdir):
+    workdir.mkdir()
+    (workdir / name).write_text('{"step": 1, "split": "train", "total": 1.0}\n')
+    with pytest.raises(FileExistsError, match=rf"{name} is of no run that was started there"):
+        Workdir(workdir).cut_metrics(0)
+    assert os.listdir(workdir) == [name]
+    (workdir / "starts.jsonl").write_text("")  # a run was
+    Workdir(workdir).cut_metrics(0)

@@ -171,3 +171,9 @@ def test_a_parameter_deep_inside_a_loss_keeps_its_constraint_in_training():
     trainer.fit((x, x[:, :1]), steps=2, batch_size=4, verbose=False)
     assert trainer.loss_parameters == {"a": a}
     assert float(a) == 0.0  # 0.05 - 0.1 is below
+
+
+def test_a_name_that_cannot_be_shown_is_refused():
+    a = tf.Variable(1.0)
+    with pytest.raises(ValueError, match=r"A loss parameter's name is '.*two\\nlines'"):
+        name_parameters([a], [("term", Holder(scales={"two\nlines": a}))])
