@@ -19,7 +19,14 @@ from losses.objective.outputs import (
     name_outputs,
 )
 from losses.objective.ratio import Ratio
-from losses.objective.reduction import RatioLoss, mask_of, reduce_values, with_mask
+from losses.objective.reduction import (
+    RatioLoss,
+    count_nonzero,
+    labels_that_count,
+    mask_of,
+    reduce_values,
+    with_mask,
+)
 from losses.objective.registry import get
 
 
@@ -176,8 +183,10 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
     y_pred = with_mask(y_pred, mask)  # a cast loses it, and a loss may read it
     if not isinstance(y_true, MissingLabel):
         y_true = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_true)
+        y_true = _readable_labels(loss, y_true, y_pred, sample_weight, mask)
     if isinstance(loss, RatioLoss):
-        return loss.ratio(y_true, y_pred, sample_weight=sample_weight)
+        value = loss.ratio(y_true, y_pred, sample_weight=sample_weight)
+        return _counting(value, sample_weight, mask)
     values = loss.call(y_true, y_pred)
     if values is None:
         raise TermwiseTypeError(
@@ -200,6 +209,39 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
         mask=mask,
         term=compiled.name,
     )
+
+
+def _readable_labels(loss, y_true, y_pred, sample_weight, mask):
+    """The labels without what no loss can read, where they do not count."""
+    if sample_weight is None and mask is None:
+        return y_true
+    sparse = takes_class_ids(loss) and tf.is_tensor(y_pred) and y_pred.shape.rank
+    of_loss = {
+        "sample_weight": None if sample_weight is None else tf.convert_to_tensor(sample_weight),
+        "mask": mask,
+        "classes": y_pred.shape[-1] if sparse else None,
+        "ignored": getattr(loss, "ignore_class", None),
+    }
+    return tf.nest.map_structure(
+        lambda t: t if t is None else labels_that_count(t, **of_loss), y_true
+    )
+
+
+def takes_class_ids(loss) -> bool:
+    """Whether a `keras.losses.Loss` reads class ids: those that Keras and we call sparse."""
+    if isinstance(loss, FunctionLoss):
+        return getattr(loss.function, "__name__", "").startswith("sparse_categorical")
+    return type(loss).__name__.startswith("Sparse")
+
+
+def _counting(value, *weights):
+    """A Ratio, or a dict of them, absent also where all of some weights are 0."""
+    if isinstance(value, dict):
+        return {part: _counting(ratio, *weights) for part, ratio in value.items()}
+    for weight in weights:
+        if weight is not None:
+            value = value.counting(count_nonzero(weight))
+    return value
 
 
 def _refuse_strings(term: str, tensors: dict) -> None:
@@ -228,6 +270,7 @@ def _scalar_ratio(value, sample_weight, examples) -> Ratio:
         tf.stack([value * examples, tf.reduce_sum(weight)]),
         tf.stack([examples, tf.cast(tf.size(weight), value.dtype)]),
         after=tf.reduce_prod,
+        present=count_nonzero(weight),
     )
 
 

@@ -161,10 +161,8 @@ class Programs:
         program.randomness.prepare()
         accumulation = program.optimizers.accumulation
         if self._balancer is not None:
-            names = Discovery()
-            TrainPasses(replace(program, discovery=names)).trace_counts(spec)
             strategy = program.placement.strategy
-            self.balanced = BalancedTerms(self._balancer, names.layout_found, strategy)
+            self.balanced = self._balanced_terms(self._balancer, program, spec)
             weighting = choose_weighting(
                 self.balanced, program.model, strategy, program.discovery, accumulation
             )
@@ -181,6 +179,19 @@ class Programs:
         traced = passes.trace(spec, scales, precomputed, means)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
         return passes
+
+    @staticmethod
+    def _balanced_terms(balancer: Balancer, program: StepProgram, spec) -> BalancedTerms:
+        """The terms that a balancer weighs, by a trace that changes nothing."""
+        discovery, objective = Discovery(), program.objective
+        passes = TrainPasses(replace(program, discovery=discovery))
+        passes.trace_counts(spec)
+        layout = discovery.layout_found
+        # a loss of Keras's own has a gradient; what a user wrote may be there to be seen alone
+        written = [line.name for line in objective.described or () if line.origin != "compiled"]
+        watched = passes.watched_terms(spec, written)
+        given = objective.constant_weights(layout.names)
+        return BalancedTerms(balancer, layout, program.placement.strategy, given, watched)
 
     def _trace(self, key, source, xla, class_weight) -> TracedStep:
         program = self._placed(self.program, source, xla, class_weight)

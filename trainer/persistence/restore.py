@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import tensorflow as tf
+
 from losses.errors import TermwiseError
 from trainer.model.variables import tensor_variable
 from trainer.persistence.comparison import check_fit
 from trainer.persistence.errors import FileMissingError
 from trainer.persistence.manifest import Manifest, check_files, find_newest, read_manifest
 from trainer.persistence.reader import open_checkpoint
+
+NEWER = ("window_more",)  # lists that checkpoints of before lack
 
 
 class WarmStart(NamedTuple):
@@ -57,14 +61,21 @@ def describe_variables(named: dict[str, dict]) -> dict[str, list]:
 def load(named: dict[str, dict], manifest: Manifest) -> None:
     """Assigns a checkpoint's values to the variables, by their places in the lists.
 
+    A list that older versions did not save, and that the checkpoint lacks, becomes zeros.
+
     Raises:
       ValueError: the checkpoint holds other variables; nothing was assigned.
       OSError: a file went away or cannot be read.
     """
     with open_checkpoint(manifest.path, manifest.variables) as reader:
-        check_fit(manifest.path, named, reader.variables())
-        for part, variables in named.items():
+        saved = reader.variables()
+        newer = {part: named[part] for part in NEWER if part in named and not saved.get(part)}
+        known = {part: variables for part, variables in named.items() if part not in newer}
+        check_fit(manifest.path, known, saved)
+        for part, variables in known.items():
             reader.assign(part, enumerate(variables.values()))
+    for variable in (v for variables in newer.values() for v in variables.values()):
+        variable.assign(tf.zeros_like(variable))
 
 
 def initialize_from(path, state: Mapping, *, loss_parameters: bool = True) -> WarmStart:

@@ -37,7 +37,8 @@ class TrainState:
 
     model, optimizers: theirs. terms: name -> loss parameters, and what terms and a subclass own.
     random: the state of draws without a seed. balancer: of the balancer and the diagnostics.
-    metrics: each replica's parts, [replicas, ...] each. window: of the log window. step,
+    metrics: each replica's parts, [replicas, ...] each. window, window_more: of the log window;
+    checkpoints of before have the first alone. step,
     data_start: the global step, and that at which the data began. others: what the traced step
     reads or writes beside them, by name.
     """
@@ -49,6 +50,7 @@ class TrainState:
     balancer: list
     metrics: list
     window: list
+    window_more: list
     step: list
     data_start: list
     others: list
@@ -84,7 +86,7 @@ class RunState:
         self._owned = owned
         self._step = counter
         self._data_start = tf.Variable(0, dtype=tf.int64, trainable=False, name="data_start")
-        self._window: list[tf.Variable] = []
+        self._window: tuple[list[tf.Variable], list[tf.Variable]] = [], []
         self._metrics: list[tf.Variable] = []  # [replicas, ...] each
         self._saved: Any = None  # the TrainState of the open checkpoints
         self._restored = False
@@ -106,14 +108,15 @@ class RunState:
         """The log window to go on with: a resumed run's, or an empty one."""
         if self._resumed_window:
             self._resumed_window = False
-            return LogWindow(*(tf.convert_to_tensor(variable) for variable in self._window))
+            return LogWindow.restored(*self._window)
         programs.program.metrics.reset()
         return LogWindow.empty(len(programs.program.layout.names))
 
     def keep_window(self, window: LogWindow, metrics) -> None:
         """Puts the window, and the metrics' parts, where the next checkpoint saves them."""
-        for variable, value in zip(self._window, window, strict=True):
-            variable.assign(value)
+        for variables, values in zip(self._window, window.saved(), strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
         parts = [self._parts(v) for v in metrics.variables]
         values = [np.stack([np.asarray(part) for part in replicas]) for replicas in parts]
         for variable, value in zip(self._metrics, self._hosts.gather(values), strict=True):
@@ -139,9 +142,10 @@ class RunState:
     def _train_state(self, programs: Programs) -> TrainState:
         program = programs.program
         metrics = program.metrics.variables
-        if not self._window:
-            empty = LogWindow.empty(len(program.layout.names))
-            self._window = [tf.Variable(value, trainable=False) for value in empty]
+        if not self._window[0]:
+            empty = LogWindow.empty(len(program.layout.names)).saved()
+            first, more = ([tf.Variable(v, trainable=False) for v in values] for values in empty)
+            self._window = first, more
             for variable in metrics:
                 zeros = tf.zeros([self._hosts.replicas, *variable.shape], variable.dtype)
                 self._metrics.append(tf.Variable(zeros, trainable=False, name="parts"))
@@ -153,7 +157,8 @@ class RunState:
             random=program.randomness.variables,
             balancer=programs.balancing_variables,
             metrics=self._metrics,
-            window=self._window,
+            window=self._window[0],
+            window_more=self._window[1],
             step=[self._step],
             data_start=[self._data_start],
             others=[],
