@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from losses.objective.compiled import name_losses, outputs_of_losses, takes_class_ids
+from losses.objective.compiled import name_losses, outputs_of_losses
 from losses.objective.outputs import MissingLabel, match_labels
+from losses.objective.registry import takes_class_ids
 
 
 class ClassIds(NamedTuple):

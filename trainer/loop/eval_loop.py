@@ -123,6 +123,7 @@ class EvalLoops:
         if source.per_host:  # and whether the batch counts
             specs.append(tf.TensorSpec([], tf.float32))
         step = _function(program, evaluate).get_concrete_function(*specs)
+        self.metrics.settle_held(strategy, step.variables)
         return TracedEvaluation(step, layouts[0])
 
 

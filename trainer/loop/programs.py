@@ -14,8 +14,8 @@ from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
+from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
-from trainer.model.build import build_model
 from trainer.step.program import Discovery, Placement, StepProgram
 
 
@@ -50,6 +50,9 @@ class Programs:
       balancer: of the terms, or None.
       diagnostics_every: steps between two measurements of the terms' gradients, or None.
       on_first_trace: called once, when the optimizers are built.
+    Attributes:
+      balanced, diagnostics: of the terms, after the first trace; None without.
+      written: the variables that the forward and backward pass writes, on any replica.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Programs:
         self._first: TrainPasses | None = None
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
+        self.written: list[tf.Variable] = []
 
     @property
     def program(self) -> StepProgram:
@@ -84,7 +88,7 @@ class Programs:
     def traces(self) -> int:
         """How often a forward and backward pass was traced."""
         passes = {id(step.passes): step.passes for step in self._steps.values()}
-        return sum(one.traces for one in passes.values())
+        return sum(each.traces for each in passes.values())
 
     @property
     def steps(self) -> list[TracedStep]:
@@ -92,9 +96,9 @@ class Programs:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """What the traced steps read or write."""
+        """What the traced steps read or write, in the order of its first use."""
         functions = [step.function for step in self._steps.values()]
-        return [variable for function in functions for variable in function.variables]
+        return [variable for function in functions for variable in used_variables(function)]
 
     @property
     def balancing_variables(self) -> list:
@@ -122,7 +126,7 @@ class Programs:
         base = self._base
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
-        build_model(base.model, base.placement.strategy, _of_any_size(source.element_spec))
+        base.build(base, _of_any_size(source.element_spec))
         if not self.prepared:
             self._prepare(source, xla, class_weight)
         structure = str((source.element_spec, source.per_host))
@@ -177,7 +181,9 @@ class Programs:
         precomputed = _local_spec(program, counts) if precomputes else None
         means = self._means_spec(program) if accumulation > 1 else None
         traced = passes.trace(spec, scales, precomputed, means)
+        program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
+        self.written = written_variables(traced)
         return passes
 
     @staticmethod

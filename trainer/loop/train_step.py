@@ -16,6 +16,7 @@ from trainer.balancing.direction import dense, mirrored
 from trainer.balancing.probe import note_watched, probe_residuals, probe_terms
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
+from trainer.loop.graph import stateless
 from trainer.loop.norm import global_norm
 from trainer.step.outputs import ReplicaResult, StepRecord
 from trainer.step.program import StepProgram
@@ -61,7 +62,7 @@ class TrainPasses:
 
     def counts(self, batch):
         """float32 [2K + 2], the terms' sums over all replicas, by a pass that changes nothing."""
-        sums = self._count(batch)
+        sums = stateless(self._count)(batch)
         if self.program.placement.replicas == 1:
             return sums
         strategy = self.program.placement.strategy
@@ -110,12 +111,12 @@ class TrainPasses:
     def jacobian(self, batch, precomputed) -> dict:
         """path -> [T, ...], the gradients of the terms' raw values; nothing is changed."""
         probe = functools.partial(probe_terms, self.program)
-        return self._summed(self._on_replicas(probe)(batch, precomputed))
+        return self._summed(stateless(self._on_replicas(probe))(batch, precomputed))
 
     def residuals(self, batch) -> dict:
         """path -> [m, ...], the gradients of the balanced terms' residuals; nothing is changed."""
         probe = functools.partial(probe_residuals, self.program, self._balanced_names)
-        return self._summed(self._on_replicas(probe)(batch))
+        return self._summed(stateless(self._on_replicas(probe))(batch))
 
     def _summed(self, rows: dict) -> dict:
         if self.program.placement.replicas == 1:

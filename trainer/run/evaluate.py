@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +12,6 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from trainer.errors import OF_INPUT, reading_failure
 from trainer.ledger.rows import term_entries
-from trainer.model.build import build_model
 from trainer.run.run import Run
 
 
@@ -22,34 +23,49 @@ def prepare_reading(run: Run, source, steps: int | None = None) -> None:
     """
     if source.steps_per_epoch == -1 and steps is None:
         raise TermwiseError("This data is infinite. Give data that ends, or evaluate(steps=).")
-    if run.state.restorable:
+    if run.state.restorable or (run.init_from and run.state.fresh):
         run.traced(source)
+        _prepare_all(run)
+
+
+def _prepare_all(run: Run) -> None:
+    """Gives a traced run its state, or what it starts with, before it is looked at."""
+    if run.state.restorable:
         run.restore()
     elif run.init_from and run.state.fresh:
-        run.traced(source)
         run.state.initialize(run.programs, run.init_from, run.init_loss_parameters)
 
 
-def prepare_model(run: Run) -> None:
+def prepare_model(run: Run, networks: bool = False) -> None:
     """Gives the model the weights of its run, or those it starts with, without any data.
 
+    Args:
+      networks: whether those of networks that a subclass keeps are needed too.
     Raises:
       ValueError: weights that can be read only once the run is built.
     """
     if run.programs.prepared:
-        if run.state.restorable:
-            run.restore()
+        _prepare_all(run)
         return
     model, state = run.program.model, run.state
-    if state.restorable and run.workdir is not None:
-        if run.program.optimizers.keeps_averages:
-            raise TermwiseError(
-                "The optimizer keeps moving averages of the weights, which predict() and export() "
-                "use: they are read once the run is built. Call trainer.build(data) first."
-            )
-        state.load_model(model, run.workdir.path)
-    elif run.init_from and state.fresh:
-        state.load_model(model, run.init_from)
+    stored: Path | str | None = (
+        run.workdir.path if state.restorable and run.workdir is not None else None
+    )
+    if stored is not None and run.program.optimizers.keeps_averages:
+        raise TermwiseError(
+            "The optimizer keeps moving averages of the weights, which predict() and export() "
+            "use: they are read once the run is built. Call trainer.build(data) first."
+        )
+    if stored is None and run.init_from and state.fresh:
+        stored = run.init_from
+    if stored is None:
+        return
+    if networks and state.owns_variables:
+        raise TermwiseError(
+            "forward() may read networks that the Trainer keeps beside the model: their weights "
+            f"in {stored} are read once the run is built. Call trainer.build(data) first."
+        )
+    state.load_model(model, stored)
 
 
 def follow(run: Run, poll_seconds: float = 5.0):
@@ -94,13 +110,17 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
       ValueError: there is no batch.
     """
     program, evaluation = run.program, run.evaluation
-    build_model(program.model, run.strategy, source.element_spec)
-    evaluation.metrics.reset()
-    with program.optimizers.averages(program.trainables.variables):
+    program.build(program, source.element_spec)
+    evaluation.trace(source, run.jit.xla)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(program.optimizers.averages(program.trainables.variables))
+        stack.enter_context(evaluation.metrics.set_aside(run.strategy))
+        evaluation.metrics.reset()
         try:
             sums = evaluation.evaluate(source, steps, run.jit.xla)
         except OF_INPUT as error:
             raise reading_failure(source, error) from error
+        metrics = evaluation.metrics.results()
     if not int(sums.batches):
         raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
     numerators, denominators = (
@@ -112,7 +132,6 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
     # the shortest decimal of a float32: 0.1, not 0.10000000149
     weights = [float(str(value)) for value in np.asarray(sums.weights)]
     values = term_entries(sums.layout.names, there, weights)
-    metrics = evaluation.metrics.results()
     return {**values, **{f"metrics/{name}": value for name, value in metrics.items()}}
 
 
@@ -121,9 +140,11 @@ def predict(run: Run, source):
     program = run.program
     if source.steps_per_epoch == -1:
         raise TermwiseError("This data is infinite. Give data that ends.")
-    build_model(program.model, run.strategy, source.element_spec)
-    prepare_model(run)
-    with program.optimizers.averages(program.trainables.variables):
+    program.build(program, source.element_spec)
+    prepare_model(run, networks=run.own_forward)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(program.optimizers.averages(program.trainables.variables))
+        stack.enter_context(program.metrics.set_aside(run.strategy))
         try:
             parts = [
                 run.evaluation.predict(batch, source, run.jit.xla) for batch in source.batches()

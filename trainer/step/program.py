@@ -139,6 +139,7 @@ class StepProgram:
     Attributes:
       model, objective: what is trained, and on what.
       forward: (Step) -> the model's outputs; the Trainer's, which a subclass may override.
+      build: (StepProgram, spec of a batch) -> None; gives the model its variables.
       compute_terms: (Step) -> terms by name; likewise.
       counter: int64 variable, the global step.
       optimizers: of the groups.
@@ -152,11 +153,14 @@ class StepProgram:
       skips: whether steps that are not finite are left out.
       several_passes: whether groups may ask for several passes of the tape.
       means_by_examples: whether a row's means weigh a step by its examples.
+      places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
+        and a subclass.
     """
 
     model: keras.Model
     objective: Objective
     forward: Callable[[Step], Any]
+    build: Callable[[StepProgram, Any], None]
     compute_terms: Callable[[Step], dict]
     counter: tf.Variable
     optimizers: Optimizers
@@ -170,6 +174,7 @@ class StepProgram:
     skips: bool = False
     several_passes: bool = False
     means_by_examples: bool = False
+    places: Callable[[], list] = list
 
     @property
     def layout(self) -> Layout:
