@@ -63,6 +63,7 @@ class Trainer(Hooks):
         its cosine with the others', its share of the update.
       on_nonfinite: "raise" stops with the term's name and the step; "skip" leaves the step out;
         "restore" goes back to the last checkpoint, and on past the data.
+      row_means: of a row over "steps" alike, or "examples": a short batch counts less, as in Keras.
       config: a mapping of plain values, kept as config.json and shown in TensorBoard.
       seed: int of the shuffling of arrays; `keras.utils.set_random_seed` seeds the weights.
       replica_randomness: "different" or "same" draws (dropout masks) on the replicas.
@@ -102,6 +103,7 @@ class Trainer(Hooks):
         add_loss_sums: Iterable[str] = (),
         gradient_diagnostics_every: int | None = None,
         on_nonfinite: str = "raise",
+        row_means: str = "steps",
         config: Mapping | None = None,
         seed: int = 0,
         replica_randomness: str = "different",
@@ -135,6 +137,7 @@ class Trainer(Hooks):
             replica_randomness=replica_randomness,
             jit=jit,
             on_nonfinite=mode,
+            row_means=row_means,
             init_from=init_from,
             init_loss_parameters=init_loss_parameters,
         )

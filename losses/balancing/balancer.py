@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import inspect
 from typing import Any, ClassVar
 
@@ -33,6 +34,9 @@ class Balancer(_KnownArguments, abc.ABC):
     its state as an argument, and `next_state` gives the state after it, so that the same object
     serves plain tensors, a traced step and a restored run.
 
+    A loop asks it for the terms that take part in a step alone, those that the batch has and whose
+    weight is not 0: `among` makes the balancer of these.
+
     Derive from the class that says what the method reads: `ValuesBalancer`, `GramianBalancer`,
     `JacobianWeightsBalancer`, `JacobianBalancer` (a direction) or `TracesBalancer`. A subclass
     takes those of the arguments below that it offers and passes them on.
@@ -53,6 +57,7 @@ class Balancer(_KnownArguments, abc.ABC):
 
     needs: ClassVar[str] = ""  # "values", "gramian", "jacobian" or "traces"
     trained: ClassVar[bool] = False  # whether its state is trained, with the loss parameters
+    _part: tuple | None = None  # of `among`
 
     def __init__(self, *, preference=None, every: int = 1, seed: int = 0, at=None, terms=None):
         if preference is not None:
@@ -78,12 +83,41 @@ class Balancer(_KnownArguments, abc.ABC):
             return {}
         return self.initial_state(int(next(iter(state.values())).shape[-1]))
 
+    def among(self, places, terms: int) -> Balancer:
+        """This balancer for some of its terms: what was given for each term is that of these.
+
+        Args:
+          places: int [k], which they are.
+          terms: int, m.
+        """
+        part = copy.copy(self)
+        part._part = places, terms
+        return part
+
+    @property
+    def places(self):
+        """int [k], which of its terms it is asked for; None: all of them."""
+        return None if self._part is None else self._part[0]
+
+    def per_term(self, name: str, numbers, terms: int, dtype=tf.float64) -> tf.Tensor:
+        """[terms], an argument that holds one number for each term.
+
+        Args:
+          name: of the argument.
+          numbers: m of them.
+          terms: how many terms it is asked for.
+        Raises:
+          ValueError: another number of them than there are terms.
+        """
+        check_length(name, numbers, terms if self._part is None else self._part[1], owner=self)
+        numbers = tf.constant(numbers, dtype)
+        return numbers if self._part is None else tf.gather(numbers, self._part[0])
+
     def preferred(self, terms: int, dtype=tf.float64) -> tf.Tensor:
         """[terms], the preference; 1/m each by default."""
         if self.preference is None:
             return tf.fill([terms], tf.constant(1.0 / terms, dtype))
-        check_length("preference", self.preference, terms, owner=self)
-        return tf.constant(self.preference, dtype)
+        return self.per_term("preference", self.preference, terms, dtype)
 
     def get_config(self) -> dict:
         """The arguments that make this balancer again.

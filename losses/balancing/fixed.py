@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import ValuesBalancer
 from losses.balancing.numerics.safe_math import double, finite
-from losses.checks import check_length, numbers_of_terms
+from losses.checks import numbers_of_terms
 
 
 class Fixed(ValuesBalancer):
@@ -36,8 +36,7 @@ class Fixed(ValuesBalancer):
         numbers = double(values)
         if self.fixed is None:
             return finite(tf.ones_like(numbers), values)
-        check_length("weights", self.fixed, numbers.shape[-1], owner=self)
-        return finite(tf.constant(self.fixed, tf.float64), values)
+        return finite(self.per_term("weights", self.fixed, numbers.shape[-1]), values)
 
     def get_config(self):
         return {"weights": self.fixed, **super().get_config()}

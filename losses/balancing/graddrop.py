@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
 from losses.balancing.balancer import JacobianBalancer
 from losses.balancing.numerics.draws import draw_uniform
-from losses.checks import check_length, numbers_of_terms
+from losses.checks import numbers_of_terms
 from losses.errors import TermwiseError
 
 
@@ -55,8 +54,7 @@ class GradDrop(JacobianBalancer):
                 f"A Jacobian of shape {jacobian.shape} was given; one of shape [m, n] is needed, "
                 "with one row per term."
             )
-        if self.leak is not None:
-            check_length("leak", self.leak, terms, owner=self)
+        leak = None if self.leak is None else self.per_term("leak", self.leak, terms)
         small = jacobian.dtype in (tf.float16, tf.bfloat16)
         rows = tf.cast(jacobian, tf.float32) if small else jacobian
         ups = tf.reduce_sum(tf.nn.relu(rows), axis=0)
@@ -65,7 +63,7 @@ class GradDrop(JacobianBalancer):
         draws = tf.cast(draw_uniform(tf.shape(purity), self.seed, step), rows.dtype)
         sign = tf.where(draws < purity, tf.ones_like(purity), -tf.ones_like(purity))
         passing = tf.cast(rows * sign > 0, rows.dtype)
-        if self.leak is not None:
-            leak = tf.constant(np.array(self.leak)[:, None], rows.dtype)
+        if leak is not None:
+            leak = tf.cast(leak[:, None], rows.dtype)
             passing = leak + (1 - leak) * passing
         return tf.cast(tf.reduce_sum(passing * rows, axis=0), jacobian.dtype)

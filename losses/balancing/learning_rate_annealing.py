@@ -78,17 +78,20 @@ class LearningRateAnnealing(JacobianWeightsBalancer):
         """
         maxima, means = double(maxima), double(means)
         terms = means.shape[-1]
-        if self.reference >= terms:
+        if self.places is None and self.reference >= terms:
             raise TermwiseError(
                 f"LearningRateAnnealing(reference={self.reference}): there are {terms} terms, "
                 "counted from 0."
             )
         weights = (state or self.initial_state(terms))["weights"]
-        largest, sizes = maxima[self.reference], weights * means
+        places = tf.range(terms) if self.places is None else self.places
+        reference = tf.equal(places, self.reference)
+        largest = tf.reduce_max(tf.where(reference, maxima, tf.zeros_like(maxima)))  # 0 without it
+        sizes = weights * means
         known = (sizes > 0) & (largest > 0)
         aims = tf.clip_by_value(largest / tf.where(known, sizes, 1.0), 1 / LARGEST, LARGEST)
         moved = self.alpha * weights + (1 - self.alpha) * aims
-        unmoved = ~known | (tf.range(terms) == self.reference)
+        unmoved = ~known | reference
         return tf.where(unmoved, weights, moved)
 
     def weights(self, jacobian, state: dict | None = None, *, values=None, step=0) -> tf.Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from losses.objective.compiled import FunctionLoss, name_losses, outputs_of_losses
+from losses.objective.compiled import name_losses, outputs_of_losses
 from losses.objective.outputs import MissingLabel, match_labels
+from losses.objective.registry import takes_class_ids
 
 
 class ClassIds(NamedTuple):
@@ -53,10 +54,3 @@ def class_ids(loss, *, y, y_pred, output_names=None) -> list[ClassIds]:
             ignored = getattr(each.loss, "ignore_class", None)
             class_labels.append(ClassIds(each.name, label, int(classes), ignored))
     return class_labels
-
-
-def takes_class_ids(loss) -> bool:
-    """Whether a `keras.losses.Loss` reads class ids: those that Keras and we call sparse."""
-    if isinstance(loss, FunctionLoss):
-        return getattr(loss.function, "__name__", "").startswith("sparse_categorical")
-    return type(loss).__name__.startswith("Sparse")

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError, add_note, raised_by_user
-from losses.naming import own_name, snake_case
+from losses.naming import own_name
 from losses.objective.outputs import (
     MissingLabel,
     by_output,
@@ -20,50 +20,17 @@ from losses.objective.outputs import (
     name_outputs,
 )
 from losses.objective.ratio import Ratio
-from losses.objective.reduction import RatioLoss, mask_of, reduce_values, with_mask
-from losses.objective.registry import get
+from losses.objective.reduction import (
+    RatioLoss,
+    count_nonzero,
+    labels_that_count,
+    mask_of,
+    reduce_values,
+    with_mask,
+)
+from losses.objective.registry import FunctionLoss, get, takes_class_ids
 
 _SHAPES = re.compile(r"shape|dimension|rank|compatible|broadcast|size", re.IGNORECASE)
-
-
-class FunctionLoss(keras.losses.Loss):
-    """A function `(y_true, y_pred)` as a `keras.losses.Loss`, as `Model.compile` wraps it.
-
-    Args:
-      function: returns one value per example or element, or a scalar.
-      name: str; the function's own name by default, "loss" for a lambda.
-    """
-
-    def __init__(self, function, name=None, **arguments):
-        if name is None:
-            name = getattr(function, "__name__", "loss")
-            name = "loss" if name == "<lambda>" else snake_case(name)
-        super().__init__(name=name, **arguments)
-        self.function = function
-
-    def call(self, y_true, y_pred):
-        if tf.is_tensor(y_true) and tf.is_tensor(y_pred):
-            y_true, y_pred = _beside_each_other(y_true, y_pred)
-        return self.function(y_true, y_pred)
-
-
-def _beside_each_other(y_true, y_pred):
-    """Labels and predictions as Keras hands them to a function: (examples,) as (examples, 1)."""
-    label_rank, output_rank = y_true.shape.rank, y_pred.shape.rank
-    if label_rank is None or output_rank is None:
-        return y_true, y_pred
-    if label_rank == output_rank - 1 and y_pred.shape[-1] == 1:
-        return _of_one_rank(y_true, y_pred)
-    if output_rank == label_rank - 1 and y_true.shape[-1] == 1:
-        return _of_one_rank(y_pred, y_true)[::-1]
-    return y_true, y_pred
-
-
-def _of_one_rank(shorter, longer):
-    """Two tensors, of which the longer has a last axis of 1 more, with as many axes."""
-    if shorter.shape.rank == 1:
-        return shorter[:, tf.newaxis], longer
-    return shorter, tf.squeeze(longer, -1)
 
 
 def resolve_loss(loss) -> keras.losses.Loss:
@@ -182,8 +149,10 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
     y_pred = with_mask(y_pred, mask)  # a cast loses it, and a loss may read it
     if not isinstance(y_true, MissingLabel):
         y_true = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_true)
+        y_true = _readable_labels(loss, y_true, y_pred, sample_weight, mask)
     if isinstance(loss, RatioLoss):
-        return loss.ratio(y_true, y_pred, sample_weight=sample_weight)
+        value = loss.ratio(y_true, y_pred, sample_weight=sample_weight)
+        return _counting(value, sample_weight, mask)
     values = loss.call(y_true, y_pred)
     mask = _joined(mask, mask_of(values))
     values = _floating(compiled.name, values)
@@ -196,6 +165,32 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
         mask=mask,
         term=compiled.name,
     )
+
+
+def _readable_labels(loss, y_true, y_pred, sample_weight, mask):
+    """The labels without what no loss can read, where they do not count."""
+    if sample_weight is None and mask is None:
+        return y_true
+    sparse = takes_class_ids(loss) and tf.is_tensor(y_pred) and y_pred.shape.rank
+    of_loss = {
+        "sample_weight": None if sample_weight is None else tf.convert_to_tensor(sample_weight),
+        "mask": mask,
+        "classes": y_pred.shape[-1] if sparse else None,
+        "ignored": getattr(loss, "ignore_class", None),
+    }
+    return tf.nest.map_structure(
+        lambda t: t if t is None else labels_that_count(t, **of_loss), y_true
+    )
+
+
+def _counting(value, *weights):
+    """A Ratio, or a dict of them, absent also where all of some weights are 0."""
+    if isinstance(value, dict):
+        return {part: _counting(ratio, *weights) for part, ratio in value.items()}
+    for weight in weights:
+        if weight is not None:
+            value = value.counting(count_nonzero(weight))
+    return value
 
 
 def _floating(term: str, values) -> tf.Tensor:
@@ -297,6 +292,7 @@ def _scalar_ratio(value, sample_weight, examples) -> Ratio:
         tf.stack([value * examples, tf.reduce_sum(weight)]),
         tf.stack([examples, tf.cast(tf.size(weight), value.dtype)]),
         after=tf.reduce_prod,
+        present=count_nonzero(weight),
     )
 
 

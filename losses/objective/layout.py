@@ -78,6 +78,28 @@ class Layout:
             denominators.append(tf.reshape(tf.broadcast_to(denominator, numerator.shape), [size]))
         return tf.concat(numerators, 0), tf.stop_gradient(tf.concat(denominators, 0))
 
+    def present(self, terms: dict[str, Ratio]) -> tf.Tensor | None:
+        """float32 [T], a sum that is 0 where the examples hold nothing of a term.
+
+        None where the shapes tell that they hold something of each.
+        """
+        parts = [ratio.present for ratio in terms.values()]
+        if all(part is True for part in parts):
+            return None
+        parts = [tf.ones([]) if part is True else tf.cast(part, tf.float32) for part in parts]
+        return tf.stop_gradient(tf.stack(parts))
+
+    def absent(self, sums) -> tf.Tensor | None:
+        """float32 [T], 1 where a term is absent from the global batch.
+
+        Args:
+          sums: float32 [2K + 2], or [2K + T + 2], over all replicas, as of `Forward.sums`.
+        Returns:
+          None where no term can be.
+        """
+        present = sums[2 * self.size : -2]
+        return None if present.shape[0] == 0 else tf.cast(tf.equal(present, 0), tf.float32)
+
     def static_denominators(self, terms: dict[str, Ratio]) -> np.ndarray | None:
         """float32 [K], the denominators of `pack` where the shapes alone tell them, else None."""
         denominators = []
@@ -100,8 +122,12 @@ class Layout:
             for ratio, size, end in zip(terms.values(), self.sizes, ends, strict=True)
         ]
 
-    def raw(self, numerators, denominators) -> tf.Tensor:
-        """The terms' values, [T], of sums [K] over the global batch; 0 where nothing counts."""
+    def raw(self, numerators, denominators, absent=None) -> tf.Tensor:
+        """The terms' values, [T], of sums [K] over the global batch; 0 where nothing counts.
+
+        Args:
+          absent: float32 [T], of `absent`.
+        """
         ratios = tf.math.divide_no_nan(numerators, self._divisors(denominators))
         if self.linear:
             return ratios
@@ -110,7 +136,8 @@ class Layout:
         for shape, size, end, after in zip(self.shapes, self.sizes, ends, self.afters, strict=True):
             part = tf.reshape(ratios[end - size : end], shape)
             values.append(part if after is None else tf.cast(after(part), tf.float32))
-        return tf.stack(values)
+        raw = tf.stack(values)
+        return raw if absent is None else tf.where(absent > 0, tf.zeros_like(raw), raw)
 
     def _divisors(self, denominators):
         """The denominators, 1 for a sum."""
@@ -119,12 +146,13 @@ class Layout:
         whole = tf.constant(np.repeat(self.undivided, self.sizes))
         return tf.where(whole, tf.ones_like(denominators), denominators)
 
-    def raw_and_cotangents(self, numerators, denominators, weights):
+    def raw_and_cotangents(self, numerators, denominators, weights, absent=None):
         """The terms' values, and the total's derivative by each numerator.
 
         Args:
           numerators, denominators: float32 [K], sums over the global batch.
           weights: float32 [T].
+          absent: float32 [T], of `absent`; of such a term both are 0, whatever `after` makes of 0.
         Returns:
           float32 [T] raw values; float32 [K] cotangents, d sum(weights * raw) / d numerators.
         """
@@ -134,9 +162,13 @@ class Layout:
             return raw, tf.math.divide_no_nan(tf.stop_gradient(weights), divisors)
         with tf.GradientTape() as tape:
             tape.watch(numerators)
-            raw = self.raw(numerators, denominators)
+            raw = self.raw(numerators, denominators, absent)
             total = tf.reduce_sum(tf.stop_gradient(weights) * raw)
-        return tf.stop_gradient(raw), tape.gradient(total, numerators)
+        cotangents = tape.gradient(total, numerators)
+        if absent is not None:  # 0 times an infinite slope
+            of_absent = tf.gather(absent, self.of_sum) > 0
+            cotangents = tf.where(of_absent, tf.zeros_like(cotangents), cotangents)
+        return tf.stop_gradient(raw), cotangents
 
     def by_term(self, denominators) -> tf.Tensor:
         """float32 [T], each term's denominators [K] added up; 1 for a sum."""

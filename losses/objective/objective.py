@@ -220,6 +220,11 @@ class Objective:
         weights = self._given_weights()
         return [v for line in self.described or () for v in weights.of(line.name).dials(step)]
 
+    def constant_weights(self, names) -> dict[str, float | None]:
+        """name -> the weight that a term has at every step; None where it may change."""
+        weights = {name: self._given_weights().of(name) for name in names}
+        return {name: w.value if w.constant else None for name, w in weights.items()}
+
     def _given_weights(self) -> GivenWeights:
         compiled = [loss.name for loss in self.resolved.compiled or ()]
         by_name = weights_by_name(self.loss_weights, compiled)
@@ -273,10 +278,10 @@ def _kind(term: Term) -> str:
 
 def _add_penalties(terms: dict[str, Ratio], weights: GivenWeights) -> None:
     """Adds `uncertainty/<term>` for each term whose weight is trained."""
-    for name in list(terms):
+    for name, term in list(terms.items()):
         penalty = weights.of(name).penalty()
         if penalty is not None:
-            penalty_term = {f"uncertainty/{name}": Ratio.once(penalty)}
+            penalty_term = {f"uncertainty/{name}": Ratio.once(penalty, beside=term)}
             _join(terms, penalty_term, f"by the weight of {name!r}", "by a term")
 
 

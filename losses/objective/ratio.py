@@ -25,6 +25,9 @@ class Ratio:
       after: function of the divided sums (the numerator's shape) to [], applied after the
         global reduction: a square root, one minus a Dice coefficient.
       values: floating, what the numerator is the sum of, where it is known.
+      present: floating [], a sum over this replica's examples that is 0 where they hold nothing of
+        the term, or True: they always hold something. By default the denominator tells; without
+        one it is True. A term that is absent from the global batch has no value in the means.
 
     Example:
       >>> import tensorflow as tf
@@ -33,10 +36,13 @@ class Ratio:
       2.0
     """
 
-    __slots__ = ("after", "denominator", "numerator", "values")
+    __slots__ = ("_present", "after", "denominator", "numerator", "values")
 
-    def __init__(self, numerator, denominator=None, after: Callable | None = None, values=None):
+    def __init__(
+        self, numerator, denominator=None, after: Callable | None = None, values=None, present=None
+    ):
         self.values = values
+        self._present = present
         self.numerator = tf.convert_to_tensor(numerator)
         self.denominator = (
             None if denominator is None else tf.convert_to_tensor(denominator, self.numerator.dtype)
@@ -58,7 +64,8 @@ class Ratio:
     def of_examples(cls, values) -> Ratio:
         """The mean of `values`, floating [examples]."""
         values = tf.convert_to_tensor(values)
-        return cls(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype), values=values)
+        count = tf.cast(tf.size(values), values.dtype)
+        return cls(tf.reduce_sum(values), count, values=values, present=True)
 
     @classmethod
     def by_share(cls, value, examples) -> Ratio:
@@ -70,13 +77,21 @@ class Ratio:
         """
         value = tf.convert_to_tensor(value)
         count = tf.cast(examples, value.dtype)
-        return cls(value * count, count)
+        return cls(value * count, count, present=True)
 
     @classmethod
-    def once(cls, value) -> Ratio:
-        """A scalar that every replica computes alike and that counts once."""
+    def once(cls, value, beside: Ratio | None = None) -> Ratio:
+        """A scalar that every replica computes alike and that counts once.
+
+        Args:
+          beside: another term, with which it is absent; None: it never is.
+        """
         value = tf.convert_to_tensor(value)
-        return cls(value, tf.ones_like(value))
+        present = True if beside is None else beside.present
+        if present is True:
+            return cls(value, tf.ones_like(value), present=True)
+        count = tf.stop_gradient(tf.cast(present, value.dtype))
+        return cls(value * count, count)
 
     def value(self) -> tf.Tensor:
         """The value of this replica's examples alone; 0 where the denominator is 0."""
@@ -90,4 +105,22 @@ class Ratio:
         factor = tf.cast(factor, self.numerator.dtype)
         denominator = None if self.denominator is None else self.denominator * factor
         values = None if self.values is None else self.values * factor
-        return Ratio(self.numerator * factor, denominator, self.after, values)
+        present = self.present
+        present = True if present is True else present * tf.cast(factor, present.dtype)
+        return Ratio(self.numerator * factor, denominator, self.after, values, present)
+
+    @property
+    def present(self):
+        """floating [], 0 where the examples hold nothing of the term; True: it is always there."""
+        if self._present is None and self.denominator is not None:
+            known = tf.get_static_value(self.denominator)
+            if known is None or not known.any():
+                return tf.reduce_sum(tf.abs(self.denominator))
+        return True if self._present is None else self._present
+
+    def counting(self, counted) -> Ratio:
+        """The same, absent also where `counted`, floating [], is 0."""
+        present = self.present
+        if present is not True:
+            counted = tf.where(counted > 0, present, tf.zeros_like(present))
+        return Ratio(self.numerator, self.denominator, self.after, self.values, counted)

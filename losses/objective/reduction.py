@@ -40,16 +40,55 @@ def reduce_values(
     if sample_weight is not None:
         sample_weight = _align(tf.cast(sample_weight, dtype), values, "sample weights", term)
         weight = sample_weight if weight is None else weight * sample_weight
+    present = None
     if weight is not None:
         values = values * weight
+        present = count_nonzero(weight)
     numerator = tf.reduce_sum(values)
     if reduction == "sum":
-        return Ratio(numerator, values=values)
+        return Ratio(numerator, values=values, present=present)
     counted = weight if reduction == "mean_with_sample_weight" else valid
     if counted is None:
-        return Ratio(numerator, tf.cast(tf.size(values), dtype), values=values)
+        size = tf.cast(tf.size(values), dtype)
+        return Ratio(numerator, size, values=values, present=True if present is None else present)
     count = tf.reduce_sum(tf.broadcast_to(counted, tf.shape(values)))
-    return Ratio(numerator, count, values=values)
+    return Ratio(numerator, count, values=values, present=present)
+
+
+def count_nonzero(weights) -> tf.Tensor:
+    """float32 [], how many weights are not 0: whether anything counts."""
+    return tf.math.count_nonzero(weights, dtype=tf.float32)
+
+
+def labels_that_count(labels, *, sample_weight=None, mask=None, classes=None, ignored=None):
+    """Labels in which those that do not count, and that no loss can read, are harmless ones.
+
+    A missing label is marked by a sample weight of 0, or by a mask; what stands in its place is
+    NaN in a regression, or an id such as -1. 0 times NaN is NaN, in the gradient too.
+
+    Args:
+      labels: floating [examples, ...].
+      sample_weight, mask: as in `reduce_values`.
+      classes: the number of classes where the labels are class ids, else None.
+      ignored: an id besides these that the loss leaves out by itself, or None.
+    Returns:
+      the labels; NaN and infinity are 1, and ids out of range 0, where the label does not count.
+    """
+    uncounted = [] if sample_weight is None else [tf.equal(sample_weight, 0)]
+    uncounted += [] if mask is None else [tf.logical_not(tf.cast(mask, tf.bool))]
+    if labels.shape.rank is None or not labels.dtype.is_floating:
+        return labels
+    if classes is None:
+        unreadable, harmless = ~tf.math.is_finite(labels), tf.ones_like(labels)
+    else:
+        unreadable, harmless = ~((labels >= 0) & (labels < classes)), tf.zeros_like(labels)
+        if ignored is not None:
+            unreadable &= labels != ignored
+    for where in uncounted:
+        aligned = None if where.shape.rank is None else with_trailing_axes(where, labels)
+        if aligned is not None:
+            labels = tf.where(aligned & unreadable, harmless, labels)
+    return labels
 
 
 def _align(weight, values, what, term):

@@ -1,4 +1,4 @@
-"""Losses by name: the classic objectives and their aliases, Keras's and this library's own.
+"""Losses by name, and functions as losses: the classic objectives and this library's own.
 
 It knows no loss of this library: each enters itself here when it is imported (`register_loss`).
 """
@@ -136,3 +136,50 @@ def _with_defaults(name, loss):
             f"losses.{loss.__name__}({', '.join(f'{n}=...' for n in needed)})."
         )
     return loss()
+
+
+class FunctionLoss(keras.losses.Loss):
+    """A function `(y_true, y_pred)` as a `keras.losses.Loss`, as `Model.compile` wraps it.
+
+    Args:
+      function: returns one value per example or element, or a scalar.
+      name: str; the function's own name by default, "loss" for a lambda.
+    """
+
+    def __init__(self, function, name=None, **arguments):
+        if name is None:
+            name = getattr(function, "__name__", "loss")
+            name = "loss" if name == "<lambda>" else snake_case(name)
+        super().__init__(name=name, **arguments)
+        self.function = function
+
+    def call(self, y_true, y_pred):
+        if tf.is_tensor(y_true) and tf.is_tensor(y_pred):
+            y_true, y_pred = _beside_each_other(y_true, y_pred)
+        return self.function(y_true, y_pred)
+
+
+def _beside_each_other(y_true, y_pred):
+    """Labels and predictions as Keras hands them to a function: (examples,) as (examples, 1)."""
+    label_rank, output_rank = y_true.shape.rank, y_pred.shape.rank
+    if label_rank is None or output_rank is None:
+        return y_true, y_pred
+    if label_rank == output_rank - 1 and y_pred.shape[-1] == 1:
+        return _of_one_rank(y_true, y_pred)
+    if output_rank == label_rank - 1 and y_true.shape[-1] == 1:
+        return _of_one_rank(y_pred, y_true)[::-1]
+    return y_true, y_pred
+
+
+def _of_one_rank(shorter, longer):
+    """Two tensors, of which the longer has a last axis of 1 more, with as many axes."""
+    if shorter.shape.rank == 1:
+        return shorter[:, tf.newaxis], longer
+    return shorter, tf.squeeze(longer, -1)
+
+
+def takes_class_ids(loss) -> bool:
+    """Whether a `keras.losses.Loss` reads class ids: those that Keras and we call sparse."""
+    if isinstance(loss, FunctionLoss):
+        return getattr(loss.function, "__name__", "").startswith("sparse_categorical")
+    return type(loss).__name__.startswith("Sparse")

@@ -220,7 +220,7 @@ def _times(ratio: Ratio, weight, step) -> Ratio:
     """A Ratio whose value is `weight` times that of `ratio`, a function of global sums or not."""
     weight = tf.cast(weight, ratio.numerator.dtype)
     if ratio.after is None:
-        return Ratio(ratio.numerator * weight, ratio.denominator)
+        return Ratio(ratio.numerator * weight, ratio.denominator, present=ratio.present)
     after, shape = ratio.after, ratio.numerator.shape
     size = shape.num_elements()
     sums = tf.reshape(ratio.numerator, [size])
@@ -237,4 +237,4 @@ def _times(ratio: Ratio, weight, step) -> Ratio:
         share = tf.math.divide_no_nan(sums[size], sums[size + 1])
         return share * after(tf.reshape(sums[:size], shape))
 
-    return Ratio(numerator, denominator, weighted)
+    return Ratio(numerator, denominator, weighted, present=ratio.present)

@@ -26,7 +26,9 @@ class Direction(NamedTuple):
     statistic: tf.Tensor
 
 
-def balanced_direction(terms: BalancedTerms, jacobian: dict, values, step) -> Direction:
+def balanced_direction(
+    terms: BalancedTerms, jacobian: dict, values, step, active=None
+) -> Direction:
     """The direction of summed rows.
 
     Args:
@@ -34,16 +36,16 @@ def balanced_direction(terms: BalancedTerms, jacobian: dict, values, step) -> Di
       jacobian: path -> [m, ...], unscaled, summed over the replicas.
       values: float32 [m], the terms' weighted values.
       step: int64 [].
+      active: bool [m], the terms that take part, or None: all do.
     """
     if terms.balancer.needs != "jacobian":
         statistic = gramian(jacobian.values())
     else:
         statistic = tf.concat(flat_rows(jacobian.values()), axis=1)
     if not isinstance(terms.balancer, JacobianBalancer):
-        factors = terms.factors_of(statistic, values, step)
+        factors = terms.factors_of(statistic, values, step, active)
         return Direction(weighted_sum(jacobian, factors), factors, statistic)
-    state = terms.state_now()
-    whole = terms.balancer.direction(statistic, state, values=values, step=step)
+    whole = terms.direction_of(statistic, values, step, active)
     sizes = [int(np.prod(rows.shape[1:])) for rows in jacobian.values()]
     gradients = {
         path: tf.cast(tf.reshape(part, rows.shape[1:]), rows.dtype)
@@ -51,7 +53,9 @@ def balanced_direction(terms: BalancedTerms, jacobian: dict, values, step) -> Di
     }
     inner = tf.matmul(statistic, statistic, transpose_b=True)
     nearest = tf.linalg.matvec(tf.linalg.pinv(inner), tf.linalg.matvec(statistic, whole))
-    return Direction(gradients, tf.cast(nearest, tf.float32), statistic)
+    nearest = tf.cast(nearest, tf.float32)
+    factors = nearest if active is None else tf.where(active, nearest, terms.factors_now())
+    return Direction(gradients, factors, statistic)
 
 
 def weighted_sum(jacobian: dict, factors) -> dict:

@@ -13,6 +13,25 @@ from trainer.step.forward import Forward, stateless_forward
 from trainer.step.program import StepProgram
 
 
+def note_watched(program: StepProgram, names, watched: set, batch, present) -> tf.Tensor:
+    """Adds to a set those of some terms that no variable is reached by: they are only looked at.
+
+    Args:
+      program: what is traced.
+      names: the terms that are asked for.
+      watched: the set.
+      batch, present: of `Placement.shard`.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        forward = stateless_forward(program, batch, present)
+    variables = tape.watched_variables()
+    for name in names:
+        gradients = tape.gradient(forward.terms[name].numerator, variables)
+        if all(gradient is None for gradient in gradients):
+            watched.add(name)
+    return tf.zeros([])
+
+
 def probe_terms(program: StepProgram, batch, present, precomputed) -> dict[str, tf.Tensor]:
     """The gradients of the terms' raw values, by the variables that train.
 
@@ -28,12 +47,11 @@ def probe_terms(program: StepProgram, batch, present, precomputed) -> dict[str, 
         forward = stateless_forward(program, batch, present)
         layout = forward.layout
         with tape.stop_recording():
-            sums = precomputed
-            if sums is None:
-                local = tf.concat([forward.numerators, forward.denominators], 0)
-                sums = sum_in_replica(local)
-            size, ones = layout.size, tf.ones([len(layout.names)])
-            _, cotangents = layout.raw_and_cotangents(sums[:size], sums[size : 2 * size], ones)
+            sums = sum_in_replica(forward.sums(present)) if precomputed is None else precomputed
+            size, ones, absent = layout.size, tf.ones([len(layout.names)]), layout.absent(sums)
+            _, cotangents = layout.raw_and_cotangents(
+                sums[:size], sums[size : 2 * size], ones, absent
+            )
         parts = layout.parts(forward.terms, cotangents)
     return _rows(program, tape, parts)
 

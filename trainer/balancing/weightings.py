@@ -30,10 +30,10 @@ class LastFactors(Weighting):
     def __init__(self, terms: BalancedTerms):
         self.terms = terms
 
-    def penalties(self):
-        return self.terms.penalties()
+    def penalties(self, terms, weights_of):
+        return self.terms.penalties(terms, weights_of)
 
-    def before(self, weights, raw, step):
+    def before(self, weights, raw, step, absent=None):
         return self.terms.times(weights, self.terms.factors_now()), None
 
     def differentiate(self, backward, weights, raw, decided):
@@ -46,23 +46,19 @@ class LastFactors(Weighting):
 class ValueWeighting(LastFactors):
     """Factors of the values alone, before the gradients are taken."""
 
-    def before(self, weights, raw, step):
-        values = self.terms.values(weights, raw)
-        factors = self._factors(values, step)
-        return self.terms.times(weights, factors), (factors, values)
-
-    def _factors(self, values, step):
+    def before(self, weights, raw, step, absent=None):
         terms = self.terms
+        values, active = terms.values(weights, raw), terms.active(weights, absent)
 
         def now():
-            weights = terms.balancer.weights(values, terms.state_now(), step=step)
-            return tf.cast(weights, tf.float32)
+            return terms.factors_of(None, values, step, active)
 
-        return now() if terms.balancer.trained else terms.when_due(step, now)
+        factors = now() if terms.balancer.trained else terms.when_due(step, now)
+        return terms.times(weights, factors), (factors, values, active)
 
     def finish(self, result, scales, step, probe):
-        factors, values = result.decided
-        self.terms.remember_values(values, factors, step)
+        factors, values, active = result.decided
+        self.terms.remember_values(values, factors, step, active)
         return result
 
 
@@ -77,12 +73,17 @@ class TraceWeighting(LastFactors):
         super().__init__(terms)
         self._strategy = strategy
 
+    def before(self, weights, raw, step, absent=None):
+        return super().before(weights, raw, step)[0], self.terms.active(weights, absent)
+
     def finish(self, result, scales, step, probe):
+        active = result.decided
+
         def measure():
             rows = local(self._strategy, probe())
             traces = tf.linalg.diag_part(gramian(rows.values()))
-            factors = self.terms.factors_of(traces, None, step)
-            self.terms.remember_gradients(traces, traces, factors, step)
+            factors = self.terms.factors_of(traces, None, step, active)
+            self.terms.remember_gradients(traces, traces, factors, step, active)
             return tf.constant(True)
 
         # residuals are those before this step's update; they weigh the steps that follow
@@ -126,7 +127,7 @@ class JacobianWeighting(LastFactors):
     def due(self, step):
         return self.terms.due(step)
 
-    def before(self, weights, raw, step):
+    def before(self, weights, raw, step, absent=None):
         return weights, None
 
     def differentiate(self, backward, weights, raw, decided):
@@ -147,7 +148,8 @@ class JacobianWeighting(LastFactors):
         values = self.terms.values(result.weights, result.raw)
         shared = {p: g for p, g in result.gradients.items() if p in result.jacobian}
         shared, rows = local(self._strategy, shared), local(self._strategy, result.jacobian)
-        gradients, factors = self._direct(shared, rows, values, scales, step)
+        active = self.terms.active(result.weights, result.absent)
+        gradients, factors = self._direct(shared, rows, values, scales, step, active)
         gradients = mirrored(self._strategy, self._discovery.trainables_found.variables, gradients)
         return result._replace(
             gradients={**result.gradients, **gradients},
@@ -155,22 +157,25 @@ class JacobianWeighting(LastFactors):
             weights=self.terms.times(result.weights, factors),
         )
 
-    def _direct(self, gradients, rows, values, scales, step):
+    def _direct(self, gradients, rows, values, scales, step, active):
         """The shared variables' gradients with the direction in them, and float32 [m] factors."""
         rows = {path: row / tf.cast(scales.get(path, 1.0), row.dtype) for path, row in rows.items()}
         if not rows:  # no variable is shared: nothing to balance
             return gradients, tf.ones_like(values)
         if self._accumulation > 1:
-            direction, factors = self._accumulated_direction(rows, values, step)
+            direction, factors = self._accumulated_direction(rows, values, step, active)
         else:
-            direction, factors, statistic = balanced_direction(self.terms, rows, values, step)
-            self.terms.remember_gradients(statistic, values, factors, step)
+            direction, factors, statistic = balanced_direction(
+                self.terms, rows, values, step, active
+            )
+            self.terms.remember_gradients(statistic, values, factors, step, active)
         return added_to(gradients, direction, scales), factors
 
-    def _accumulated_direction(self, rows, values, step):
+    def _accumulated_direction(self, rows, values, step, active):
         """The direction of the accumulated rows at the last of their steps, nothing before.
 
-        The optimizer takes the mean over these steps of what it is given.
+        The optimizer takes the mean over these steps of what it is given. A term takes part where
+        the last of them has it, or where one before has left a gradient.
         """
         every, terms = self._accumulation, self.terms
         for path, row in rows.items():
@@ -178,8 +183,13 @@ class JacobianWeighting(LastFactors):
 
         def last():
             means = {path: tf.convert_to_tensor(self._accumulated[path]) for path in rows}
-            direction, factors, statistic = balanced_direction(terms, means, values, step // every)
-            terms.remember_gradients(statistic, values, factors, step // every)
+            among = active
+            if among is not None:
+                among |= tf.linalg.diag_part(gramian(means.values())) > 0
+            direction, factors, statistic = balanced_direction(
+                terms, means, values, step // every, among
+            )
+            terms.remember_gradients(statistic, values, factors, step // every, among)
             for path in rows:
                 self._accumulated[path].assign(tf.zeros_like(rows[path]))
             return {path: every * value for path, value in direction.items()}, factors
@@ -206,6 +216,9 @@ class LayerWeighting(JacobianWeighting):
         super().__init__(terms, strategy, discovery, accumulation)
         self._output = LayerOutput(layer)
 
+    def before(self, weights, raw, step, absent=None):
+        return weights, self.terms.active(weights, absent)
+
     def lent(self):
         return self._output.lent()
 
@@ -221,18 +234,18 @@ class LayerWeighting(JacobianWeighting):
             for gradients, output in zip(zip(*by_term, strict=True), outputs, strict=True)
         ]
         inner = backward.sum_over_replicas(gramian(rows))
-        values, step = terms.values(weights, raw), backward.step
-        factors = terms.when_due(step, lambda: terms.factors_of(inner, values, step))
+        values, step, active = terms.values(weights, raw), backward.step, decided
+        factors = terms.when_due(step, lambda: terms.factors_of(inner, values, step, active))
         with backward.tape:
             weighed = share.times(terms.times(tf.ones_like(share.weight_part), factors))
         below = _reaching(backward, outputs)
         gradients = backward.gradients(weighed, only=below)
         gradients.update(backward.gradients(only=set(backward.trainables.owners) - below))
-        return gradients, {}, terms.times(weights, factors), (factors, inner, values)
+        return gradients, {}, terms.times(weights, factors), (factors, inner, values, active)
 
     def finish(self, result, scales, step, probe):
-        factors, statistic, values = result.decided
-        self.terms.remember_gradients(statistic, values, factors, step)
+        factors, statistic, values, active = result.decided
+        self.terms.remember_gradients(statistic, values, factors, step, active)
         return result
 
 

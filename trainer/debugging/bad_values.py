@@ -20,6 +20,11 @@ from trainer.errors import OF_INPUT, explain, raised_by_user_code, user_failure
 from trainer.run.run import Run
 
 LARGEST = 200_000_000  # elements of an array that is looked through before a fit
+LOOKED_AT = 64  # examples that are tried before a fit
+CLEAN = "Clean the data, or pass on_nonfinite='skip' to leave such steps out."
+MISSING_LABEL = (
+    "Where a label is missing, give its example the sample weight 0: it then does not count."
+)
 
 
 def check_arrays(run: Run, source, evaluate: Callable) -> None:
@@ -37,23 +42,43 @@ def check_arrays(run: Run, source, evaluate: Callable) -> None:
     """
     if not source.indexed or run.skips or run.on_nonfinite == "restore":
         return
-    bad = _nonfinite(source.arrays, LARGEST)
-    if bad is None:
+    examples = _nonfinite_examples(source.arrays)[:LOOKED_AT]
+    if not examples or not _bad_terms(run, source, examples, evaluate):
         return
-    place, example = bad
-    row = tf.nest.map_structure(lambda array: array[example : example + 1], source.arrays)
-    values = evaluate(run, run.open_data(row, 1))
-    terms = [
+    for example in examples:
+        terms = _bad_terms(run, source, [example], evaluate)
+        if terms:
+            place, part = _nonfinite(_rows(source.arrays, [example]), first=example) or ("", "")
+            raise TermwiseError(
+                f"{source.what}: {place}, and with it {_plural('term', terms)} not finite. "
+                f"{MISSING_LABEL if part == 'y' else CLEAN}"
+            )
+
+
+def _nonfinite_examples(arrays) -> list[int]:
+    """The examples of arrays in which some value is not finite."""
+    examples: set[int] = set()
+    for leaf in tf.nest.flatten(arrays):
+        if leaf.dtype.is_floating and int(tf.size(leaf)) <= LARGEST:
+            finite = tf.math.is_finite(leaf)
+            if not bool(tf.reduce_all(finite)):
+                examples.update(tf.where(~finite)[:, 0].numpy().tolist())
+    return sorted(examples)
+
+
+def _rows(arrays, examples: list[int]):
+    return tf.nest.map_structure(lambda array: tf.gather(array, examples), arrays)
+
+
+def _bad_terms(run: Run, source, examples: list[int], evaluate: Callable) -> list[str]:
+    """The terms that are not finite over some examples."""
+    values = evaluate(run, run.open_data(_rows(source.arrays, examples), 1))
+    run.evaluation.metrics.reset()
+    return [
         repr(key.removeprefix("terms/"))
         for key, value in values.items()
-        if key.startswith("terms/") and not math.isfinite(value)
+        if key.startswith("terms/") and value is not None and not math.isfinite(value)
     ]
-    run.evaluation.metrics.reset()
-    if terms:
-        raise TermwiseError(
-            f"{source.what}: {place}, and with it {_plural('term', terms)} not finite. Clean the "
-            "data, or pass on_nonfinite='skip' to leave such steps out."
-        )
 
 
 def find_in_batch(run: Run, source, batch) -> str | None:
@@ -176,20 +201,24 @@ def _first_out_of_range(ids) -> str | None:
     )
 
 
-def _nonfinite(batch, largest: int | None = None) -> tuple[str, int] | None:
-    """The first value that is not finite: what and where in words, and its example."""
+def _nonfinite(batch, first: int = 0) -> tuple[str, str] | None:
+    """The first value that is not finite: what and where in words, and the part of the batch.
+
+    Args:
+      first: the number of the batch's first example, in words.
+    """
     for part, nest in zip(("x", "y", "sample_weight"), unpack(batch), strict=True):
         for path, leaf in keras.tree.flatten_with_path(nest):
             if not tf.is_tensor(leaf) or not isinstance(leaf, tf.Tensor):
                 continue  # absent, ragged or sparse
-            if not leaf.dtype.is_floating or (largest and int(tf.size(leaf)) > largest):
+            if not leaf.dtype.is_floating:
                 continue
             finite = tf.math.is_finite(leaf)
             if not bool(tf.reduce_all(finite)):
                 at = np.asarray(tf.where(~finite)[0])
                 value = float(leaf[tuple(at)])
                 name = part + "".join(f"[{key!r}]" for key in path)
-                return f"{name} of example {at[0]} is {value}{_inside(at)}", int(at[0])
+                return f"{name} of example {first + at[0]} is {value}{_inside(at)}", part
     return None
 
 

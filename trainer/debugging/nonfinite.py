@@ -40,9 +40,10 @@ def describe_nonfinite(names, sums, first: int, step: int, last_total, newest) -
       newest: path of the newest checkpoint, or None.
     """
     row = window_row(names, sums)
-    bad = [name for name in names if not math.isfinite(row[f"terms/{name}"])]
+    values = {name: row[f"terms/{name}"] for name in names}
+    bad = [name for name, v in values.items() if v is not None and not math.isfinite(v)]
     what = f"term {bad[0]!r}" if bad else "the gradient"
-    value = row[f"terms/{bad[0]}"] if bad else row["grad_norm/total"]
+    value = values[bad[0]] if bad else row["grad_norm/total"]
     others = f" (also {', '.join(bad[1:])})" if bad[1:] else ""
     before = "" if last_total is None else f" (last finite total {last_total:.4g})"
     return Nonfinite(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 
 import keras
@@ -40,6 +41,29 @@ class EveryGroup:
         return self._optimizers[0].iterations
 
 
+class Events(keras.callbacks.CallbackList):
+    """The callbacks of a fit. What is None in an epoch's logs is nothing, and decides nothing.
+
+    A callback that stops, saves or changes the rate by a value is not told of an epoch without it;
+    others are given NaN.
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        numbers = {key: math.nan if value is None else value for key, value in logs.items()}
+        for callback in self.callbacks:
+            if logs.get(_monitored(callback), 0) is not None:
+                callback.on_epoch_end(epoch, numbers)
+
+
+def _monitored(callback) -> str | None:
+    """The value by which one of Keras's callbacks decides; None where it does not."""
+    if isinstance(callback, keras.callbacks.ModelCheckpoint):
+        return callback.monitor if callback.save_best_only else None
+    by_value = keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau
+    return callback.monitor if isinstance(callback, by_value) else None
+
+
 @contextlib.contextmanager
 def open_callbacks(callbacks, events, model, optimizer, metrics, params: dict) -> Iterator:
     """The callbacks of a fit, the Trainer's own events first.
@@ -54,7 +78,7 @@ def open_callbacks(callbacks, events, model, optimizer, metrics, params: dict) -
       metrics: those of training, by which `mode="auto"` knows its direction.
       params: of the callbacks.
     Yields:
-      keras.callbacks.CallbackList.
+      Events.
     """
     if isinstance(optimizer, dict):
         optimizer = EveryGroup(optimizer.values())
@@ -65,7 +89,7 @@ def open_callbacks(callbacks, events, model, optimizer, metrics, params: dict) -
     try:
         for name, value in lent.items():
             setattr(model, name, value)
-        yield keras.callbacks.CallbackList([events, *callbacks], model=model, **params)
+        yield Events([events, *callbacks], model=model, **params)
     finally:
         for callback in automatic:
             callback.mode = "auto"
@@ -149,21 +173,21 @@ def epoch_logs(train: dict | None, evaluation: dict | None, loss: float | None) 
     """One epoch's logs: the rows' tags, and the names that Keras callbacks monitor by default.
 
     Args:
-      train, evaluation: the last rows.
-      loss: the mean total of the epoch's steps, as Keras reports it; None where none counted.
+      train, evaluation: the last row, and what was evaluated.
+      loss: the mean total of the epoch's examples, as Keras reports it; None where none counted.
 
+    A value is None where there is nothing: every step was skipped, or the data has no such term.
     `loss`, `val_loss`, `accuracy`, `val_accuracy` stand beside `total`, `val_total`,
     `metrics/accuracy`, `val_metrics/accuracy`.
     """
     logs: dict = {}
     for prefix, row in (("", train), ("val_", evaluation)):
         for key, value in (row or {}).items():
-            if key in ("step", "split", "time") or value is None:
+            if key in ("step", "split", "time"):
                 continue
             logs[prefix + key] = value
             if key == "total":
                 logs[f"{prefix}loss"] = value
             elif key.startswith("metrics/"):
                 logs[prefix + key.removeprefix("metrics/")] = value
-    logs.pop("loss", None)
-    return logs if loss is None else {**logs, "loss": loss}
+    return {**logs, "loss": loss}

@@ -19,7 +19,7 @@ from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.console import Console
 from trainer.ledger.describe import describe_run
-from trainer.ledger.format import duration, ledger_table
+from trainer.ledger.format import duration, ledger_table, number
 from trainer.ledger.history import History
 from trainer.ledger.writers import Writers
 from trainer.loop.programs import TracedStep
@@ -275,8 +275,8 @@ def _summarize(console, standing: Standing, checkpoints, workdir) -> None:
     saved = f" | {checkpoints.latest}" if checkpoints is not None else ""
     seconds = (workdir.seconds() if workdir is not None else None) or standing.seconds
     console.line(
-        f"done {last['step']} steps in {duration(seconds)} | total {last['total']:.4g} "
-        f"(first {first['total']:.4g}){saved}"
+        f"done {last['step']} steps in {duration(seconds)} | total {number(last['total'], 'null')} "
+        f"(first {number(first['total'], 'null')}){saved}"
     )
     if workdir is not None:
         console.line(f"see it: tensorboard --logdir {workdir.events}")

@@ -35,10 +35,12 @@ from trainer.fitting.going_on import Epoch, GoingOn
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.fitting.window_times import end_times, stamped_windows
+from trainer.fitting.window_watch import WindowWatch
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.rows import stamped
 from trainer.ledger.writers import Writers
 from trainer.loop.programs import TracedStep
+from trainer.loop.train_loop import LoopResult
 from trainer.loop.window import LogWindow
 from trainer.run.evaluate import evaluate
 from trainer.run.run import Run
@@ -86,7 +88,11 @@ class OuterLoop:
         self._loop: Any = None  # an OpenLoop, see `open`
         self._data_start = 0  # the step at which the data began
         self._window = run.state.window(run.programs)
-        self._sums = self._window.read()
+        self._by_examples = step.program.means_by_examples
+        self._sums = self._window.read(self._by_examples)
+        self._watch = WindowWatch.of(
+            step.program, run.programs.balanced, self._history, writers.console.warning
+        )
         self._epoch = EpochMean()
         self._epoch.restart(self._sums, run.state.host.epoch_sums)
         self._going: Any = None  # the GoingOn of `run`
@@ -204,7 +210,7 @@ class OuterLoop:
             self._end_window(step)
         self.recorder.take_up(self._names, self._step.diagnostics)
         self._window = LogWindow.empty(len(self._names))
-        self._sums = self._window.read()
+        self._sums = self._window.read(self._by_examples)
 
     def _end_epoch(self, step: int, epoch: Epoch, events) -> dict:
         """Validation, and the callbacks' logs of an epoch."""
@@ -250,19 +256,24 @@ class OuterLoop:
             self._limit = max(1, min(int(count / seconds * CALL_SECONDS), longest))
         self._window, self._result = result.window, result
         self._sums = result.now.sums
-        self._epoch.add([result.codec.read(row).sums for row in result.ended], self._sums)
-        ended = len(result.ended)
-        if not ended:
+        windows = [result.codec.read(row).sums for row in result.ended]
+        self._epoch.add(windows, self._sums)
+        steps = [step + left + every * number for number in range(len(windows))]
+        after = steps[-1] + self._sums.taken if steps else step + self._sums.taken - before
+        if steps:
+            self._record(result, step, steps, after, seconds)
+        else:
             self._seconds += seconds
-            return step + self._sums.taken - before
-        steps = [step + left + every * number for number in range(ended)]
-        after = steps[-1] + self._sums.taken
+        self._watch.look(windows, self._sums, after, self._checkpoints)
+        return after
+
+    def _record(self, result: LoopResult, step: int, steps, after: int, seconds: float) -> None:
+        """Hands on the log windows that ended in a call, of steps after `step` up to `after`."""
         ends = end_times(result, [number - step for number in steps], after - step, seconds)
         windows, durations = stamped_windows(result, ends, seconds)
         durations[0] += self._seconds
         self.recorder.add(result.codec, windows, steps, durations, self._read_metrics())
         self._seconds = seconds - ends[-1]
-        return after
 
     def _not_finite(self, step: int) -> int:
         """What follows a step that is not finite: an error, or the last checkpoint.
@@ -272,12 +283,11 @@ class OuterLoop:
         """
         run, checkpoints = self._run, self._checkpoints
         self.recorder.settle()
-        last = self._history.last()
         if checkpoints is not None:
             checkpoints.wait()
         newest = checkpoints.latest if checkpoints else None
         first = step - self._sums.taken + 1
-        total = last["total"] if last else None
+        total = self._history.last_total()
         error = describe_nonfinite(self._names, self._sums, first, step, total, newest)
         if run.on_nonfinite == "restore" and newest and self._restores < RESTORES:
             return self._restore(step, error)
@@ -291,7 +301,7 @@ class OuterLoop:
         run.state.restore_newest(run.programs, self._checkpoints)
         self._step = self._traced()
         self._window = run.state.window(run.programs)
-        self._sums = self._window.read()
+        self._sums = self._window.read(self._by_examples)
         self._epoch.restart(self._sums, run.state.host.epoch_sums)
         self._going.restored()
         self.open(run.state.leave_out(step - self._data_start))
@@ -334,7 +344,7 @@ class OuterLoop:
         self._step.program.metrics.reset()
         self.recorder.add(result.codec, result.packed[None], [step], [self._seconds], metrics)
         self._window = LogWindow.empty(len(self._names))
-        self._sums = self._window.read()
+        self._sums = self._window.read(self._by_examples)
         self._epoch.window_ended()
         self._seconds = 0.0
 
@@ -351,7 +361,7 @@ class OuterLoop:
             self._writers.write(row, self._plan.steps)
         self._run.state.evaluated = step
         events.on_test_end(values)
-        return row
+        return values
 
     def _save_if_due(self, step: int) -> None:
         every = self._plan.checkpoint_every

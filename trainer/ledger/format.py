@@ -13,13 +13,20 @@ def equation(row: dict) -> str:
     """A row as `total 1.284 = a 1.071 + b 0.213`.
 
     The rounded terms add up to the rounded total. Of many terms the largest are shown, and the
-    sum of the others.
+    sum of the others. Terms that no step had are named behind: `(absent: c)`. Where all steps were
+    skipped it says so.
     """
     terms = {k.removeprefix("terms/"): v for k, v in row.items() if k.startswith("terms/")}
-    total = row["total"]
-    if total is None or any(value is None for value in terms.values()):
-        shown = " + ".join(f"{name} {_number(value, 'nan')}" for name, value in terms.items())
-        return f"total {_number(total, 'nan')} = {shown}"
+    total, skipped = row["total"], row.get("skipped_steps")
+    if total is None and skipped:
+        return f"skipped {skipped} of {skipped}"
+    if total is None:
+        shown = " + ".join(f"{name} {number(value, 'nan')}" for name, value in terms.items())
+        return f"total nan = {shown}"
+    absent = [name for name, value in terms.items() if value is None]
+    terms = {name: value for name, value in terms.items() if value is not None}
+    behind = f" (absent: {', '.join(absent)})" if absent else ""
+    behind += f" (skipped {skipped})" if skipped else ""
     digits = _digits([total, *terms.values()])
     terms = _fold(terms)
     rounded = round_to_sum(list(terms.values()), digits)
@@ -27,7 +34,7 @@ def equation(row: dict) -> str:
         f"{'- ' if value < 0 else '+ '}{name} {abs(value):.{digits}f}"
         for name, value in zip(terms, rounded, strict=True)
     )
-    return f"total {sum(rounded):.{digits}f} = {' '.join(signed).removeprefix('+ ')}"
+    return f"total {sum(rounded):.{digits}f} = {' '.join(signed).removeprefix('+ ')}{behind}"
 
 
 def _digits(values: list[float]) -> int:
@@ -66,15 +73,15 @@ def ledger_table(history: History) -> str:
     if not first or not last:
         return ""
     names = [key.removeprefix("terms/") for key in last if key.startswith("terms/")]
-    total = _number(last["total"])
+    total = number(last["total"])
     rows: list[tuple[str, ...]] = [("term", "raw", "weight", "weighted", "share", "first", "last")]
     rows += [_term_cells(name, first, last) for name in names]
-    rows.append(("total", "", "", total, "100%", _number(first["total"]), total))
+    rows.append(("total", "", "", total, "100%", number(first["total"]), total))
     tables = [format_table(rows)]
     learned = [key for key in last if key.startswith("loss_parameters/")]
     if learned:
         parameters = [
-            (key.removeprefix("loss_parameters/"), _number(first.get(key)), _number(last[key]))
+            (key.removeprefix("loss_parameters/"), number(first.get(key)), number(last[key]))
             for key in learned
         ]
         tables.append(format_table([("loss parameter", "first", "last"), *parameters]))
@@ -85,9 +92,9 @@ def _term_cells(name: str, first: dict, last: dict) -> tuple[str, ...]:
     """The cells of one term in the table at the end of a run."""
     total, weighted = last["total"], last[f"terms/{name}"]
     share = f"{100 * weighted / total:.1f}%" if total and weighted is not None else "-"
-    raw, weight = _number(last[f"raw/{name}"]), _number(last[f"weight/{name}"])
-    in_first = _number(first.get(f"terms/{name}"))
-    return name, raw, weight, _number(weighted), share, in_first, _number(weighted)
+    raw, weight = number(last[f"raw/{name}"]), number(last[f"weight/{name}"])
+    in_first = number(first.get(f"terms/{name}"))
+    return name, raw, weight, number(weighted), share, in_first, number(weighted)
 
 
 def format_table(rows, words: bool = False) -> str:
@@ -126,6 +133,6 @@ def duration(seconds: float) -> str:
     return f"{hours}h {minutes:02d}m"
 
 
-def _number(value: float | None, missing: str = "-") -> str:
+def number(value: float | None, missing: str = "-") -> str:
     """Four significant digits; `missing` where there is no number."""
     return missing if value is None else f"{value:.4g}"

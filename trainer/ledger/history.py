@@ -23,6 +23,11 @@ class History:
         """The last row of a split; None where there is none."""
         return next((row for row in reversed(self.rows) if row["split"] == split), None)
 
+    def last_total(self) -> float | None:
+        """The last total of training that is a number; None where there is none."""
+        totals = (row["total"] for row in reversed(self.rows) if row["split"] == "train")
+        return next((total for total in totals if total is not None), None)
+
     def cut(self, step: int) -> None:
         """Drops the rows after a step."""
         self.rows[:] = [row for row in self.rows if row["step"] <= step]

@@ -78,7 +78,10 @@ class Recorder:
 
     def _write(self, step: int, window: WindowSnapshot, seconds: float, more: dict) -> None:
         sums = window.sums
-        row = {**window_row(self._names, sums), **window.values, **more}
+        beside = {**window.values, **more}
+        if not sums.steps:  # what no step has measured is no number
+            beside = {k: None if k.startswith("metrics/") else v for k, v in beside.items()}
+        row = {**window_row(self._names, sums), **beside}
         if window.gradients is not None:
             row.update(self._measured(step, window))
         seconds = max(seconds, 1e-6)

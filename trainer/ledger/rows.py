@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import numpy as np
 
@@ -12,36 +13,42 @@ from trainer.ledger.window import WindowSums
 STAMP = ("step", "split", "time")  # what a row has beside its tags
 
 
-def term_entries(names, raw, weight) -> dict[str, float]:
+def term_entries(names, raw, weight) -> dict[str, Any]:
     """`total`, `terms/*`, `raw/*`, `weight/*` of values [T]; weighted = weight * raw.
 
-    The total is summed in float64 from the very numbers that stand beside it.
+    The total is summed in float64 from the very numbers that stand beside it. A term whose raw
+    value is None is not there: its entries are None, and the total is that of the others.
     """
-    raw = [float(value) for value in raw]
-    weight = [float(value) for value in weight]
-    weighted = [w * r for w, r in zip(weight, raw, strict=True)]
-    row = {"total": math.fsum(weighted) if all(map(math.isfinite, weighted)) else sum(weighted)}
-    row.update({f"terms/{name}": value for name, value in zip(names, weighted, strict=True)})
-    row.update({f"raw/{name}": value for name, value in zip(names, raw, strict=True)})
-    row.update({f"weight/{name}": value for name, value in zip(names, weight, strict=True)})
+    triples = [
+        (name, float(w) * float(r), float(r), float(w)) if r is not None else (name, *[None] * 3)
+        for name, r, w in zip(names, raw, weight, strict=True)
+    ]
+    there = [weighted for _, weighted, *_ in triples if weighted is not None]
+    exact = all(map(math.isfinite, there))
+    row = {"total": (math.fsum(there) if exact else sum(there)) if there else None}
+    for place, head in enumerate(("terms", "raw", "weight"), 1):
+        row.update({f"{head}/{entry[0]}": entry[place] for entry in triples})
     return row
 
 
-def window_row(names, sums: WindowSums) -> dict[str, float]:
-    """Means over the steps of a log window, from its sums.
+def window_row(names, sums: WindowSums) -> dict[str, Any]:
+    """Means over the steps of a log window, from its sums; None where no step counts.
 
-    A term's weight is weighted / raw of the window, so that the row adds up under schedules;
-    the last step's where raw is 0.
+    A raw value is the mean over the steps that have the term; what it adds to the total is a mean
+    over all steps. A term's weight is weighted / raw of the window, so that the row adds up under
+    schedules too; where raw is 0 the last step's, times the share of steps that have the term.
     """
-    steps = max(sums.steps, 1)
-    raw, weighted = sums.raw / steps, sums.weighted / steps
+    mass = sums.mass or 1
+    there = sums.mass - sums.absent + np.zeros(len(names))
     # the shortest decimal of a float32: 0.1, not 0.10000000149
-    last = np.asarray([float(str(value)) for value in sums.weight])
+    last = np.asarray([float(str(value)) for value in sums.weight]) * (there / mass)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        raw, weighted = sums.raw / there, sums.weighted / mass
         weight = weighted / raw
         moved = np.abs(weight - last) > 1e-6 * np.abs(last)
-    row = term_entries(names, raw, np.where((raw != 0) & np.isfinite(weight) & moved, weight, last))
-    row["grad_norm/total"] = sums.grad_norm / steps
+    weight = np.where((raw != 0) & np.isfinite(weight) & moved, weight, last)
+    row = term_entries(names, [r if n else None for r, n in zip(raw, there, strict=True)], weight)
+    row["grad_norm/total"] = sums.grad_norm / mass if sums.steps else None
     if sums.skipped:
         row["skipped_steps"] = sums.skipped
     return row

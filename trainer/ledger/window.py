@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+NUMBERS = 4  # behind the terms' sums: examples, grad_norm, steps, skipped
+
 
 class WindowSums(NamedTuple):
     """Sums over the steps of a log window; T is the number of terms.
@@ -17,6 +19,10 @@ class WindowSums(NamedTuple):
       grad_norm: the norm of the total's gradient, summed over the steps that count.
       steps: how many steps count.
       skipped: how many were left out, because a value in them was not finite.
+      absent: float64 [T], of the steps that count those from which a term was absent.
+      loss: the total times the examples, summed over the steps that count.
+      by_examples: whether a step weighs as many as it has examples in the sums of raw, weighted,
+        grad_norm and absent; else 1.
     """
 
     raw: np.ndarray
@@ -26,19 +32,41 @@ class WindowSums(NamedTuple):
     grad_norm: float
     steps: int
     skipped: int
+    absent: Any = 0.0
+    loss: float = 0.0
+    by_examples: bool = False
 
     @classmethod
-    def of(cls, sums: np.ndarray, weight: np.ndarray) -> WindowSums:
+    def of(cls, sums: np.ndarray, weight: np.ndarray, by_examples: bool = False) -> WindowSums:
         """The sums that stand in one vector.
 
         Args:
-          sums: float64 [2T + 4]: raw, weighted, examples, grad_norm, steps, skipped.
+          sums: float64 [3T + 5]: raw, weighted, examples, grad_norm, steps, skipped, absent, loss.
           weight: [T].
+          by_examples: as in the attributes.
         """
         terms = len(weight)
-        examples, norm, steps, skipped = sums[2 * terms :]
-        numbers = float(examples), float(norm), int(steps), int(skipped)
-        return cls(sums[:terms], sums[terms : 2 * terms], weight.astype(np.float32), *numbers)
+        raw, weighted, numbers, absent, loss = np.split(
+            sums, np.cumsum([terms, terms, NUMBERS, terms])
+        )
+        examples, norm, steps, skipped = numbers.tolist()
+        return cls(
+            raw,
+            weighted,
+            weight.astype(np.float32),
+            examples,
+            norm,
+            int(steps),
+            int(skipped),
+            absent,
+            float(loss[0]),
+            by_examples,
+        )
+
+    @property
+    def mass(self) -> float:
+        """What the sums are divided by for means over the steps that count."""
+        return self.examples if self.by_examples else self.steps
 
     @property
     def taken(self) -> int:

@@ -20,13 +20,14 @@ from trainer.step.replica import evaluate_replica, predict_replica
 class EvalSums(NamedTuple):
     """The sums of a pass over data.
 
-    layout: the T terms; numerators, denominators: float64 [K]; weights: float32 [T];
-    batches: int64 [].
+    layout: the T terms; numerators, denominators: float64 [K]; counts: float64 [T], 0 where the
+    data holds nothing of a term; weights: float32 [T]; batches: int64 [].
     """
 
     layout: Layout
     numerators: tf.Tensor
     denominators: tf.Tensor
+    counts: tf.Tensor
     weights: tf.Tensor
     batches: tf.Tensor
 
@@ -35,7 +36,7 @@ class EvalSums(NamedTuple):
 class TracedEvaluation:
     """An evaluation step as it was traced.
 
-    step: the tensors of a batch -> numerators, denominators, weights; layout: its terms.
+    step: the tensors of a batch -> numerators, denominators, counts, weights; layout: its terms.
     """
 
     step: Any
@@ -137,31 +138,29 @@ def _function(program: StepProgram, function):
 
 def _make_loop(step):
     """The loop of a traced evaluation step: sums over the batches of an iterator."""
-    numerators, _, weights = step.structured_outputs
-    zeros = tf.zeros(numerators.shape, tf.float64)
+    *sums, weights = step.structured_outputs
+    zeros = [tf.zeros(part.shape, tf.float64) for part in sums]
 
-    def take(iterator, more, count, numerators, denominators, _):
+    def take(iterator, more, count, *sums):
         batch = more.get_value()
-        n, d, weight = step(*tf.nest.flatten(batch, expand_composites=True))
-        numerators += tf.cast(n, tf.float64)
-        denominators += tf.cast(d, tf.float64)
-        return iterator.get_next_as_optional(), count + 1, numerators, denominators, weight
+        *parts, weight = step(*tf.nest.flatten(batch, expand_composites=True))
+        added = [s + tf.cast(part, tf.float64) for s, part in zip(sums, parts, strict=False)]
+        return iterator.get_next_as_optional(), count + 1, *added, weight
 
     @tf.function(autograph=False)
     def loop(iterator, limit):
         start = (
             iterator.get_next_as_optional(),
             tf.zeros([], tf.int64),
-            zeros,
-            zeros,
+            *zeros,
             tf.zeros(weights.shape, weights.dtype),
         )
-        _, count, numerators, denominators, weight = tf.while_loop(
+        _, count, *sums, weight = tf.while_loop(
             lambda more, count, *_: more.has_value() & ((limit < 0) | (count < limit)),
             lambda *values: take(iterator, *values),
             start,
         )
-        return numerators, denominators, weight, count
+        return *sums, weight, count
 
     return loop
 

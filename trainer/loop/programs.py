@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
 from losses.errors import TermwiseError
+from losses.objective.layout import Layout
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
@@ -230,18 +231,29 @@ class Programs:
 
     def _balancing(self, program: StepProgram, spec, balancer: Balancer) -> StepProgram:
         """The program with the weighting of the balancer, whose state goes on."""
-        names, strategy = Discovery(), program.placement.strategy
-        TrainPasses(replace(program, discovery=names)).trace_counts(spec)
-        layout = names.layout_found
+        strategy = program.placement.strategy
+        layout, given, watched = self._facts(program, spec)
         if self.balanced is None:
-            self.balanced = BalancedTerms(balancer, layout, strategy)
+            self.balanced = BalancedTerms(balancer, layout, strategy, given, watched)
         else:
-            self.balanced = self.balanced.placed_in(layout)
+            self.balanced = self.balanced.placed_in(layout, given, watched)
         accumulation, discovery = program.optimizers.accumulation, program.discovery
         weighting = choose_weighting(
             self.balanced, program.model, strategy, discovery, accumulation
         )
         return replace(program, weighting=weighting)
+
+    @staticmethod
+    def _facts(program: StepProgram, spec) -> tuple[Layout, dict, set[str]]:
+        """The layout, the given weights and the terms without gradient; nothing is changed."""
+        discovery, objective = Discovery(), program.objective
+        passes = TrainPasses(replace(program, discovery=discovery))
+        passes.trace_counts(spec)
+        layout = discovery.layout_found
+        # a loss of Keras's own has a gradient; what a user wrote may be there to be seen alone
+        written = [line.name for line in objective.described or () if line.origin != "compiled"]
+        watched = passes.watched_terms(spec, written)
+        return layout, objective.constant_weights(layout.names), watched
 
     def _measures(self, layout) -> bool:
         """Whether there are diagnostics of these terms."""

@@ -125,7 +125,8 @@ class Segments:
         """The window with one more step, which is taken."""
         record = self.step.function(*tf.nest.flatten(batch, expand_composites=True), *arguments)
         self.step.program.counter.assign_add(1)
-        following = window.add(record, self.on_nonfinite is OnNonfinite.SKIP)
+        skipping = self.on_nonfinite is OnNonfinite.SKIP
+        following = window.add(record, skipping, self.step.program.means_by_examples)
         freezes = self.on_nonfinite is OnNonfinite.FREEZE
         return window.or_before(following) if freezes else following
 
@@ -167,7 +168,7 @@ def make_loop(
     program, diagnostics = step.program, step.diagnostics
     terms = len(program.layout.names)
     measured = 0 if diagnostics is None else diagnostics.size
-    codec = WindowCodec(terms, measured, tuple(row_values(program)))
+    codec = WindowCodec(terms, measured, tuple(row_values(program)), program.means_by_examples)
     segments = make_segments(step, feed, on_nonfinite)
     body = _window_body(segments, codec, terms)
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from losses.errors import TermwiseRuntimeError
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.direction import dense, mirrored
-from trainer.balancing.probe import probe_residuals, probe_terms
+from trainer.balancing.probe import note_watched, probe_residuals, probe_terms
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
 from trainer.loop.graph import stateless
@@ -51,6 +51,14 @@ class TrainPasses:
     def trace_counts(self, spec):
         """Traces `counts` for batches of a spec."""
         return self._count.get_concrete_function(spec)
+
+    def watched_terms(self, spec, names) -> set[str]:
+        """Those of some terms that reach no variable; traced for batches of a spec."""
+        watched: set[str] = set()
+        note = functools.partial(note_watched, self.program, names, watched)
+        if names:
+            self._on_replicas(note).get_concrete_function(spec)
+        return watched
 
     def trace(self, *specs):
         """Traces the forward and backward pass; specs of `compute`'s inputs."""
@@ -211,7 +219,7 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     examples = result.sums[-2]
     if program.placement.replicas == 1:  # of static batches a constant
         examples = tf.cast(examples_in(batch), tf.float32)
-    return gradients, StepRecord(raw, weights, weights * raw, examples, norm)
+    return gradients, StepRecord(raw, weights, weights * raw, examples, norm, result.absent)
 
 
 def apply_gradients(context: StepContext, gradients: dict, record: StepRecord) -> None:

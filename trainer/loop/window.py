@@ -7,17 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.ledger.window import WindowSnapshot, WindowSums
+from trainer.ledger.window import NUMBERS, WindowSnapshot, WindowSums
 from trainer.step.outputs import StepRecord
-
-NUMBERS = 4  # behind the terms' sums: examples, grad_norm, steps, skipped
 
 
 class LogWindow(NamedTuple):
     """Sums over the steps of a log window, in one vector: few operations, and one transfer.
 
-    sums: float64 [2T + 4], of raw [T], weighted [T], examples, grad_norm, steps and skipped
-    steps; weight: float32 [T], of the last step.
+    sums: float64 [3T + 5], as `WindowSums.of` takes it; weight: float32 [T], of the last step that
+    counts.
     """
 
     sums: tf.Tensor
@@ -25,20 +23,34 @@ class LogWindow(NamedTuple):
 
     @classmethod
     def empty(cls, terms: int) -> LogWindow:
-        return cls(tf.zeros([2 * terms + NUMBERS], tf.float64), tf.zeros([terms]))
+        return cls(tf.zeros([vector_size(terms)], tf.float64), tf.zeros([terms]))
 
     def finite(self) -> tf.Tensor:
         """bool [], whether every value so far is."""
         return tf.math.is_finite(tf.reduce_sum(self.sums))
 
-    def add(self, record: StepRecord, skipping: bool) -> LogWindow:
-        """The window with one more step; a skipped step leaves only its count."""
-        numbers = tf.stack([record.examples, record.grad_norm, 1.0, 0.0])
-        step = tf.concat([record.raw, record.weighted, numbers], 0)
+    def add(self, record: StepRecord, skipping: bool, by_examples: bool = False) -> LogWindow:
+        """The window with one more step; a skipped step leaves only its count.
+
+        Args:
+          by_examples: as in `WindowSums`.
+        """
+        terms, weight, examples = record.raw.shape[0], record.weight, record.examples
+        of_step = [record.raw, record.weighted, record.grad_norm, record.absent]
+        if record.absent is None:
+            of_step[-1] = tf.zeros([terms])
+        if by_examples:
+            of_step = [value * examples for value in of_step]
+        raw, weighted, norm, absent = of_step
+        numbers = tf.stack([examples, norm, 1.0, 0.0])
+        loss = tf.reshape(examples * tf.reduce_sum(record.weighted), [1])
+        step = tf.concat([raw, weighted, numbers, absent, loss], 0)
         if skipping:
-            only_skipped = tf.one_hot(step.shape[0] - 1, step.shape[0])
-            step = tf.where(record.finite(), step, only_skipped)
-        return LogWindow(self.sums + tf.cast(step, tf.float64), record.weight)
+            finite = record.finite()
+            only_skipped = tf.one_hot(2 * terms + NUMBERS - 1, vector_size(terms))
+            step = tf.where(finite, step, only_skipped)
+            weight = tf.where(finite, weight, self.weight)
+        return LogWindow(self.sums + tf.cast(step, tf.float64), weight)
 
     def or_before(self, following: LogWindow) -> LogWindow:
         """The following window, but this one where it holds a value that is not finite."""
@@ -49,9 +61,25 @@ class LogWindow(NamedTuple):
         pairs = zip(other, self, strict=True)
         return LogWindow(*(tf.where(condition, theirs, this) for theirs, this in pairs))
 
-    def read(self) -> WindowSums:
+    def read(self, by_examples: bool = False) -> WindowSums:
         """The window on the host."""
-        return WindowSums.of(self.sums.numpy(), self.weight.numpy())
+        return WindowSums.of(self.sums.numpy(), self.weight.numpy(), by_examples)
+
+    def saved(self) -> tuple[list, list]:
+        """What a checkpoint holds: what those of before hold too, and more."""
+        size = 2 * self.weight.shape[0] + NUMBERS
+        return [self.sums[:size], self.weight], [self.sums[size:]]
+
+    @classmethod
+    def restored(cls, window: list, more: list) -> LogWindow:
+        """The window that `saved` gave."""
+        sums, weight = map(tf.convert_to_tensor, window)
+        return cls(tf.concat([sums, *more], 0), weight)
+
+
+def vector_size(terms: int) -> int:
+    """The length of the vector of sums of so many terms."""
+    return 3 * terms + NUMBERS + 1
 
 
 def has_clock() -> bool:
@@ -71,11 +99,12 @@ class WindowCodec:
       terms: int, T.
       measured: int, the size of the diagnostics' vector; 0 without.
       tags: the names of the values that stand beside the sums.
+      by_examples: as in `WindowSums`.
     """
 
-    def __init__(self, terms: int, measured: int, tags: tuple[str, ...]):
-        self._sizes = [2 * terms + NUMBERS, terms, measured]
-        self._tags = tags
+    def __init__(self, terms: int, measured: int, tags: tuple[str, ...], by_examples: bool = False):
+        self._sizes = [vector_size(terms), terms, measured]
+        self._tags, self._by_examples = tags, by_examples
         self._clock = has_clock()
 
     def pack(self, window: LogWindow, values: dict, measured=None) -> tf.Tensor:
@@ -97,7 +126,7 @@ class WindowCodec:
         sums, weight, measured, rest = np.split(vector, np.cumsum(self._sizes))
         *values, time = rest.tolist()
         return WindowSnapshot(
-            WindowSums.of(sums, weight),
+            WindowSums.of(sums, weight, self._by_examples),
             dict(zip(self._tags, values, strict=True)),
             measured if len(measured) else None,
             time,

@@ -19,6 +19,7 @@ from trainer.persistence.reader import SavedVariable, open_checkpoint
 
 HELD = "held"  # the part that is restored by name
 OLD_HELD = "others"  # as older versions called it
+NEWER = ("window_more",)  # lists that checkpoints of before lack
 
 LATER = ("host",)  # parts that older versions did not save; they stay as they are
 
@@ -67,20 +68,24 @@ def load(named: dict[str, dict], manifest: Manifest) -> None:
     """Assigns a checkpoint's values to the variables, by their places in the lists.
 
     What is held beside them has its place by name; a checkpoint may be one of another number of
-    replicas.
+    replicas. A list that older versions did not save, and that the checkpoint lacks, becomes zeros.
 
     Raises:
       ValueError: the checkpoint holds other variables; nothing was assigned.
       OSError: a file went away or cannot be read.
     """
     with open_checkpoint(manifest.path, manifest.variables) as reader:
-        written = reader.variables()
-        named = {part: v for part, v in named.items() if part in written or part not in LATER}
-        named, saved = _counterparts(named, written)
+        stored = reader.variables()
+        newer = {part: named[part] for part in NEWER if part in named and part not in stored}
+        unsaved = {*newer, *(part for part in LATER if part not in stored)}
+        named = {part: variables for part, variables in named.items() if part not in unsaved}
+        named, saved = _counterparts(named, stored)
         check_fit(manifest.path, named, {p: [v for _, v in pairs] for p, pairs in saved.items()})
         for part, variables in named.items():
             places = [place for place, _ in saved[part]]
             reader.assign(part, zip(places, variables.values(), strict=True))
+    for variable in (v for variables in newer.values() for v in variables.values()):
+        variable.assign(tf.zeros_like(variable))
 
 
 def _counterparts(named: dict[str, dict], saved: dict) -> tuple[dict, dict]:

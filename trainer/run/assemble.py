@@ -52,6 +52,7 @@ class RunSettings:
     replica_randomness: str
     jit: JitChoice
     on_nonfinite: str
+    row_means: str
     init_from: str | Path | None
     init_loss_parameters: bool
 
@@ -89,6 +90,10 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
       ValueError, TypeError: something that cannot work, or nothing to minimise.
     """
     strategy, workdir, model = parts["strategy"], parts["workdir"], parts["model"]
+    if settings.row_means not in ("steps", "examples"):
+        raise TermwiseError(
+            f"row_means={settings.row_means!r}: accepted are 'steps' and 'examples'."
+        )
     objective = _objective(parts, settings, functions)
     with strategy.scope():
         training, evaluation = (_metrics(model, settings) for _ in ("train", "eval"))
@@ -199,6 +204,7 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         discovery=Discovery(),
         places=places,
         skips=settings.on_nonfinite == "skip" or optimizers.scaled,
+        means_by_examples=settings.row_means == "examples",
         several_passes=groups is not None or len(optimizers.of_group) > 1,
     )
 

@@ -104,7 +104,8 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
       source: the data.
       steps: batches to take; all by default.
     Returns:
-      dict: total, terms/*, raw/*, weight/*, metrics/*.
+      dict: total, terms/*, raw/*, weight/*, metrics/*; None for a term of which the data holds
+      nothing.
     Raises:
       ValueError: there is no batch.
     """
@@ -125,10 +126,12 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
     numerators, denominators = (
         tf.cast(values, tf.float32) for values in (sums.numerators, sums.denominators)
     )
-    raw = sums.layout.raw(numerators, denominators)
+    absent = np.equal(sums.counts, 0).astype(np.float32)
+    raw = np.asarray(sums.layout.raw(numerators, denominators, absent))
+    there = [None if nothing else value for value, nothing in zip(raw, absent, strict=True)]
     # the shortest decimal of a float32: 0.1, not 0.10000000149
     weights = [float(str(value)) for value in np.asarray(sums.weights)]
-    values = term_entries(sums.layout.names, np.asarray(raw), weights)
+    values = term_entries(sums.layout.names, there, weights)
     return {**values, **{f"metrics/{name}": value for name, value in metrics.items()}}
 
 

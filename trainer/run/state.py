@@ -42,9 +42,10 @@ class TrainState:
 
     model, optimizers: theirs. terms: name -> loss parameters, and what terms and a subclass own.
     random: the state of draws without a seed. balancer: of the balancer and the diagnostics.
-    metrics: each replica's parts, [replicas, ...] each. window: of the log window. step,
-    data_start: the global step, and that at which the data began. held: what the traced step
-    reads or writes beside them, by where it is held. host: one string, the packed `HostState`.
+    metrics: each replica's parts, [replicas, ...] each. window, window_more: of the log window;
+    checkpoints of before have the first alone. step, data_start: the global step, and that at
+    which the data began. held: what the traced step reads or writes beside them, by where it is
+    held. host: one string, the packed `HostState`.
     """
 
     model: list
@@ -54,6 +55,7 @@ class TrainState:
     balancer: list
     metrics: list
     window: list
+    window_more: list
     step: list
     data_start: list
     held: dict
@@ -102,7 +104,7 @@ class RunState:
         self.evaluated: int | None = None
         with tf.device("CPU:0"):
             self._packed = tf.Variable("", dtype=tf.string, trainable=False, name="host")
-        self._window: list[tf.Variable] = []
+        self._window: tuple[list[tf.Variable], list[tf.Variable]] = [], []
         self._metrics: list[tf.Variable] = []  # [replicas, ...] each
         self._saved: Any = None  # the TrainState of the open checkpoints
         self._left: tuple[int, LogWindow] | None = None  # a window, and the step it stands at
@@ -147,7 +149,7 @@ class RunState:
         (step, window), self._left = self._left or (None, None), None
         if self._resumed_window:
             self._resumed_window = False
-            return LogWindow(*(tf.convert_to_tensor(variable) for variable in self._window))
+            return LogWindow.restored(*self._window)
         if window is not None and step == self.step:
             return window
         programs.program.metrics.reset()
@@ -160,8 +162,9 @@ class RunState:
     def keep_for_checkpoint(self, window: LogWindow, metrics) -> None:
         """Puts the window, the metrics' parts and what the host knows where it is saved."""
         self._packed.assign(self.host.packed())
-        for variable, value in zip(self._window, window, strict=True):
-            variable.assign(value)
+        for variables, values in zip(self._window, window.saved(), strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
         parts = [self._parts(v) for v in metrics.variables]
         values = [np.stack([np.asarray(part) for part in replicas]) for replicas in parts]
         for variable, value in zip(self._metrics, self._hosts.gather(values), strict=True):
@@ -198,9 +201,10 @@ class RunState:
     def _train_state(self, programs: Programs) -> TrainState:
         program = programs.program
         metrics = program.metrics.variables
-        empty = LogWindow.empty(len(program.layout.names))
-        if [v.shape for v in self._window] != [value.shape for value in empty]:
-            self._window = [tf.Variable(value, trainable=False) for value in empty]
+        empty = LogWindow.empty(len(program.layout.names)).saved()
+        if [v.shape for v in self._window[0]] != [value.shape for value in empty[0]]:
+            first, more = ([tf.Variable(v, trainable=False) for v in values] for values in empty)
+            self._window = first, more
         if not self._metrics:
             for variable in metrics:
                 zeros = tf.zeros([self._hosts.replicas, *variable.shape], variable.dtype)
@@ -215,7 +219,8 @@ class RunState:
             random=program.randomness.variables,
             balancer=programs.balancing_variables,
             metrics=self._metrics,
-            window=self._window,
+            window=self._window[0],
+            window_more=self._window[1],
             step=[self._step],
             data_start=[self.data.began],
             held={},

@@ -41,13 +41,17 @@ class Forward(NamedTuple):
     def sums(self, present) -> tf.Tensor:
         """float32 [2K + 2]: numerators, denominators, examples, and 1 where they are not padding.
 
+        Where a term may be absent, T more before the last two: `Layout.present`.
+
         Args:
           present: float32 [], 0 where the examples are padding; None: they are not.
         """
         examples: Any = tf.cast(examples_in(self.step.x), tf.float32)
         present = tf.ones([]) if present is None else present
         counts = tf.stack([examples * present, present])
-        return tf.concat([self.numerators, self.denominators, counts], 0)
+        of_terms = self.layout.present(self.terms)
+        parts = [self.numerators, self.denominators, *([] if of_terms is None else [of_terms])]
+        return tf.concat([*parts, counts], 0)
 
 
 def run_forward(program: StepProgram, weighting, batch, present, tape=None) -> Forward:
@@ -139,7 +143,11 @@ def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
     with own_examples(present):  # a padding example is no one's pair
         computed = program.compute_terms(step)
     terms = program.objective.complete(computed, model_terms, step)
-    terms.update(program.weighting.penalties())
+
+    def weights_of(names):
+        return program.objective.weights(names, step.step)
+
+    terms.update(program.weighting.penalties(terms, weights_of))
     if present is not None:
         terms = {name: ratio.scaled(present) for name, ratio in terms.items()}
     return terms

@@ -11,7 +11,8 @@ class StepRecord(NamedTuple):
     """What one step leaves for the ledger; the same on every replica.
 
     raw, weight, weighted: float32 [terms]; examples: float32 [], of the global batch;
-    grad_norm: float32 [], of the gradient of the total.
+    grad_norm: float32 [], of the gradient of the total; absent: float32 [terms], 1 where the
+    batch holds nothing of a term; None where it holds something of each.
     """
 
     raw: tf.Tensor
@@ -19,6 +20,7 @@ class StepRecord(NamedTuple):
     weighted: tf.Tensor
     examples: tf.Tensor
     grad_norm: tf.Tensor
+    absent: tf.Tensor | None = None
 
     def finite(self) -> tf.Tensor:
         """bool [], whether the values and the gradient are."""
@@ -38,6 +40,8 @@ class ReplicaResult(NamedTuple):
     decided: what a weighting decided during the pass: float32 [m] factors; of gradients also the
       statistic they came of; float32 [m] values under the given weights. None where it decides
       after the sum over the replicas.
+    absent: float32 [terms], 1 where the global batch holds nothing of a term; None where it holds
+      something of each, and before the sum over the replicas.
     """
 
     gradients: dict[str, Any]
@@ -47,3 +51,4 @@ class ReplicaResult(NamedTuple):
     weights: tf.Tensor
     jacobian: dict[str, tf.Tensor]
     decided: Any
+    absent: tf.Tensor | None = None

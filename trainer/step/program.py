@@ -171,6 +171,7 @@ class StepProgram:
       class_weight: class id -> weight of the labels.
       skips: whether steps that are not finite are left out.
       several_passes: whether groups may ask for several passes of the tape.
+      means_by_examples: whether a row's means weigh a step by its examples.
       places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
         and a subclass.
     """
@@ -191,6 +192,7 @@ class StepProgram:
     class_weight: Mapping[int, float] = field(default_factory=dict)
     skips: bool = False
     several_passes: bool = False
+    means_by_examples: bool = False
     places: Callable[[], list] = list
 
     @property

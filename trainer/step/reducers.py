@@ -19,11 +19,13 @@ class GlobalSums(NamedTuple):
     numerators: float32 [K]; zeros where they are known only after the gradients.
     denominators: float32 [K].
     result: float32 [2K + 2], what the replica hands on, see `ReplicaResult.sums`.
+    absent: float32 [T], of `Layout.absent`; None also where it is known only after the gradients.
     """
 
     numerators: tf.Tensor
     denominators: tf.Tensor
     result: tf.Tensor
+    absent: tf.Tensor | None = None
 
 
 class Reducer(abc.ABC):
@@ -55,7 +57,8 @@ class LocalReducer(Reducer):
     """One replica: its sums are the global ones."""
 
     def global_sums(self, forward, sums, present, precomputed):
-        return GlobalSums(forward.numerators, forward.denominators, sums)
+        absent = forward.layout.absent(sums)
+        return GlobalSums(forward.numerators, forward.denominators, sums, absent)
 
     def raw_share(self, forward, sums, raw):
         return raw
@@ -68,8 +71,9 @@ class EarlyReducer(Reducer):
         self._replicas = replicas
 
     def global_sums(self, forward, sums, present, precomputed):
-        totals, size = sum_in_replica(sums), forward.layout.size
-        return GlobalSums(totals[:size], totals[size : 2 * size], totals)
+        totals, layout = sum_in_replica(sums), forward.layout
+        size, absent = layout.size, layout.absent(totals)
+        return GlobalSums(totals[:size], totals[size : 2 * size], totals, absent)
 
     def raw_share(self, forward, sums, raw):
         return raw / self._replicas
@@ -108,8 +112,8 @@ class PrecomputedReducer(Reducer):
         self._replicas = replicas
 
     def global_sums(self, forward, sums, present, precomputed):
-        size = forward.layout.size
-        return GlobalSums(precomputed[:size], precomputed[size : 2 * size], sums)
+        size, absent = forward.layout.size, forward.layout.absent(precomputed)
+        return GlobalSums(precomputed[:size], precomputed[size : 2 * size], sums, absent)
 
     def raw_share(self, forward, sums, raw):
         if forward.layout.linear:

@@ -25,10 +25,12 @@ def sum_results(program: StepProgram, weighting, result: ReplicaResult) -> Repli
     deferred = choose_reducer(placement, layout, weighting.reads_values).deferred
     if placement.replicas > 1:
         result = _summed(program, result, deferred)
+    sums, size = result.sums, layout.size
+    result = result._replace(absent=layout.absent(sums))
     if not deferred:
         return result
-    sums, size = result.sums, layout.size
-    return result._replace(raw=layout.raw(sums[:size], sums[size : 2 * size]))
+    raw = layout.raw(sums[:size], sums[size : 2 * size], result.absent)
+    return result._replace(raw=raw)
 
 
 def _summed(program: StepProgram, result: ReplicaResult, deferred: bool) -> ReplicaResult:

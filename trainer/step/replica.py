@@ -40,8 +40,8 @@ def train_replica(
         weights = program.objective.weights(layout.names, now)
         with tape.stop_recording():
             sums = reducer.global_sums(forward, forward.sums(present), present, precomputed)
-            raw = layout.raw(sums.numerators, sums.denominators)
-        weights, decided = weighting.before(weights, raw, now)
+            raw = layout.raw(sums.numerators, sums.denominators, sums.absent)
+        weights, decided = weighting.before(weights, raw, now, sums.absent)
         share, raw = _objective_share(
             tape, forward, reducer, sums, weights, accumulation, weighting.jacobian
         )
@@ -65,7 +65,9 @@ def _objective_share(
     """This replica's share of the total, and the raw values; the tape records the share alone."""
     layout = forward.layout
     with tape.stop_recording():
-        raw, cotangents = layout.raw_and_cotangents(sums.numerators, sums.denominators, weights)
+        raw, cotangents = layout.raw_and_cotangents(
+            sums.numerators, sums.denominators, weights, sums.absent
+        )
         raw_share = reducer.raw_share(forward, sums, raw)
         counts = (
             None
@@ -114,11 +116,13 @@ def count_replica(program: StepProgram, batch, present) -> tf.Tensor:
 
 
 def evaluate_replica(program: StepProgram, layouts: list, batch, valid=None):
-    """A batch's sums over all replicas: float32 [K] numerators, [K] denominators, [T] weights.
+    """A batch's sums over all replicas, and the weights.
 
     Args:
       layouts: the trace puts the layout of its terms in.
       valid: float32 [], 0 where this host's data has ended and the batch counts for nothing.
+    Returns:
+      float32 [K] numerators; [K] denominators; [T], 0 where a term is absent; [T] weights.
     """
     batch, present = program.placement.shard(batch)
     if valid is not None:
@@ -128,10 +132,15 @@ def evaluate_replica(program: StepProgram, layouts: list, batch, valid=None):
         terms = make_terms(program, step, present)
     layout = Layout.of(terms)
     layouts.append(layout)
-    sums = sum_in_replica(tf.stack(layout.pack(terms)))
+    terms_in_it = layout.present(terms)
+    parts = [*layout.pack(terms), *([] if terms_in_it is None else [terms_in_it])]
+    sums = sum_in_replica(tf.concat(parts, 0))
+    numerators, denominators = sums[: layout.size], sums[layout.size : 2 * layout.size]
+    counts = tf.ones([len(layout.names)]) if terms_in_it is None else sums[2 * layout.size :]
     program.metrics.count(step, present)
     weights = program.objective.weights(layout.names, step.step)
-    return sums[0], sums[1], program.weighting.evaluation_weights(layout, weights)
+    weights = program.weighting.evaluation_weights(layout, weights)
+    return numerators, denominators, counts, weights
 
 
 def predict_replica(program: StepProgram, batch):

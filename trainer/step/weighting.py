@@ -42,8 +42,13 @@ class Weighting(abc.ABC):
         """bool [], whether a step, int64 [], is weighed by this weighting."""
         raise NotImplementedError(f"{type(self).__name__} is due on every step.")
 
-    def penalties(self) -> dict[str, Ratio]:
-        """Terms that the weighting adds of its own."""
+    def penalties(self, terms: dict[str, Ratio], weights_of) -> dict[str, Ratio]:
+        """Terms that the weighting adds of its own.
+
+        Args:
+          terms: the others, by name.
+          weights_of: names -> float32 [names], their given weights.
+        """
         return {}
 
     def lent(self):
@@ -54,13 +59,15 @@ class Weighting(abc.ABC):
         """A context manager around a replica's forward pass; yields the tensors it records."""
         return contextlib.nullcontext(())
 
-    def before(self, weights, raw, step) -> tuple[Any, Any]:
+    def before(self, weights, raw, step, absent=None) -> tuple[Any, Any]:
         """The weights before the gradients are taken, float32 [T], and what was decided.
 
         Args:
           weights: float32 [T], the given weights.
           raw: float32 [T], of the global batch; valid where `reads_values`.
           step: int64 [], the global step.
+          absent: float32 [T], 1 where the global batch holds nothing of a term, or None: it holds
+            something of each; valid where `reads_values`.
         """
         return weights, None
 

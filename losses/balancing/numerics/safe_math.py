@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from losses.checks import check_length
 from losses.errors import TermwiseError
 
 LARGEST = 1e30  # of a ratio; finite in float32
@@ -48,5 +47,5 @@ def check_points(owner, argument: str, values):
 def points(owner, argument: str, checked, terms: int) -> tf.Tensor:
     """What `check_points` gave as float64 [] or [terms]; None is 0."""
     if isinstance(checked, tuple):
-        check_length(argument, checked, terms, owner=owner)
+        return owner.per_term(argument, checked, terms)
     return tf.constant(0.0 if checked is None else checked, tf.float64)

@@ -147,12 +147,12 @@ def test_trained_state_is_among_the_loss_parameters_and_changes_by_its_optimizer
 
 
 def test_trained_weights_add_a_penalty_for_each_term():
-    penalties = terms_of(balancing.Uncertainty(initial=0.5)).penalties()
+    penalties = terms_of(balancing.Uncertainty(initial=0.5)).penalties({}, None)
     assert {name: float(p.value()) for name, p in penalties.items()} == {
         "uncertainty/a": 0.25,
         "uncertainty/b": 0.25,
     }
-    assert terms_of(Memory()).penalties() == {}
+    assert terms_of(Memory()).penalties({}, None) == {}
 
 
 def test_the_table_says_what_the_balancer_does_to_each_weight():

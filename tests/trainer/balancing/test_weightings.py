@@ -46,7 +46,7 @@ def test_fixed_weights_stay_and_all_terms_are_differentiated_together():
     assert weights.numpy().tolist() == [1, 1, 1] and decided is None
     gradients, rows, weights, decided = weighting.differentiate(backward_of(), weights, None, None)
     assert numbers(gradients) == WHOLE and rows == {} and decided is None
-    assert weighting.otherwise is None and weighting.penalties() == {}
+    assert weighting.otherwise is None and weighting.penalties({}, None) == {}
     assert weighting.evaluation_weights(LAYOUT, weights) is weights
     result = result_of()
     assert weighting.finish(result, {}, step_of(0), no_probe) is result
@@ -127,7 +127,7 @@ def test_a_factor_of_zero_is_remembered():
 
 def test_trained_weights_bring_terms_of_their_own():
     weighting = ValueWeighting(balanced(balancing.Uncertainty(initial=0.5)))
-    penalties = weighting.penalties()
+    penalties = weighting.penalties({}, None)
     assert list(penalties) == ["uncertainty/a", "uncertainty/b"]
     assert all(isinstance(p, Ratio) and float(p.value()) == 0.25 for p in penalties.values())
 

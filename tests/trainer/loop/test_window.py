@@ -164,12 +164,15 @@ def test_without_a_check_in_each_step_the_window_stays_as_the_bad_step_left_it()
 
 def test_a_row_comes_back_from_the_vector_it_was_packed_in():
     window = LogWindow(
-        tf.constant([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1.0], tf.float64), tf.ones([2])
+        tf.constant([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1.0, 0.0, 1.0, 8.0], tf.float64),
+        tf.ones([2]),
     )
     values = {"learning_rate": tf.constant(0.25), "metrics/mae": tf.constant(3.0)}
     row = WindowCodec(2, 3, tuple(values))
     ended = row.read(row.pack(window, values, tf.constant([9.0, 8.0, 7.0], tf.float64)).numpy())
-    assert ended.sums._replace(raw=0, weighted=0, weight=0) == WindowSums(0, 0, 0, 5.0, 6.0, 7, 1)
+    numbers = ended.sums._replace(raw=0, weighted=0, weight=0, absent=0)
+    assert numbers == WindowSums(0, 0, 0, 5.0, 6.0, 7, 1, 0, 8.0)
+    assert ended.sums.absent.tolist() == [0.0, 1.0]
     assert ended.sums.raw.tolist() == [1.0, 2.0] and ended.sums.weighted.tolist() == [3.0, 4.0]
     assert ended.sums.taken == 8
     assert ended.values == {"learning_rate": 0.25, "metrics/mae": 3.0}

@@ -83,7 +83,7 @@ def test_a_checkpoint_holds_all_on_which_the_next_step_depends(make_run):
     run = make_run(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
     parts = run.parts()
     first = ["model", "optimizers", "terms", "random", "balancer", "metrics", "window"]
-    assert list(parts) == [*first, "step", "data_start", "held", "host"]
+    assert list(parts) == [*first, "window_more", "step", "data_start", "held", "host"]
     assert [v.path for v in parts["model"]] == ["line/kernel", "line/bias"]
     slots = [v.path.split("/")[-1] for v in parts["optimizers"]]
     assert slots[:2] == ["iteration", "learning_rate"] and len(slots) == 2 + 3  # and three momenta
@@ -91,6 +91,7 @@ def test_a_checkpoint_holds_all_on_which_the_next_step_depends(make_run):
     assert parts["balancer"] == [run.balancer]
     assert [v.shape.as_list() for v in parts["metrics"]] == [[None], [None]]  # by replica
     assert [tuple(v.shape) for v in parts["window"]] == [(2 * 2 + 4,), (2,)]
+    assert [tuple(v.shape) for v in parts["window_more"]] == [(2 + 1,)]
     assert parts["step"] == [run.program.counter]
     assert parts["held"] == {"step/counted": run.counted}  # what only the trace knows of
     assert parts["random"] == []
@@ -184,7 +185,7 @@ def test_a_run_begins_with_an_empty_window_and_empty_metrics(make_run):
     run = make_run()
     run.program.metrics.update(tf.zeros([2, 1]), tf.ones([2, 1]))
     window = run.state.window(run.programs)
-    assert window.sums.numpy().tolist() == [0] * 8 and window.weight.numpy().tolist() == [0, 0]
+    assert window.sums.numpy().tolist() == [0] * 11 and window.weight.numpy().tolist() == [0, 0]
     assert [float(v) for v in run.program.metrics.variables] == [0, 0]
 
 
@@ -192,16 +193,16 @@ def test_a_resumed_run_goes_on_with_its_window_and_metrics_once(make_run, workdi
     run = make_run(workdir)
     checkpoints = run.open()
     run.program.metrics.update(tf.zeros([2, 1]), tf.constant([[3.0], [4.0]]))
-    run.state.keep_for_checkpoint(window_of(1, 2, 3, 4, 5, 6, 7, 0), run.program.metrics)
+    run.state.keep_for_checkpoint(window_of(1, 2, 3, 4, 5, 6, 7, 0, 1, 0, 9), run.program.metrics)
     checkpoints.save(7)
 
     again = make_run(workdir)
     again.state.restore(again.programs, again.open())
     window = again.state.window(again.programs)
-    assert window.sums.numpy().tolist() == [1, 2, 3, 4, 5, 6, 7, 0]
+    assert window.sums.numpy().tolist() == [1, 2, 3, 4, 5, 6, 7, 0, 1, 0, 9]
     assert window.weight.numpy().tolist() == [2, 3]
     assert [float(v) for v in again.program.metrics.variables] == [7, 2]  # total and count
-    assert again.state.window(again.programs).sums.numpy().tolist() == [0] * 8
+    assert again.state.window(again.programs).sums.numpy().tolist() == [0] * 11
 
 
 def test_each_replica_goes_on_with_its_own_part_of_a_metric(make_run, workdir, two_replicas):
@@ -214,7 +215,7 @@ def test_each_replica_goes_on_with_its_own_part_of_a_metric(make_run, workdir, t
     total = run.program.metrics.variables[0].value
     for part, value in zip(two_replicas.experimental_local_results(total), [3.0, 5.0], strict=True):
         part.assign(value)
-    run.state.keep_for_checkpoint(window_of(*[0] * 8), run.program.metrics)
+    run.state.keep_for_checkpoint(window_of(*[0] * 11), run.program.metrics)
     checkpoints.save(1)
 
     again = make_run(workdir, two_replicas)
@@ -237,7 +238,7 @@ def test_on_another_number_of_replicas_a_metric_goes_on_with_the_same_sum(
     checkpoints = run.open()
     for part, value in zip(totals(run, first), before, strict=True):
         part.assign(value)
-    run.state.keep_for_checkpoint(window_of(*[0] * 8), run.program.metrics)
+    run.state.keep_for_checkpoint(window_of(*[0] * 11), run.program.metrics)
     checkpoints.save(1)
 
     again = make_run(workdir, second)

@@ -57,9 +57,10 @@ def test_an_evaluation_counts_a_batch_that_is_valid(valid, sums, make_program, b
     layouts: list = []
     program = make_program()
     valid = None if valid is None else tf.constant(valid)
-    numerators, denominators, weights = evaluate_replica(program, layouts, batch, valid)
+    numerators, denominators, counts, weights = evaluate_replica(program, layouts, batch, valid)
     np.testing.assert_array_equal(numerators, sums)
     np.testing.assert_array_equal(denominators, [4 if any(sums) else 0] * 2)
+    np.testing.assert_array_equal(counts, [1, 1])  # neither can be absent
     np.testing.assert_array_equal(weights, [2, 3])
     assert [layout.names for layout in layouts] == [("square", "output")]
     assert program.discovery.layout is None  # an evaluation may have other terms
