@@ -36,6 +36,8 @@ _ELSEWHERE = re.compile(r"site-packages|__autograph_generated_file")
 _XLA = re.compile(
     r"Detected unsupported operations when trying to compile graph .*? on \w+: (?P<op>\w+)"
 )
+# what a pipeline refuses by `trainer.data.lengths`, which is a sentence
+_REFUSED = re.compile(r"assertion failed: \[(?P<said>[^\n]*has parts of different lengths[^\n]*)\]")
 # lines of a graph error that say where, not what
 _NOISE = re.compile(
     r"Graph execution error|Detected at node|Original stack trace|Errors may have originated"
@@ -64,6 +66,8 @@ def explain(error: BaseException) -> str:
     found = _PYTHON.search(text)
     if found:
         cause = f"{found['kind']}: {found['text']}" + _user_place(text[found.end() :])
+    elif refused := _REFUSED.search(text):
+        cause = refused["said"].replace("\\'", "'")
     elif unsupported := _XLA.search(text):
         cause = f"XLA cannot compile the operation {unsupported['op']}. Pass jit_compile=False"
     else:

@@ -24,7 +24,9 @@ class Ratio:
         (the value is the sum over the batch, Keras's reduction "sum").
       after: function of the divided sums (the numerator's shape) to [], applied after the
         global reduction: a square root, one minus a Dice coefficient.
-      values: floating, what the numerator is the sum of, where it is known.
+      values: floating, what the numerator is the sum of, or a mean that counts once is made of,
+        where it is known.
+      alike: bool, whether every replica computes the same, which counts once.
 
     Example:
       >>> import tensorflow as tf
@@ -33,10 +35,12 @@ class Ratio:
       2.0
     """
 
-    __slots__ = ("after", "denominator", "numerator", "values")
+    __slots__ = ("after", "alike", "denominator", "numerator", "values")
 
-    def __init__(self, numerator, denominator=None, after: Callable | None = None, values=None):
-        self.values = values
+    def __init__(
+        self, numerator, denominator=None, after: Callable | None = None, values=None, alike=False
+    ):
+        self.values, self.alike = values, alike
         self.numerator = tf.convert_to_tensor(numerator)
         self.denominator = (
             None if denominator is None else tf.convert_to_tensor(denominator, self.numerator.dtype)
@@ -73,10 +77,15 @@ class Ratio:
         return cls(value * count, count)
 
     @classmethod
-    def once(cls, value) -> Ratio:
-        """A scalar that every replica computes alike and that counts once."""
+    def once(cls, value, values=None) -> Ratio:
+        """A scalar that every replica computes alike and that counts once.
+
+        Args:
+          value: floating [].
+          values: floating, what it is the mean of, where it is known.
+        """
         value = tf.convert_to_tensor(value)
-        return cls(value, tf.ones_like(value))
+        return cls(value, tf.ones_like(value), values=values, alike=True)
 
     def value(self) -> tf.Tensor:
         """The value of this replica's examples alone; 0 where the denominator is 0."""
@@ -89,5 +98,7 @@ class Ratio:
         """This replica's two sums times `factor` []; 0 drops a replica that has no examples."""
         factor = tf.cast(factor, self.numerator.dtype)
         denominator = None if self.denominator is None else self.denominator * factor
-        values = None if self.values is None else self.values * factor
-        return Ratio(self.numerator * factor, denominator, self.after, values)
+        values = self.values
+        if values is not None and not self.alike:
+            values = values * factor
+        return Ratio(self.numerator * factor, denominator, self.after, values, self.alike)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.data.batch import unpack
+from trainer.data.lengths import of_equal_lengths
 from trainer.data.prefetch import prefetched
 from trainer.data.source import Source
 
@@ -28,13 +30,14 @@ class DatasetSource(Source):
     """
 
     def __init__(self, dataset, what, hosts=None, gpu=None):
-        self.dataset = dataset
+        self._unchecked = dataset
         self.gpu = gpu
         self.what = what
         self.hosts = hosts
         self.per_host = hosts is not None
         self.element_spec = dataset.element_spec
         self.iterator: Any = None
+        self._first: list = []  # the batch that was read before `start`
         unpack(self.element_spec)
         for spec in tf.nest.flatten(self.element_spec):
             if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0:
@@ -44,6 +47,7 @@ class DatasetSource(Source):
         cardinality = int(dataset.cardinality())
         if cardinality == 0:
             raise TermwiseError(f"{what} is an empty dataset. Give at least one batch.")
+        self.dataset = of_equal_lengths(dataset, what)
         self.steps_per_epoch = cardinality if cardinality > 0 else None
         if cardinality == tf.data.INFINITE_CARDINALITY:
             self.steps_per_epoch = -1
@@ -61,7 +65,7 @@ class DatasetSource(Source):
 
     def count_steps(self) -> int:
         """Steps per epoch by going through the data once; for pipelines of unknown length."""
-        return int(self.dataset.reduce(np.int64(0), lambda count, *_: count + 1))
+        return int(self._unchecked.reduce(np.int64(0), lambda count, *_: count + 1))
 
     def start(self, position: int, on_gpu: bool = True) -> None:
         """Opens the repeated pipeline at a batch; `position` batches are skipped.
@@ -69,10 +73,21 @@ class DatasetSource(Source):
         Args:
           on_gpu: whether batches are prefetched onto the GPU, where there is one.
         """
+        if self._first:  # opened already: a second iterator of a shuffle would draw on
+            batches = itertools.chain(self._first, self.iterator)
+            self._first, self.iterator = [], itertools.islice(batches, position, None)
+            return
         dataset = self.dataset.repeat()
         if position:
             dataset = dataset.skip(position)
         self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None))
+
+    def first_batch(self):
+        self.iterator = iter(prefetched(self.dataset.repeat()))
+        for batch in itertools.islice(self.iterator, 1):
+            self._first = [batch]
+            return batch
+        raise TermwiseError(f"{self.what} is an empty dataset. Give at least one batch.")
 
     def look_again(self, position, count):
         again = self.dataset.repeat().skip(position).take(min(count, MOST_BATCHES))

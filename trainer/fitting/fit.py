@@ -26,7 +26,6 @@ from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep
 from trainer.persistence.workdir import Workdir
-from trainer.run.evaluate import evaluate
 from trainer.run.run import Run
 
 
@@ -83,9 +82,10 @@ def run_fit(run: Run, request: FitRequest) -> History:
     check_callbacks(request.callbacks)
     check_keep(request.keep["keep_last"], request.keep["keep_best"])
     run.hosts.check_same("fit", vars(request.plan))
-    if request.validation is not None:  # what cannot be read is found before a file is written
+    if request.validation is not None and not run.programs.eager:
+        # what cannot be read is found before a file is written
         run.evaluation.trace(request.validation, run.jit.xla)
-    check_arrays(run, request.source, evaluate)
+    check_arrays(run, request.source)
     run.decide_jit(request.source, request.class_weight)
     workdir = run.workdir if run.hosts.chief else None  # the only host that writes
     with contextlib.ExitStack() as stack:

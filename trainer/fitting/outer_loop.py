@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.debugging.bad_values import step_failure
+from trainer.debugging.bad_values import evaluate_told, step_failure
 from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
@@ -40,7 +40,7 @@ from trainer.ledger.writers import Writers
 from trainer.loop.programs import TracedStep
 from trainer.loop.train_loop import LoopResult
 from trainer.loop.window import LogWindow
-from trainer.run.evaluate import evaluate
+from trainer.run.events import ReadingEvents
 from trainer.run.run import Run
 
 CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
@@ -306,12 +306,11 @@ class OuterLoop:
     def _validate(self, step: int, events) -> dict | None:
         if self._validation is None:
             return None
-        events.on_test_begin()
-        values = evaluate(self._run, self._validation)
+        reading = ReadingEvents.of("test", events.callbacks, events)
+        values = evaluate_told(self._run, self._validation, None, reading)
         row = stamped(values, step=step, split="eval")
         self.recorder.settle()
         self._writers.write(row, self._plan.steps)
-        events.on_test_end(values)
         return row
 
     def _save_if_due(self, step: int) -> None:

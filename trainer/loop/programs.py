@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +15,10 @@ from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
+from trainer.loop.eager import PythonStep, first_batch, put_back
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
 from trainer.model.build import build_model
-from trainer.step.program import Discovery, Placement, StepProgram
+from trainer.step.program import Discovery, StepProgram
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class TracedStep:
     """A training step as it was traced.
 
     Attributes:
-      function: the concrete function: the tensors of a batch; with accumulation also float32 [T],
-        the mean denominators -> StepRecord.
+      function: the concrete function, or Python's: the tensors of a batch; with accumulation also
+        float32 [T], the mean denominators -> StepRecord.
       passes: what the step is made of.
       diagnostics: of the terms' gradients, or None.
       key: what it was traced for.
@@ -50,6 +52,7 @@ class Programs:
       balancer: of the terms, or None.
       diagnostics_every: steps between two measurements of the terms' gradients, or None.
       on_first_trace: called once, when the optimizers are built.
+      owned_variables: () -> variables of terms, and of networks that a subclass keeps.
     """
 
     def __init__(
@@ -59,12 +62,14 @@ class Programs:
         balancer: Balancer | None = None,
         diagnostics_every: int | None = None,
         on_first_trace: Callable[[Programs], None] = lambda programs: None,
+        owned_variables: Callable[[], list] = list,
     ):
         self._base = base
         self._train_step = train_step
         self._balancer = balancer
         self._every = diagnostics_every
         self._on_first_trace = on_first_trace
+        self._owned_variables = owned_variables
         self._steps: dict[tuple, TracedStep] = {}
         self._first: TrainPasses | None = None
         self.balanced: BalancedTerms | None = None
@@ -79,6 +84,11 @@ class Programs:
     def prepared(self) -> bool:
         """Whether the first trace has found the terms and the variables."""
         return self._first is not None
+
+    @property
+    def eager(self) -> bool:
+        """Whether steps run in Python now."""
+        return self._base.placement.placed(False, False).eager
 
     @property
     def traces(self) -> int:
@@ -125,15 +135,18 @@ class Programs:
         build_model(base.model, base.placement.strategy, _of_any_size(source.element_spec))
         if not self.prepared:
             self._prepare(source, xla, class_weight)
+        placement = base.placement.placed(source.per_host, xla)
         structure = str((source.element_spec, source.per_host))
-        key = structure, xla, tuple(sorted(class_weight.items()))
+        way = placement.xla, placement.eager
+        key = structure, *way, tuple(sorted(class_weight.items()))
         if key not in self._steps:
             self._steps[key] = self._trace(key, source, xla, class_weight)
         return self._steps[key]
 
     def _prepare(self, source, xla, class_weight) -> None:
         try:
-            passes = self._first_passes(source, xla, class_weight)
+            with self._put_back(xla):
+                passes = self._first_passes(source, xla, class_weight)
         except ValueError as error:
             if "tf.function only supports singleton tf.Variables" not in str(error):
                 raise
@@ -143,6 +156,8 @@ class Programs:
                 f"trained or saved {where}. Make it once: outside the function, or in __init__."
             ) from error
         program = passes.program
+        if program.placement.eager:
+            program.metrics.reset()
         if self.balanced is not None:
             program.objective.describe_with(self.balanced.describe)
         trainables, optimizers = program.trainables, program.optimizers
@@ -157,7 +172,8 @@ class Programs:
         self._on_first_trace(self)
 
     def _first_passes(self, source, xla, class_weight) -> TrainPasses:
-        program, spec = self._placed(self._base, source, xla, class_weight), source.element_spec
+        program = self._placed(self._base, source, xla, class_weight)
+        spec = _to_trace_with(program, source)
         program.randomness.prepare()
         accumulation = program.optimizers.accumulation
         if self._balancer is not None:
@@ -175,12 +191,20 @@ class Programs:
             counts = passes.trace_counts(spec)
         if self._every is not None:
             self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
-        scales = _spec_of(program.optimizers.scales())
         precomputed = _local_spec(program, counts) if precomputes else None
         means = self._means_spec(program) if accumulation > 1 else None
+        scales, means = _of_step(program, means)
         traced = passes.trace(spec, scales, precomputed, means)
-        program.weighting.make_accumulated(traced.structured_outputs.jacobian)
+        program.weighting.make_accumulated(traced.jacobian)
         return passes
+
+    def _put_back(self, xla: bool):
+        """Around the first pass: one that runs in Python changes nothing that stays."""
+        base = self._base
+        if not base.placement.placed(False, xla).eager:
+            return contextlib.nullcontext()
+        variables = [*base.model.variables, *base.metrics.variables, *self._owned_variables()]
+        return put_back(base.placement.strategy, variables)
 
     def _trace(self, key, source, xla, class_weight) -> TracedStep:
         program = self._placed(self.program, source, xla, class_weight)
@@ -193,6 +217,9 @@ class Programs:
             with step_context(StepContext(passes, diagnostics, accumulation)):
                 return self._train_step(batch)
 
+        if program.placement.eager:
+            function = PythonStep(train_step, source.element_spec)
+            return TracedStep(function, passes, diagnostics, key)
         specs = [source.element_spec]
         if program.optimizers.accumulation > 1:
             specs.append(self._means_spec(program))
@@ -204,9 +231,8 @@ class Programs:
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)
 
-    @staticmethod
-    def _placed(program: StepProgram, source, xla, class_weight) -> StepProgram:
-        placement = Placement(program.placement.strategy, source.per_host, xla)
+    def _placed(self, program: StepProgram, source, xla, class_weight) -> StepProgram:
+        placement = self._base.placement.placed(source.per_host, xla)
         return replace(program, placement=placement, class_weight=class_weight)
 
     @staticmethod
@@ -214,13 +240,30 @@ class Programs:
         return tf.TensorSpec([len(program.layout.names)], tf.float32)
 
 
+def _of_step(program: StepProgram, means) -> tuple:
+    """Specs of the loss scales and of the mean denominators; themselves for what runs in Python.
+
+    Args:
+      means: the spec of the means, or None.
+    """
+    scales = program.optimizers.scales()
+    if not program.placement.eager:
+        return _spec_of(scales), means
+    return scales, None if means is None else tf.ones(means.shape)
+
+
+def _to_trace_with(program: StepProgram, source):
+    """The spec of a batch; the first batch itself for what runs in Python."""
+    return first_batch(source) if program.placement.eager else source.element_spec
+
+
 def _spec_of(tensor):
     return None if tensor is None else tf.TensorSpec(tensor.shape, tensor.dtype)
 
 
-def _local_spec(program: StepProgram, function):
+def _local_spec(program: StepProgram, counts):
     results = program.placement.strategy.experimental_local_results
-    return tf.TensorSpec(results(function.structured_outputs)[0].shape, tf.float32)
+    return tf.TensorSpec(results(counts)[0].shape, tf.float32)
 
 
 def _of_any_size(spec):

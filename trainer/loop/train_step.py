@@ -35,25 +35,36 @@ class TrainPasses:
     def __init__(self, program: StepProgram, balanced_names=()):
         self.program = program
         self._balanced_names = balanced_names
+        self._eager = program.placement.eager
         self._count = self._on_replicas(functools.partial(count_replica, program))
-        self._train = self._traced(program.weighting)
+        self._train = self._traced(functools.partial(self._run, program.weighting))
 
     @property
     def traces(self) -> int:
         """How often the forward and backward pass was traced."""
-        return self._train.experimental_get_tracing_count()
+        return 0 if self._eager else self._train.experimental_get_tracing_count()
 
     def trace_counts(self, spec):
-        """Traces `counts` for batches of a spec."""
-        return self._count.get_concrete_function(spec)
+        """Traces `counts` for batches of a spec, or runs it for a batch; its outputs."""
+        if self._eager:
+            return self._count(spec)
+        return self._count.get_concrete_function(spec).structured_outputs
 
-    def trace(self, *specs):
-        """Traces the forward and backward pass; specs of `compute`'s inputs."""
-        return self._train.get_concrete_function(*specs)
+    def trace(self, *specs) -> ReplicaResult:
+        """Traces the forward and backward pass, or runs it; its outputs.
+
+        Args:
+          specs: of `compute`'s inputs; where nothing is traced, these themselves.
+        """
+        if self._eager:
+            return self._train(*specs)
+        return self._train.get_concrete_function(*specs).structured_outputs
 
     def counts(self, batch):
         """float32 [2K + 2], the terms' sums over all replicas, by a pass that changes nothing."""
-        sums = self._count(batch)
+        # another objective of the step may count other labels
+        count = self._count_in_place if self.program.several_objectives else self._count
+        sums = count(batch)
         if self.program.placement.replicas == 1:
             return sums
         strategy = self.program.placement.strategy
@@ -74,7 +85,10 @@ class TrainPasses:
         step = self.program.step
         residuals = functools.partial(self.residuals, batch)
         if weighting.otherwise is None:
-            result = sum_results(self.program, weighting, self._train(*inputs))
+            # what `compute_terms` says may have changed since the last pass of the step
+            own = self.program.several_objectives
+            result = self._run(weighting, *inputs) if own else self._train(*inputs)
+            result = sum_results(self.program, weighting, result)
             return weighting.finish(result, scales, step, residuals)
 
         def branch(weighting: Weighting):
@@ -115,8 +129,12 @@ class TrainPasses:
         variables = self.program.trainables.variables
         return sum_by_path(self.program.placement.strategy, variables, rows)
 
-    def _traced(self, weighting: Weighting):
-        return tf.function(functools.partial(self._run, weighting), autograph=False)
+    def _count_in_place(self, batch):
+        replica = functools.partial(count_replica, self.program)
+        return self._on_replicas(replica, traced=False)(batch)
+
+    def _traced(self, function):
+        return function if self._eager else tf.function(function, autograph=False)
 
     def _run(self, weighting: Weighting, *inputs):
         replica = functools.partial(train_replica, self.program, weighting)
@@ -135,7 +153,7 @@ class TrainPasses:
         def run(*inputs):
             return placement.strategy.run(on_replica, args=inputs)
 
-        return tf.function(run, autograph=False) if traced else run
+        return self._traced(run) if traced else run
 
 
 class StepContext(NamedTuple):

@@ -44,6 +44,7 @@ class RunSettings:
     on_nonfinite: str
     init_from: str | Path | None
     init_loss_parameters: bool
+    run_eagerly: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class UserFunctions:
       owned_variables: () -> variables of terms, and of networks that a subclass keeps.
       open_data: (data, batch_size) -> the source of data to be read once.
       places: (name, object) pairs that may hold loss parameters.
-      computes_terms: whether `compute_terms` is overridden.
+      computes_terms, trains: whether `compute_terms`, `train_step` are overridden.
     """
 
     forward: Callable
@@ -66,6 +67,7 @@ class UserFunctions:
     open_data: Callable
     places: list
     computes_terms: bool
+    trains: bool
 
 
 def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Run:
@@ -93,6 +95,7 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         settings.balancer,
         settings.diagnostics_every,
         state.spread_seeds,
+        functions.owned_variables,
     )
     return Run(
         name=parts["name"],
@@ -152,8 +155,9 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         metrics=metrics,
         randomness=Randomness(strategy, settings.replica_randomness),
         find_trainables=find,
-        placement=Placement(strategy),
+        placement=Placement(strategy, run_eagerly=settings.run_eagerly),
         discovery=Discovery(),
         skips=settings.on_nonfinite == "skip" or optimizers.scaled,
         several_passes=groups is not None or len(optimizers.of_group) > 1,
+        several_objectives=functions.trains,
     )

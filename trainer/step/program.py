@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from losses.distributed.hosts import host_index, local_replicas
+from losses.distributed.hosts import host_count, host_index, local_replicas
 from losses.errors import TermwiseError
 from losses.objective.layout import Layout
 from losses.objective.objective import Objective
@@ -30,11 +30,29 @@ class Placement:
       strategy: the run's strategy.
       per_host: whether a batch holds this host's examples alone, not the global batch.
       xla: whether XLA compiles the step.
+      run_eagerly: `Trainer(run_eagerly=)`.
+      eager: whether the step runs in Python, and nothing is traced.
     """
 
     strategy: tf.distribute.Strategy
     per_host: bool = False
     xla: bool = False
+    run_eagerly: bool = False
+    eager: bool = False
+
+    def placed(self, per_host: bool, xla: bool) -> Placement:
+        """Of a source's batches; eager also where `tf.config.run_functions_eagerly(True)` says so.
+
+        Raises:
+          ValueError: eager on several hosts.
+        """
+        eager = self.run_eagerly or tf.config.functions_run_eagerly()
+        if eager and host_count(self.strategy) > 1:
+            raise TermwiseError(
+                "A step that runs eagerly cannot wait for other hosts. Run it on one host, or "
+                "without run_eagerly= and tf.config.run_functions_eagerly()."
+            )
+        return Placement(self.strategy, per_host, xla and not eager, self.run_eagerly, eager)
 
     @property
     def replicas(self) -> int:
@@ -151,6 +169,8 @@ class StepProgram:
       class_weight: class id -> weight of the labels.
       skips: whether steps that are not finite are left out.
       several_passes: whether groups may ask for several passes of the tape.
+      several_objectives: whether a step may take the gradients of several objectives: each pass
+        is a trace of its own, and may leave out terms of the run.
     """
 
     model: keras.Model
@@ -168,6 +188,7 @@ class StepProgram:
     class_weight: Mapping[int, float] = field(default_factory=dict)
     skips: bool = False
     several_passes: bool = False
+    several_objectives: bool = False
 
     @property
     def layout(self) -> Layout:
