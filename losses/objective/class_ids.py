@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from losses.objective.compiled import FunctionLoss, name_losses, outputs_of_losses
+from losses.objective.compiled import FunctionLoss, name_losses, outputs_of_losses, takes_class_ids
 from losses.objective.outputs import MissingLabel, match_labels, name_outputs
 
 
@@ -100,10 +100,3 @@ def class_ids(loss, *, y, y_pred, output_names=None) -> list[ClassIds]:
             ignored = getattr(each.loss, "ignore_class", None)
             class_labels.append(ClassIds(each.name, label, int(classes), ignored))
     return class_labels
-
-
-def takes_class_ids(loss) -> bool:
-    """Whether a `keras.losses.Loss` reads class ids: those that Keras and we call sparse."""
-    if isinstance(loss, FunctionLoss):
-        return getattr(loss.function, "__name__", "").startswith("sparse_categorical")
-    return type(loss).__name__.startswith("Sparse")

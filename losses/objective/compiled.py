@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,13 @@ from losses.objective.outputs import (
     name_outputs,
 )
 from losses.objective.ratio import Ratio
-from losses.objective.reduction import RatioLoss, mask_of, reduce_values, with_mask
+from losses.objective.reduction import (
+    RatioLoss,
+    mask_of,
+    reduce_values,
+    with_mask,
+    with_trailing_axes,
+)
 from losses.objective.registry import get
 
 
@@ -171,7 +178,7 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
     """The sums of one loss, or a dict of its parts, in its own dtype."""
     loss = compiled.loss
     _refuse_strings(compiled.name, {"labels": y_true, "sample weights": sample_weight})
-    mask = mask_of(y_pred)
+    mask, given = mask_of(y_pred), y_true
     y_pred = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_pred)
     y_pred = with_mask(y_pred, mask)  # a cast loses it, and a loss may read it
     if not isinstance(y_true, MissingLabel):
@@ -179,6 +186,8 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
     if isinstance(loss, RatioLoss):
         return loss.ratio(y_true, y_pred, sample_weight=sample_weight)
     values = loss.call(y_true, y_pred)
+    if takes_class_ids(loss):
+        values = _without_parts_of_ids(values, given)
     if values is None:
         raise TermwiseTypeError(
             f"Term {compiled.name!r} returned nothing. Return one floating value per example, "
@@ -200,6 +209,22 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
         mask=mask,
         term=compiled.name,
     )
+
+
+def takes_class_ids(loss) -> bool:
+    """Whether a `keras.losses.Loss` reads class ids: those that Keras and we call sparse."""
+    if isinstance(loss, FunctionLoss):
+        return getattr(loss.function, "__name__", "").startswith("sparse_categorical")
+    return type(loss).__name__.startswith("Sparse")
+
+
+def _without_parts_of_ids(values, labels):
+    """The values, NaN where a label such as 1.5 is no class id: TensorFlow would round it down."""
+    if not tf.is_tensor(labels) or not labels.dtype.is_floating or not tf.is_tensor(values):
+        return values
+    whole = tf.equal(labels, tf.floor(labels))
+    aligned = with_trailing_axes(whole, values) if values.shape.rank and labels.shape.rank else None
+    return values if aligned is None else tf.where(aligned, values, math.nan)
 
 
 def _refuse_strings(term: str, tensors: dict) -> None:
@@ -245,6 +270,11 @@ def _misfit(compiled: CompiledLoss, y_true, y_pred) -> str | None:
     label, output = getattr(y_true, "shape", None), getattr(y_pred, "shape", None)
     if isinstance(y_true, MissingLabel) or label is None or output is None:
         return None
+    if tf.TensorShape(label).rank is None:
+        return (
+            f"Term {compiled.name!r} cannot read labels whose shape is not known. Give it in the "
+            "pipeline: output_signature= of from_generator, or tf.ensure_shape."
+        )
     advice = _advice(compiled, label, output)
     return advice and (
         f"Term {compiled.name!r} cannot compare labels of shape {tuple(label)} with outputs of "

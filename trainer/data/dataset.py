@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.data.batch import unpack
+from trainer.data.batch import parts_by_name, unpack
 from trainer.data.lengths import of_equal_lengths
 from trainer.data.prefetch import prefetched
 from trainer.data.source import Source
@@ -39,7 +39,12 @@ class DatasetSource(Source):
         self.iterator: Any = None
         self._first: list = []  # the batch that was read before `start`
         unpack(self.element_spec)
-        for spec in tf.nest.flatten(self.element_spec):
+        for name, spec in parts_by_name(self.element_spec).items():
+            if spec.shape.rank is None and name.startswith("x"):
+                raise TermwiseError(
+                    f"{what} yields {name} of a shape that is not known. Give it: "
+                    "output_signature= of from_generator, or tf.ensure_shape in a map."
+                )
             if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0:
                 raise TermwiseError(
                     f"{what} yields scalars, so it is not batched. Call .batch(global_batch) on it."

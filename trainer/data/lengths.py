@@ -28,7 +28,8 @@ def check_lengths(batch, what: str, advice: str = "") -> None:
     Raises:
       ValueError: names the parts and their lengths.
     """
-    lengths = {name: part.shape[:1].num_elements() for name, part in parts_by_name(batch).items()}
+    shapes = {name: tf.TensorShape(part.shape) for name, part in parts_by_name(batch).items()}
+    lengths = {name: shape[:1].num_elements() for name, shape in shapes.items()}
     known = {name: length for name, length in lengths.items() if length is not None}
     if len(set(known.values())) > 1:
         raise TermwiseError(f"{_told(what, known.values(), known)}.{advice}")

@@ -51,6 +51,8 @@ def open_data(
             f"{what} is a distributed dataset. Pass the plain tf.data.Dataset of global batches; "
             "the Trainer gives each replica its share."
         )
+    while type(data) is tuple and len(data) > 1 and data[-1] is None:
+        data = data[:-1]  # (x, y, None) is (x, y)
     return ArraySource(data, batch_size, shuffle, seed, static, what)
 
 
