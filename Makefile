@@ -7,15 +7,18 @@ INSTALLED := .venv/.installed
 ORBIT := .venv/orbit
 # Names and options for `make bench`, such as BENCH="mlp cnn --quick".
 BENCH ?=
+# How long `make fuzz` draws programs.
+MINUTES ?= 30
 PACKAGES := losses trainer experiments
 
-.PHONY: help run test check bench tensorboard clean
+.PHONY: help run test check bench fuzz tensorboard clean
 
 help:
 	@echo "make run          train the quickstart on handwritten digits into runs/digits"
 	@echo "make test         run the tests"
 	@echo "make check        lint, format, types, import direction, doctests, code of the documents"
 	@echo "make bench        time Termwise against what else one would pick"
+	@echo "make fuzz         draw programs and compare them with Keras, MINUTES=30"
 	@echo "make tensorboard  open TensorBoard on runs/"
 	@echo "make clean        remove .venv and all caches; runs/ stays"
 
@@ -51,6 +54,9 @@ bench: $(INSTALLED)
 		"tf-models-official>=2.20,<2.21" "tf-keras>=2.21,<2.22" \
 		|| { rm -rf $(ORBIT); echo "make bench: Orbit cannot be installed; going on without it."; }
 	@PYTHONPATH=$(ORBIT) $(BIN)/python -m benchmarks $(BENCH)
+
+fuzz: $(INSTALLED)
+	@$(BIN)/python -m tests.differential --minutes=$(MINUTES)
 
 tensorboard: $(INSTALLED)
 	@$(BIN)/tensorboard --logdir runs

@@ -148,7 +148,8 @@ def _growth() -> str:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(workload, workdir=folder + "/run")
         callback = keras.callbacks.LambdaCallback(on_train_batch_end=look)
-        trainer.fit(workload.dataset(), steps=GROWTH_AT[-1], callbacks=[callback])
+        arguments = dict(steps_per_loop=workload.steps_per_loop, callbacks=[callback])
+        trainer.fit(workload.dataset(), steps=GROWTH_AT[-1], **arguments)
     return " ".join(map(str, sizes))
 
 

@@ -34,16 +34,16 @@ def termwise(
             jit_compile=jit_compile,
         )
         data = workload.arrays() if resident else workload.dataset()
-        arguments = dict(batch_size=workload.batch) if resident else {}
+        arguments = dict(log_every=log_every, steps_per_loop=workload.steps_per_loop)
+        if resident:
+            arguments["batch_size"] = workload.batch
 
         def start(paused):
             with folder:
                 callback = keras.callbacks.LambdaCallback(
                     on_train_batch_end=lambda batch, logs: paused.reached(batch + 1)
                 )
-                trainer.fit(
-                    data, steps=steps, log_every=log_every, callbacks=[callback], **arguments
-                )
+                trainer.fit(data, steps=steps, callbacks=[callback], **arguments)
 
         return Paused(start)
 

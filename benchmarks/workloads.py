@@ -21,12 +21,15 @@ class Workload:
       arrays: makes (x, y), numpy.
       batch: examples of one step.
       loss: as `Model.compile` takes it, made by a function: no two contestants share one.
+      steps_per_loop: of Termwise's calls of the loop, about a second: the callback that pauses the
+        loop has an event at every step, which else makes calls of one step.
     """
 
     build: Callable[[], keras.Model]
     arrays: Callable[[], tuple]
     batch: int
     loss: Callable[[], keras.losses.Loss]
+    steps_per_loop: int = 1000
 
     def model(self) -> keras.Model:
         """A new model, built; its weights depend on nothing but the seed."""
@@ -66,7 +69,7 @@ def cnn(batch: int = 64) -> Workload:
             ]
         )
 
-    return Workload(build, lambda: _classes((16, 16, 1), 4096), batch, _classification)
+    return Workload(build, lambda: _classes((16, 16, 1), 4096), batch, _classification, 200)
 
 
 def lstm(batch: int = 32) -> Workload:
@@ -89,7 +92,7 @@ def lstm(batch: int = 32) -> Workload:
         words[np.arange(16) >= lengths] = 0
         return words, draw.integers(0, 10, 2048).astype("int32")
 
-    return Workload(build, arrays, batch, _classification)
+    return Workload(build, arrays, batch, _classification, 500)
 
 
 def transformer(batch: int = 8) -> Workload:
@@ -115,7 +118,7 @@ def transformer(batch: int = 8) -> Workload:
         words = draw.integers(1, 500, (2048, 16)).astype("int32")
         return words, draw.integers(0, 10, 2048).astype("int32")
 
-    return Workload(build, arrays, batch, _classification)
+    return Workload(build, arrays, batch, _classification, 100)
 
 
 def _classes(shape, examples):

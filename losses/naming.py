@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+_COUNTED = re.compile(r"(?P<base>.+)_(?P<number>\d+)")
+
 
 def snake_case(name: str) -> str:
     """`SparseFocal` -> `sparse_focal`."""
@@ -13,15 +15,33 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().strip("_")
 
 
-def own_name(loss) -> str:
-    """The name the user gave a loss, or its class's or function's in snake_case.
+def counted_name(name: str, kind: type) -> tuple[str, int] | None:
+    """The default name of a class and Keras's number behind it; None: a name of its user's.
 
-    Keras numbers unnamed losses (`sparse_focal_1`); that number depends on what else was made
+    Keras counts what a process makes: the number says nothing about the object.
+
+    Example:
+      >>> class Dense: ...
+      >>> counted_name("dense_7", Dense), counted_name("dense", Dense), counted_name("head", Dense)
+      (('dense', 7), ('dense', 0), None)
+    """
+    plain = kind.__name__.replace("_", "").lower()
+    if name.replace("_", "") == plain:
+        return name, 0
+    match = _COUNTED.fullmatch(name)
+    if match and match["base"].replace("_", "") == plain:
+        return match["base"], int(match["number"])
+    return None
+
+
+def own_name(named) -> str:
+    """The name the user gave a loss or metric, or its class's in snake_case.
+
+    Keras numbers what has no name (`sparse_focal_1`); that number depends on what else was made
     in the process, so it is taken off.
     """
-    default = snake_case(type(loss).__name__)
-    suffix = loss.name.removeprefix(default + "_")
-    return default if suffix.isdigit() else loss.name
+    counted = counted_name(named.name, type(named))
+    return counted[0] if counted else named.name
 
 
 def nearest(name, names: Iterable, count: int = 1, least: float = 0.6) -> list[str]:

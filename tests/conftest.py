@@ -15,6 +15,7 @@ def pytest_configure(config):
 
     start_tensorflow(virtual_devices=2)  # quietly: its lines would follow pytest's summary
     gc.freeze()  # what TensorFlow and Keras hold is not looked through again
+    gc.set_threshold(50_000, 20, 50)  # else a fifth of the time goes into looking at live graphs
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up: a room may import from the floors below it, and from itself.
 FLOORS = {
     "losses": [
-        *("errors", "layers", "naming", "checks", "distributed", "example_random", "objective"),
+        *("errors", "naming", "layers", "checks", "distributed", "example_random", "objective"),
         *("uncertainty_weight", "schedules", "catalog", "terms", "balancing"),
     ],
     "trainer": [

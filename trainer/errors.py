@@ -63,9 +63,9 @@ def explain(error: BaseException) -> str:
       'indices[0] = 7 is not in [0, 3)'
     """
     text = _plain(error)
-    found = _PYTHON.search(text)
-    if found:
-        cause = f"{found['kind']}: {found['text']}" + _user_place(text[found.end() :])
+    raised = _PYTHON.search(text)
+    if raised:
+        cause = f"{raised['kind']}: {raised['text']}" + _user_place(text[raised.end() :])
     elif refused := _REFUSED.search(text):
         cause = refused["said"].replace("\\'", "'")
     elif unsupported := _XLA.search(text):

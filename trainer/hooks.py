@@ -124,6 +124,14 @@ class Hooks(Parts):
         apply_gradients(current_context(), gradients, record)
 
 
+STEP_HOOKS = ("forward", "compute_terms", "train_step")
+
+
+def overridden(kind: type) -> frozenset[str]:
+    """The hooks of a step that a subclass of `Trainer` overrides."""
+    return frozenset(name for name in STEP_HOOKS if getattr(kind, name) is not vars(Hooks)[name])
+
+
 # what a subclass may override or read, but not set
 RESERVED = frozenset(
     [

@@ -23,7 +23,7 @@ from trainer.debugging.replay import replay
 from trainer.distributed.strategies import resolve_strategy
 from trainer.fitting.fit import FitRequest, run_fit
 from trainer.fitting.plan import plan_fit
-from trainer.hooks import Hooks
+from trainer.hooks import Hooks, overridden
 from trainer.ledger.describe import describe_terms
 from trainer.ledger.history import History
 from trainer.loop.jit_choice import JitChoice
@@ -53,17 +53,16 @@ class Trainer(Hooks):
       terms: `losses.Term` objects.
       balancer: of `losses.balancing`; derives the terms' weights, or the direction, from their
         values or gradients.
-      metrics: as in `Model.compile`.
+      metrics, weighted_metrics: as in `Model.compile`.
       strategy: "auto", "one_device", "mirrored", or a `tf.distribute.Strategy`.
       workdir: the folder of the run; None keeps nothing on disk.
       jit_compile: compile the step with XLA; "auto" times both before the run's first step.
-      run_eagerly: run each step in Python, untraced, to be stepped through; slow.
+      run_eagerly: run each step in Python, untraced, to step through it.
       groups: group name -> pattern of variable paths (or a list, a layer, variables).
       update_every: group name -> steps between its updates.
       loss_parameter_optimizer: for the loss parameters; the model's own by default.
       add_loss_sums: patterns of layer paths whose `add_loss` is a sum over examples.
-      gradient_diagnostics_every: steps between measurements of each term's gradient: its norm,
-        its cosine with the others', its share of the update.
+      gradient_diagnostics_every: steps between looks at norm, cosines, share of terms' gradients.
       on_nonfinite: "raise" stops with the term's name and the step; "skip" leaves the step out;
         "restore" goes back to the last checkpoint, and on past the data.
       config: a mapping of plain values, kept as config.json and shown in TensorBoard.
@@ -95,6 +94,7 @@ class Trainer(Hooks):
         terms: Iterable = (),
         balancer: Balancer | None = None,
         metrics: Any = None,
+        weighted_metrics: Any = None,
         strategy: str | tf.distribute.Strategy = "auto",
         workdir: str | Path | None = None,
         jit_compile: bool | str = False,
@@ -132,6 +132,7 @@ class Trainer(Hooks):
             update_every=update_every,
             loss_parameter_optimizer=loss_parameter_optimizer,
             metrics=metrics,
+            weighted_metrics=weighted_metrics,
             balancer=balancer,
             diagnostics_every=gradient_diagnostics_every,
             replica_randomness=replica_randomness,
@@ -153,8 +154,7 @@ class Trainer(Hooks):
             open_data=self._open,
             # where loss parameters may be held, for their names
             places=[(self.name, type(self).compute_terms), (self.name, self)],
-            computes_terms=type(self).compute_terms is not Trainer.compute_terms,
-            trains=type(self).train_step is not Trainer.train_step,
+            overridden=overridden(type(self)),
         )
 
     @classmethod

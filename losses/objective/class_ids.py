@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from losses.objective.compiled import FunctionLoss, name_losses, outputs_of_losses, takes_class_ids
+from losses.objective.compiled import FunctionLoss, name_losses, outputs_of_losses
 from losses.objective.outputs import MissingLabel, match_labels, name_outputs
+from losses.objective.reduction import takes_class_ids
 
 
 class ClassIds(NamedTuple):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
-from losses.errors import TermwiseError, TermwiseTypeError, add_note
+from losses.errors import TermwiseError, TermwiseTypeError, add_note, raised_by_user
 from losses.naming import own_name, snake_case
 from losses.objective.outputs import (
     MissingLabel,
@@ -20,13 +19,7 @@ from losses.objective.outputs import (
     name_outputs,
 )
 from losses.objective.ratio import Ratio
-from losses.objective.reduction import (
-    RatioLoss,
-    mask_of,
-    reduce_values,
-    with_mask,
-    with_trailing_axes,
-)
+from losses.objective.reduction import RatioLoss, mask_of, of_whole_ids, reduce_values, with_mask
 from losses.objective.registry import get
 
 
@@ -178,6 +171,9 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
     """The sums of one loss, or a dict of its parts, in its own dtype."""
     loss = compiled.loss
     _refuse_strings(compiled.name, {"labels": y_true, "sample weights": sample_weight})
+    _refuse_complex(compiled, y_true, y_pred)
+    if _overrides_call(loss):
+        return _called(compiled, y_true, y_pred, sample_weight, examples)
     mask, given = mask_of(y_pred), y_true
     y_pred = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_pred)
     y_pred = with_mask(y_pred, mask)  # a cast loses it, and a loss may read it
@@ -185,21 +181,9 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
         y_true = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_true)
     if isinstance(loss, RatioLoss):
         return loss.ratio(y_true, y_pred, sample_weight=sample_weight)
-    values = loss.call(y_true, y_pred)
-    if takes_class_ids(loss):
-        values = _without_parts_of_ids(values, given)
-    if values is None:
-        raise TermwiseTypeError(
-            f"Term {compiled.name!r} returned nothing. Return one floating value per example, "
-            "or a scalar."
-        )
+    values = of_whole_ids(loss, loss.call(y_true, y_pred), given)
     mask = _joined(mask, mask_of(values))
-    values = tf.convert_to_tensor(values)
-    if not values.dtype.is_floating:
-        raise TermwiseTypeError(
-            f"Term {compiled.name!r} returned {values.dtype.name}, which has no gradient. Return "
-            "floating values; tf.cast(..., tf.float32) what you count."
-        )
+    values = _floating(compiled.name, values)
     if values.shape.rank == 0:
         return _scalar_ratio(values, sample_weight, examples)
     return reduce_values(
@@ -211,20 +195,77 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
     )
 
 
-def takes_class_ids(loss) -> bool:
-    """Whether a `keras.losses.Loss` reads class ids: those that Keras and we call sparse."""
-    if isinstance(loss, FunctionLoss):
-        return getattr(loss.function, "__name__", "").startswith("sparse_categorical")
-    return type(loss).__name__.startswith("Sparse")
+def _floating(term: str, values) -> tf.Tensor:
+    """What a loss returned as a tensor. TypeError: nothing, or no floating values."""
+    if values is None:
+        raise TermwiseTypeError(
+            f"Term {term!r} returned nothing. Return one floating value per example, or a scalar."
+        )
+    values = tf.convert_to_tensor(values)
+    if values.dtype.is_complex:
+        raise TermwiseTypeError(
+            f"Term {term!r} returned {values.dtype.name}, which cannot be minimised. Return real "
+            "values, such as tf.abs(y_pred - y_true) ** 2."
+        )
+    if not values.dtype.is_floating:
+        raise TermwiseTypeError(
+            f"Term {term!r} returned {values.dtype.name}, which has no gradient. Return "
+            "floating values; tf.cast(..., tf.float32) what you count."
+        )
+    return values
 
 
-def _without_parts_of_ids(values, labels):
-    """The values, NaN where a label such as 1.5 is no class id: TensorFlow would round it down."""
-    if not tf.is_tensor(labels) or not labels.dtype.is_floating or not tf.is_tensor(values):
-        return values
-    whole = tf.equal(labels, tf.floor(labels))
-    aligned = with_trailing_axes(whole, values) if values.shape.rank and labels.shape.rank else None
-    return values if aligned is None else tf.where(aligned, values, math.nan)
+def _overrides_call(loss: keras.losses.Loss) -> bool:
+    """Whether a class of a user's own says what a call of its losses gives."""
+    return not of_library(type(loss).__call__)
+
+
+def of_library(function) -> bool:
+    """Whether a function is one of Keras or of this library."""
+    return getattr(function, "__module__", "").split(".")[0] in ("keras", "losses")
+
+
+def _called(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples) -> Ratio:
+    """The sums of a loss whose class overrides `__call__`: it is called, as Keras does.
+
+    Raises:
+      ValueError: on several replicas, over which its one value cannot be added up.
+    """
+    loss, replicas = compiled.loss, tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        raise TermwiseError(
+            f"The loss of term {compiled.name!r}, a {type(loss).__name__}, overrides __call__(), "
+            f"whose one value cannot be added up over {replicas} replicas. Put what it does into "
+            "call(y_true, y_pred), one value per example, or train on one replica."
+        )
+    weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
+    values = _floating(compiled.name, loss(y_true, y_pred, **weighted))
+    if values.shape.rank == 0:
+        return Ratio.by_share(values, examples)
+    return reduce_values(values, term=compiled.name)  # it has weighted them itself
+
+
+def _refuse_complex(compiled: CompiledLoss, y_true, y_pred) -> None:
+    """Raises TypeError where a loss would see only the real part of complex numbers."""
+    loss = compiled.loss
+    function = loss.function if isinstance(loss, FunctionLoss) else type(loss).call
+    label, output = _complex_dtype(y_true), _complex_dtype(y_pred)
+    if not (label or output) or not of_library(function):
+        return
+    if output and getattr(function, "__module__", "").startswith("keras."):
+        return  # it computes with them; what is then no real number is refused
+    raise TermwiseTypeError(
+        f"Term {compiled.name!r} takes real numbers, but its {'output' if output else 'label'} is "
+        f"{output or label}. Give a function of (y_true, y_pred) that returns real values, such as "
+        "tf.abs(y_pred - y_true) ** 2."
+    )
+
+
+def _complex_dtype(nest) -> str | None:
+    """complex64 or complex128 where a tensor among them is that."""
+    dtypes = (getattr(leaf, "dtype", None) for leaf in tf.nest.flatten(nest))
+    complex_ones = (d.name for d in dtypes if isinstance(d, tf.DType) and d.is_complex)
+    return next(complex_ones, None)
 
 
 def _refuse_strings(term: str, tensors: dict) -> None:
@@ -259,10 +300,12 @@ def _scalar_ratio(value, sample_weight, examples) -> Ratio:
 def _explain(error: Exception, compiled: CompiledLoss, y_true, y_pred) -> None:
     """Says which loss failed; raises another error where labels and outputs do not fit."""
     misfit = _misfit(compiled, y_true, y_pred)
-    told = isinstance(error, TermwiseError)  # on purpose, by its own words
+    told = isinstance(error, TermwiseError) or raised_by_user(error)  # in its author's words
     if misfit and not told and isinstance(error, (ValueError, tf.errors.InvalidArgumentError)):
         raise TermwiseError(misfit) from error
     add_note(error, f"(while computing the compiled loss {compiled.name!r})")
+    if misfit and not isinstance(error, TermwiseError):
+        add_note(error, f"({misfit})")
 
 
 def _misfit(compiled: CompiledLoss, y_true, y_pred) -> str | None:
@@ -298,4 +341,5 @@ def _to_dtype(tensor, dtype):
     if tensor is None:
         return None
     tensor = tf.convert_to_tensor(tensor)
-    return tensor if tensor.dtype == dtype else tf.cast(tensor, dtype)
+    # complex numbers stay: a cast would keep their real part alone
+    return tensor if tensor.dtype == dtype or tensor.dtype.is_complex else tf.cast(tensor, dtype)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError, add_note
+from losses.layers import stable_names, stable_path
 from losses.objective.compiled import CompiledLoss, compiled_ratios, name_losses
-from losses.objective.model_terms import add_loss_terms, regularization_terms
+from losses.objective.model_terms import add_loss_terms, computed_loss, regularization_terms
 from losses.objective.outputs import flatten
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
@@ -40,10 +41,12 @@ class Resolved:
       compiled: the compiled losses, named by the model's outputs; None before `compiled_terms`.
         They are made once, as a loss may hold parameters.
       described: the table of terms; None before `complete`.
+      names: `stable_names` of the model's layers.
     """
 
     compiled: tuple[CompiledLoss, ...] | None = None
     described: tuple[Described, ...] | None = None
+    names: Mapping[str, str] | None = None
 
 
 class Objective:
@@ -56,19 +59,28 @@ class Objective:
       terms: `losses.Term` objects.
       add_loss_sums: patterns of layer paths whose `add_loss` is a sum over the examples.
       output_names: the model's output names, where it has them.
+      computes_loss: whether the model's own `compute_loss()` stands for all its losses.
     Raises:
       ValueError: two terms of one name, or a weight that is not finite.
       TypeError: something in `terms` that is no Term, or a weight of no known kind.
     """
 
     def __init__(
-        self, *, loss=None, loss_weights=None, terms=(), add_loss_sums=(), output_names=None
+        self,
+        *,
+        loss=None,
+        loss_weights=None,
+        terms=(),
+        add_loss_sums=(),
+        output_names=None,
+        computes_loss=False,
     ):
         self.loss = loss
         self.loss_weights = loss_weights
         self.terms = list(terms)
         self.add_loss_sums = tuple(add_loss_sums)
         self.output_names = output_names
+        self.computes_loss = computes_loss
         self.resolved = Resolved()
         _check_terms(self.terms)
         if isinstance(loss_weights, dict):
@@ -80,7 +92,8 @@ class Objective:
     def empty(self) -> bool:
         """No loss is given; the model or a subclass may still have some."""
         losses = flatten(self.loss) if self.loss is not None else {}
-        return not self.terms and all(loss is None for loss in losses.values())
+        given = self.terms or self.computes_loss
+        return not given and all(loss is None for loss in losses.values())
 
     @property
     def described(self) -> tuple[Described, ...] | None:
@@ -113,7 +126,7 @@ class Objective:
         if self.loss is None:
             return {}
         return compiled_ratios(
-            self._compiled(y_pred),
+            self._compiled(y_pred, step.model),
             y=y,
             y_pred=y_pred,
             sample_weight=sample_weight,
@@ -121,15 +134,28 @@ class Objective:
             output_names=self.output_names,
         )
 
-    def _compiled(self, y_pred) -> tuple[CompiledLoss, ...]:
+    def _compiled(self, y_pred, model) -> tuple[CompiledLoss, ...]:
         """The compiled losses; those of the first call stay."""
         if self.resolved.compiled is None:
             compiled = name_losses(self.loss, y_pred, self.output_names)
+            if not isinstance(self.loss, dict):  # no names that the user gave
+                names = self._names(model)
+                compiled = [replace(c, name=stable_path(c.name, names)) for c in compiled]
             self.resolved = replace(self.resolved, compiled=tuple(compiled))
         return self.resolved.compiled or ()
 
+    def _names(self, model) -> Mapping[str, str]:
+        """Keras's names of layers -> their names in those of terms; those of the first call."""
+        if self.resolved.names is None:
+            names = {} if model is None else stable_names(model)
+            self.resolved = replace(self.resolved, names=names)
+        return self.resolved.names or {}
+
     def model_terms(self, step: Step) -> dict[str, Ratio]:
         """The model's own losses, to be read right after the clean forward pass."""
+        self._names(step.model)
+        if self.computes_loss:
+            return computed_loss(step)
         terms = add_loss_terms(step.model, step.examples, self.add_loss_sums)
         return {**regularization_terms(step.model), **terms}
 
@@ -175,7 +201,8 @@ class Objective:
         weights = self._given_weights()
         known = {line.name for line in self.described or ()}
         if step.training and not known.issuperset(terms):
-            weights.check_names(terms)
+            given = self.resolved.compiled if isinstance(self.loss, dict) else ()
+            weights.check_names(terms, [compiled.name for compiled in given or ()])
         _add_penalties(terms, weights)
         if self.described is None:
             lines = [self._line(name, model_terms, weights) for name in terms]
@@ -195,7 +222,8 @@ class Objective:
     def _given_weights(self) -> GivenWeights:
         compiled = [loss.name for loss in self.resolved.compiled or ()]
         by_name = weights_by_name(self.loss_weights, compiled)
-        return GivenWeights(by_name, {term.name: term.weight for term in self.terms})
+        of_terms = {term.name: term.weight for term in self.terms}
+        return GivenWeights(by_name, of_terms, self.resolved.names or {})
 
     def _line(self, name: str, model_terms, weights: GivenWeights) -> Described:
         """The table's line of one term."""

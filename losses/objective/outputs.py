@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,17 +33,30 @@ def name_outputs(y_pred, output_names=None) -> dict[str, Any]:
       output_names: the names of a functional model's outputs, in order.
     Returns:
       dict: dict keys (joined by "/") name outputs; else `output_names`; else `output_0`, ...
-      One output without a name is called "".
+      One output without a name is called "". Outputs of one name (a layer called twice) are
+      `<name>/0`, `<name>/1`, as if they were a list of this name.
     """
     flat = flatten(y_pred)
     if isinstance(y_pred, dict):
         return flat
-    names = list(output_names or [])
+    names = _each_once(output_names or [])
     if len(names) == len(flat):
         return dict(zip(names, flat.values(), strict=True))
     if list(flat) == [""]:
         return flat
     return {f"output_{path.replace('/', '_')}": value for path, value in flat.items()}
+
+
+def _each_once(names: Iterable[str]) -> list[str]:
+    """The names, those that occur several times with their place behind: `a/0`, `a/1`."""
+    names = list(names)
+    counts = Counter(names)
+    seen: Counter = Counter()
+    distinct = []
+    for name in names:
+        distinct.append(f"{name}/{seen[name]}" if counts[name] > 1 else name)
+        seen[name] += 1
+    return distinct
 
 
 def by_output(values, outputs: dict, what: str) -> dict[str, Any]:
@@ -87,9 +101,11 @@ def _by_name(values: dict, names: list[str], what: str) -> dict[str, Any]:
                 "one output. Give one of them."
             )
         if names != [""] and name not in names:
+            several = [n for n in names if n.startswith(f"{name}/")]
+            listed = f" Give a list: {{{name!r}: [...]}}." if several else suggestion(name, names)
             raise TermwiseError(
                 f"{what}= names output {name!r}; the model's outputs are "
-                f"{', '.join(map(repr, names))}.{suggestion(name, names)}"
+                f"{', '.join(map(repr, names))}.{listed}"
             )
         named[name] = value
     return named
@@ -170,7 +186,7 @@ def match_weights(sample_weight, outputs: dict, used: list[str]) -> dict[str, An
     if isinstance(sample_weight, dict):
         _check_weight_names(sample_weight, list(outputs))
         weights = {**flatten(sample_weight), **sample_weight}
-        return {name: weights.get(name) for name in used}
+        return {name: _of_whole(weights, name) for name in used}
     if not isinstance(sample_weight, (list, tuple)):
         return dict.fromkeys(used, sample_weight)
     in_order = _in_order(sample_weight, outputs, used)
@@ -181,6 +197,16 @@ def match_weights(sample_weight, outputs: dict, used: list[str]) -> dict[str, An
             "all of them, one for each, or a dict by output name."
         )
     return in_order
+
+
+def _of_whole(weights: dict, name: str):
+    """The weights of an output; else those of the nest of outputs that it is a part of."""
+    parts = name.split("/")
+    for count in range(len(parts), 0, -1):
+        value = weights.get("/".join(parts[:count]))
+        if value is not None and not isinstance(value, (dict, list, tuple)):
+            return value
+    return None
 
 
 def _check_weight_names(names, outputs: list[str]) -> None:

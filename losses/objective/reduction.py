@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -85,6 +87,25 @@ def with_trailing_axes(weight, values) -> tf.Tensor | None:
         return None
     sizes = zip(weight.shape, values.shape, strict=True)
     return weight if all(w in (1, v) or None in (w, v) for w, v in sizes) else None
+
+
+def takes_class_ids(loss) -> bool:
+    """Whether a `keras.losses.Loss` reads class ids: those that Keras and we call sparse."""
+    function = getattr(loss, "function", None)  # of a function given as a loss
+    if function is not None:
+        return getattr(function, "__name__", "").startswith("sparse_categorical")
+    return type(loss).__name__.startswith("Sparse")
+
+
+def of_whole_ids(loss, values, labels):
+    """A loss's values, NaN where a label such as 1.5 is no class id: it would be rounded down."""
+    if not takes_class_ids(loss) or not tf.is_tensor(labels) or not labels.dtype.is_floating:
+        return values
+    if not tf.is_tensor(values):
+        return values
+    whole = tf.equal(labels, tf.floor(labels))
+    aligned = with_trailing_axes(whole, values) if values.shape.rank and labels.shape.rank else None
+    return values if aligned is None else tf.where(aligned, values, math.nan)
 
 
 class RatioLoss(keras.losses.Loss):

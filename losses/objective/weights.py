@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from losses.checks import as_number
 from losses.errors import TermwiseError, TermwiseTypeError
+from losses.layers import stable_path
 from losses.naming import suggestion
 from losses.objective.outputs import flatten
 
@@ -96,37 +98,83 @@ class GivenWeights:
     """The weights that the user gave, by the name of a term or of the term it is a part of.
 
     Attributes:
-      by_name: those of `loss_weights=`, which come first.
+      by_name: those of `loss_weights=`, which come first; a key may be a pattern of names.
       of_terms: those of the `losses.Term` objects.
+      aliases: Keras's name of a layer -> the name it has in those of terms.
     """
 
     by_name: Mapping[str, Any]
     of_terms: Mapping[str, Any]
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, name: str) -> Weight:
         """The weight of a term: its own, else that of the term it is a part of, else 1.
 
-        What a trainable weight adds of its own, `uncertainty/<term>`, counts as it is.
+        A pattern of `loss_weights=` counts where no name does. What a trainable weight adds of its
+        own, `uncertainty/<term>`, counts as it is.
+
+        Raises:
+          ValueError: two patterns with different weights match it.
         """
         head, _, weighed = name.partition("/")
         if head == "uncertainty" and weighed and self.of(weighed).penalizes:
             return Weight(1.0, name)
-        for weights in (self.by_name, self.of_terms):
+        for weights in (self._named(), self._matching(name), self.of_terms):
             for whole in (name, *heads(name)):
                 if whole in weights:
                     return Weight(weights[whole], name)
         return Weight(None, name)
 
-    def check_names(self, terms: Iterable[str]) -> None:
-        """Raises ValueError where `loss_weights=` names what is no term and no part's whole."""
+    def _named(self) -> dict[str, Any]:
+        """`by_name`, with each of Keras's names under that of the term too."""
+        return {
+            **{stable_path(n, self.aliases): w for n, w in self.by_name.items()},
+            **self.by_name,
+        }
+
+    def _matching(self, name: str) -> dict[str, Any]:
+        """The weight of the patterns that match a name, by that name."""
+        matching = {p: w for p, w in self.by_name.items() if _matches(p, name)}
+        if len({_identity(weight) for weight in matching.values()}) > 1:
+            raise TermwiseError(
+                f"loss_weights= has the patterns {' and '.join(map(repr, matching))}, which both "
+                f"match term {name!r}. Give it a weight by its own name."
+            )
+        return dict.fromkeys([name] if matching else [], next(iter(matching.values()), None))
+
+    def check_names(self, terms: Iterable[str], exact: Iterable[str] = ()) -> None:
+        """Raises ValueError where `loss_weights=` names what is no term and no part's whole.
+
+        Args:
+          terms: the names of all terms.
+          exact: those that the user gave, which mean themselves.
+        """
         known = list(terms)
         wholes = {whole for name in known for whole in heads(name)}
         for name in self.by_name:
-            if name not in known and name not in wholes:
+            other = stable_path(name, self.aliases)
+            if name in known and other in known and name != other and name not in exact:
+                raise TermwiseError(
+                    f"loss_weights= names {name!r}: a term, and Keras's name for term {other!r}. "
+                    "Give the layers names of your own."
+                )
+            named = {name, other} & {*known, *wholes}
+            if not named and not any(_matches(name, term) for term in known):
                 raise TermwiseError(
                     f"loss_weights= names term {name!r}; the terms are "
                     f"{', '.join(map(repr, known))}.{suggestion(name, known)}"
                 )
+
+
+def _identity(weight):
+    """What two equal weights have in common: a number, or the object."""
+    number = as_number(weight)
+    return id(weight) if number is None else number
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a key of `loss_weights=` is a pattern, and matches the name of a term."""
+    return any(sign in pattern for sign in "*?[") and fnmatch.fnmatchcase(name, pattern)
 
 
 def heads(name: str) -> list[str]:

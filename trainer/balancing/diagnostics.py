@@ -77,21 +77,21 @@ class Diagnostics:
             return {}
         inner = self._unpacked(packed)
         norms = np.sqrt(np.maximum(np.diag(inner), 0.0))
-        found = {f"grad_norm/{n}": float(v) for n, v in zip(self._names, norms, strict=True)}
+        measured = {f"grad_norm/{n}": float(v) for n, v in zip(self._names, norms, strict=True)}
         cosines = self._cosines(inner, norms)
         pairs = [i for i, name in enumerate(self._names) if not name.startswith(PLAIN)]
         for a in pairs:
             for b in pairs:
                 if a < b:
                     key = f"grad_cosine/{self._names[a]}:{self._names[b]}"
-                    found[key] = float(cosines[a, b])
+                    measured[key] = float(cosines[a, b])
         whole = inner.sum()
         if whole > 0:
             shares = inner.sum(1) / whole
-            found.update(
+            measured.update(
                 {f"update_share/{n}": float(v) for n, v in zip(self._names, shares, strict=True)}
             )
-        return found
+        return measured
 
     @staticmethod
     def _cosines(inner, norms):

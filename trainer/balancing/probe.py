@@ -29,8 +29,8 @@ def probe_terms(program: StepProgram, batch, present, precomputed) -> dict[str, 
         with tape.stop_recording():
             sums = precomputed
             if sums is None:
-                own = tf.concat([forward.numerators, forward.denominators], 0)
-                sums = sum_in_replica(own)
+                local = tf.concat([forward.numerators, forward.denominators], 0)
+                sums = sum_in_replica(local)
             size, ones = layout.size, tf.ones([len(layout.names)])
             _, cotangents = layout.raw_and_cotangents(sums[:size], sums[size : 2 * size], ones)
         parts = layout.parts(forward.terms, cotangents)

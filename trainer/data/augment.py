@@ -123,12 +123,12 @@ class Augment:
         seeds = example_seeds(self.seed, position, examples)
         specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), batch)
         operations = self._traced(specs)
-        branches = any(_BRANCHES.match(one) for one in operations)  # XLA refuses their conversion
+        branches = any(map(_BRANCHES.match, operations))  # XLA refuses their conversion
         if not branches and self._converts(batch, seeds):
             augmented = self._vectorized(batch, seeds)
         else:
-            one = self._checked(specs)
-            augmented = tf.map_fn(one, (batch, seeds), fn_output_signature=specs)
+            of_example = self._checked(specs)
+            augmented = tf.map_fn(of_example, (batch, seeds), fn_output_signature=specs)
         return tf.nest.map_structure(lambda t, old: tf.ensure_shape(t, old.shape), augmented, batch)
 
     def _vectorized(self, batch, seeds):
@@ -152,16 +152,16 @@ class Augment:
     def _traced(self, specs) -> set[str]:
         """The types of the operations of the function, which is checked on one example."""
         seed = tf.TensorSpec([2], tf.int32)
-        one = self._checked(specs)
-        function = tf.function(lambda *pair: one(pair), autograph=False)
+        of_example = self._checked(specs)
+        function = tf.function(lambda *pair: of_example(pair), autograph=False)
         graph = function.get_concrete_function(specs, seed).graph.as_graph_def()
         nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
         operations = {node.op for node in nodes}
-        own = sorted(filter(_STATEFUL.match, operations))
-        if own:
+        stateful = sorted(filter(_STATEFUL.match, operations))
+        if stateful:
             raise TermwiseError(
-                f"augment= uses {', '.join(own)}, which does not follow from the seed: a resumed "
-                "run would draw other numbers. Draw by tf.random.stateless_* or "
+                f"augment= uses {', '.join(stateful)}, which does not follow from the seed: a "
+                "resumed run would draw other numbers. Draw by tf.random.stateless_* or "
                 "tf.image.stateless_random_* with the seed that is passed."
             )
         return operations
@@ -239,7 +239,7 @@ def _mix(x):
 def _described(value) -> str:
     """`(float32 [8, 8, 1], int32 [])`."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {_described(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {_described(part)}" for key, part in value.items()) + "}"
     if isinstance(value, (tuple, list)):
         inner = ", ".join(map(_described, value))
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"

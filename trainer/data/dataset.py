@@ -65,8 +65,8 @@ class DatasetSource(Source):
     @property
     def batch_size(self):
         """The static global batch, or None."""
-        own = tf.nest.flatten(self.element_spec)[0].shape[0]
-        return own * self.hosts.count if self.per_host and own else own
+        local = tf.nest.flatten(self.element_spec)[0].shape[0]
+        return local * self.hosts.count if self.per_host and local else local
 
     def count_steps(self) -> int:
         """Steps per epoch by going through the data once; for pipelines of unknown length."""
@@ -113,8 +113,8 @@ class DatasetSource(Source):
         """
         if not self.per_host:
             return iter(prefetched(self.dataset, self.gpu))
-        own = self.steps_per_epoch or self.count_steps()
-        longest = int(self.hosts.exchange(own).max())
+        local = self.steps_per_epoch or self.count_steps()
+        longest = int(self.hosts.exchange(local).max())
         counted = self.dataset.map(lambda *batch: (_joined(batch), 1.0))
         filling = self.dataset.take(1).repeat().map(lambda *batch: (_joined(batch), 0.0))
         dataset = counted.concatenate(filling).take(longest)

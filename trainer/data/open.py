@@ -36,16 +36,16 @@ def open_data(
     """
     if inspect.isgeneratorfunction(data):
         raise TermwiseTypeError(f"{what} is a generator function. {of_generator()}")
-    own = hosts if inspect.isroutine(data) or isinstance(data, functools.partial) else None
-    if own is not None:
-        data = _of_this_host(data, own, what)
+    of_host = hosts if inspect.isroutine(data) or isinstance(data, functools.partial) else None
+    if of_host is not None:
+        data = _of_this_host(data, of_host, what)
     if isinstance(data, tf.data.Dataset):
         if batch_size is not None:
             raise TermwiseError(
                 f"{what} is a tf.data.Dataset, which brings its own batches, but batch_size="
                 f"{batch_size} was given too. Drop batch_size=, or pass arrays."
             )
-        return DatasetSource(data, what, own, hosts.gpu if hosts else None)
+        return DatasetSource(data, what, of_host, hosts.gpu if hosts else None)
     if isinstance(data, tf.distribute.DistributedDataset):
         raise TermwiseTypeError(
             f"{what} is a distributed dataset. Pass the plain tf.data.Dataset of global batches; "

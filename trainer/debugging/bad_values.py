@@ -56,10 +56,10 @@ def check_arrays(run: Run, source) -> None:
     """
     if not source.indexed or run.skips or run.on_nonfinite == "restore":
         return
-    found = _nonfinite(source.arrays, LARGEST)
-    if found is None:
+    bad = _nonfinite(source.arrays, LARGEST)
+    if bad is None:
         return
-    place, example = found
+    place, example = bad
     row = tf.nest.map_structure(lambda array: array[example : example + 1], source.arrays)
     values = evaluate(run, run.open_data(row, 1))
     terms = [

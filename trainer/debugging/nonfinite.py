@@ -28,7 +28,7 @@ def check_mode(on_nonfinite: str, workdir) -> str:
     return on_nonfinite
 
 
-def describe_nonfinite(names, sums, first: int, step: int, last_total, kept) -> Nonfinite:
+def describe_nonfinite(names, sums, first: int, step: int, last_total, newest) -> Nonfinite:
     """The error of a run that stopped after `step`, the first whose record is not finite.
 
     Args:
@@ -36,7 +36,7 @@ def describe_nonfinite(names, sums, first: int, step: int, last_total, kept) -> 
       sums: `WindowSums` of the log window that ends with that step.
       first: the window's first step.
       last_total: the last finite total, or None.
-      kept: path of the newest checkpoint, or None.
+      newest: path of the newest checkpoint, or None.
     """
     row = window_row(names, sums)
     bad = [name for name in names if not math.isfinite(row[f"terms/{name}"])]
@@ -47,7 +47,7 @@ def describe_nonfinite(names, sums, first: int, step: int, last_total, kept) -> 
     return Nonfinite(
         f"{what} became {'NaN' if math.isnan(value) else 'infinite'}{others} between steps "
         f"{first} and {step}, at step {step}{before}. "
-        f"Kept: {kept or 'nothing, no checkpoint was written'}.",
+        f"Kept: {newest or 'nothing, no checkpoint was written'}.",
         bad,
     )
 

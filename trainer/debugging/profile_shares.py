@@ -99,28 +99,28 @@ def attribute(space) -> Shares:
     Raises:
       ValueError: no event spans the profiled steps.
     """
-    lines = [(plane, one) for plane in space.planes for one in plane.lines if one.events]
-    on_gpu = any(_stream(plane, one) for plane, one in lines)
-    found: dict[str, list] = {kind: [] for kind in KINDS}
+    lines = [(plane, line) for plane in space.planes for line in plane.lines if line.events]
+    on_gpu = any(_stream(plane, line) for plane, line in lines)
+    spans: dict[str, list] = {kind: [] for kind in KINDS}
     window = None
-    for plane, one in lines:
+    for plane, line in lines:
         kinds: dict = {}  # of the line's events by their metadata, which hold the name
-        for event in one.events:
+        for event in line.events:
             number = event.metadata_id
             if number not in kinds:
-                kinds[number] = _kind(plane, one, event, on_gpu)
+                kinds[number] = _kind(plane, line, event, on_gpu)
             kind = kinds[number]
-            start = one.timestamp_ns * 1000 + event.offset_ps
+            start = line.timestamp_ns * 1000 + event.offset_ps
             if kind == WINDOW:
                 window = start, start + event.duration_ps
             elif kind is not None:
-                found[kind].append((start, start + event.duration_ps))
+                spans[kind].append((start, start + event.duration_ps))
     if window is None:
         raise TermwiseError(f"The profile has no event {WINDOW!r}, which spans the profiled steps.")
     covered: list = []
     reached = [0]  # covered by the first kind, by the first two, ...
     for kind in KINDS[:-1]:
-        covered += found[kind]
+        covered += spans[kind]
         reached.append(covered_length(covered, window))
     reached.append(window[1] - window[0])
     return Shares(*(1e-12 * float(length) for length in np.diff(reached)))

@@ -53,13 +53,13 @@ def sum_all(strategy, values: list, destinations: list) -> list:
         return [_added(strategy, value) for value in values]
     first = [strategy.experimental_local_results(value)[0] for value in values]
     limit = PACK_BYTES["GPU" if "GPU" in _kinds(strategy) else "CPU"]
-    found: list = [None] * len(values)
+    sums: list = [None] * len(values)
     for pack in packs(first, limit):
         pairs = [(values[i], destinations[i]) for i in pack]
         summed = strategy.extended.batch_reduce_to(SUM, pairs)  # as one flat buffer
         for i, value in zip(pack, summed, strict=True):
-            found[i] = value
-    return found
+            sums[i] = value
+    return sums
 
 
 def packs(values: list, limit: int) -> list[list[int]]:
@@ -68,19 +68,19 @@ def packs(values: list, limit: int) -> list[list[int]]:
     A pack has one dtype and at most `limit` bytes. What is larger, or has no static size, is
     alone. The last tensors come first: a backward pass finds their gradients first.
     """
-    found: list[list[int]] = []
+    result: list[list[int]] = []
     unfilled: dict = {}  # dtype -> positions, bytes
     for i, value in reversed(list(enumerate(values))):
         size = None if isinstance(value, tf.IndexedSlices) else value.shape.num_elements()
         size = limit + 1 if size is None else size * value.dtype.size
-        pack, held = unfilled.get(value.dtype, (None, 0))
-        if pack is None or held + size > limit:
-            pack, held = [], 0
-            found.append(pack)
+        pack, filled = unfilled.get(value.dtype, (None, 0))
+        if pack is None or filled + size > limit:
+            pack, filled = [], 0
+            result.append(pack)
         pack.append(i)
         if size <= limit:
-            unfilled[value.dtype] = pack, held + size
-    return found
+            unfilled[value.dtype] = pack, filled + size
+    return result
 
 
 def sum_by_path(strategy, variables: dict, values: dict) -> dict:

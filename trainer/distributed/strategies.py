@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from losses.distributed.hosts import host_count
 from losses.errors import TermwiseError, TermwiseRuntimeError
-from losses.objective.outputs import suggestion
+from losses.naming import suggestion
 from trainer.distributed.devices import communication_options
 from trainer.distributed.environment import startup_seconds
 from trainer.distributed.hosts import PeerLost

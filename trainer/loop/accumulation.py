@@ -93,10 +93,10 @@ class AccumulatingFeed(Feed):
 
     def next(self, inputs, segment, changing, done, whole=False):
         position = segment + tf.cast(done, tf.int64)
-        accumulation, kept = changing
+        accumulation, first = changing
         accumulation = self._means(position, accumulation)
         batch = self._dequeue(position)
-        return batch, (accumulation,), (accumulation, batch if tf.nest.flatten(kept) else ())
+        return batch, (accumulation,), (accumulation, batch if tf.nest.flatten(first) else ())
 
     def batch_at(self, carry, position):
         self._means(position, carry.accumulation)

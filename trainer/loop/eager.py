@@ -14,18 +14,33 @@ from trainer.model.variables import tensor_variable
 
 
 @dataclass(frozen=True)
+class PythonPass:
+    """A forward and backward pass that ran, as far as a traced one is looked at.
+
+    Attributes:
+      structured_outputs: what it gave.
+      variables: what it may have read or written: the model's, on every replica.
+    """
+
+    structured_outputs: Any
+    variables: list
+
+    @classmethod
+    def of(cls, outputs, program) -> PythonPass:
+        return cls(outputs, parts_of(program.placement.strategy, program.model.variables))
+
+
+@dataclass(frozen=True)
 class PythonStep:
     """A training step as Python code, called as a traced one is.
 
     Attributes:
       train_step: batch, further tensors -> StepRecord.
       spec: of a batch.
-      variables: what tracing has found that it uses: nothing.
     """
 
     train_step: Callable
     spec: Any
-    variables: tuple = ()
 
     def __call__(self, *tensors):
         size = len(tf.nest.flatten(self.spec, expand_composites=True))
@@ -45,14 +60,16 @@ def first_batch(source):
         raise reading_failure(source, error) from error
 
 
+def parts_of(strategy, variables) -> list[tf.Variable]:
+    """The variables' parts on all devices of this process."""
+    results = strategy.experimental_local_results
+    return [part for variable in variables for part in results(tensor_variable(variable))]
+
+
 @contextlib.contextmanager
 def put_back(strategy, variables: list) -> Iterator[None]:
     """Around a pass after which variables have again, on every replica, the values they had."""
-    parts = [
-        part
-        for variable in variables
-        for part in strategy.experimental_local_results(tensor_variable(variable))
-    ]
+    parts = parts_of(strategy, variables)
     values = [tf.identity(part) for part in parts]
     try:
         yield

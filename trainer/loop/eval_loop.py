@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from losses.objective.layout import Layout
-from trainer.loop.eager import PythonStep
+from trainer.loop.eager import PythonStep, parts_of
 from trainer.step.metrics import Metrics
 from trainer.step.program import StepProgram
 from trainer.step.replica import evaluate_replica, predict_replica
@@ -139,11 +139,13 @@ class EvalLoops:
             )
 
         if program.placement.eager:
+            self.metrics.settle_held(strategy, parts_of(strategy, program.model.variables))
             return TracedEvaluation(PythonStep(evaluate, source.element_spec), layouts)
         specs = [source.element_spec]
         if source.per_host:  # and whether the batch counts
             specs.append(tf.TensorSpec([], tf.float32))
         step = _function(program, evaluate).get_concrete_function(*specs)
+        self.metrics.settle_held(strategy, step.variables)
         return TracedEvaluation(step, layouts)
 
 

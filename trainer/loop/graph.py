@@ -1,6 +1,11 @@
-"""What a traced graph is made of."""
+"""What a traced graph is made of: its operations, and the variables that it reads or writes."""
 
 from __future__ import annotations
+
+import tensorflow as tf
+
+# what reads a variable and leaves it as it is
+READS = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"}
 
 
 def operations(graph) -> set[str]:
@@ -9,3 +14,58 @@ def operations(graph) -> set[str]:
     functions = definition.library.function
     nodes = [*definition.node, *(node for f in functions for node in f.node_def)]
     return {node.op for node in nodes}
+
+
+def used_variables(function) -> list[tf.Variable]:
+    """The variables that a concrete function reads or writes, in the order of their first use."""
+    order = {id(handle): place for place, handle in enumerate(function.captured_inputs)}
+    return sorted(function.variables, key=lambda v: order.get(id(v.handle), len(order)))
+
+
+def written_variables(function) -> list[tf.Variable]:
+    """The variables that a concrete function writes, in the order of their first use."""
+    handles = function.captured_inputs
+    inside = function.inputs[len(function.inputs) - len(handles) :]
+    written = {
+        id(handle) for handle, tensor in zip(handles, inside, strict=True) if _is_written(tensor)
+    }
+    return [v for v in used_variables(function) if id(v.handle) in written]
+
+
+def _is_written(tensor) -> bool:
+    """Whether an operation may change the resource of a handle in a graph."""
+    return tensor.dtype == tf.resource and not all(
+        _only_reads(operation, tensor) for operation in tensor.consumers()
+    )
+
+
+def _only_reads(operation, tensor) -> bool:
+    if operation.type in READS:
+        return True
+    try:  # of a function that is called, and of a loop's or branch's
+        unchanged = operation.get_attr("_read_only_resource_inputs")
+    except ValueError:
+        return False
+    places = [place for place, value in enumerate(operation.inputs) if value is tensor]
+    return all(place in unchanged for place in places)
+
+
+def stateless(function):
+    """A traced function as one that leaves every variable as it was.
+
+    What it writes is read before, and put back. Keras's variables are none of it where the
+    function works in a `keras.StatelessScope`; a `tf.Variable` that a user assigns is.
+
+    Args:
+      function: a `tf.function` of tensors.
+    """
+
+    def call(*inputs):
+        written = written_variables(function.get_concrete_function(*inputs))
+        before = [tf.identity(variable.read_value()) for variable in written]
+        result = function(*inputs)
+        for variable, value in zip(written, before, strict=True):
+            variable.assign(value)
+        return result
+
+    return call

@@ -46,18 +46,18 @@ class JitChoice:
                 "run_eagerly=True runs each step in Python, which XLA cannot compile. Pass "
                 "jit_compile=False."
             )
-        self._given = jit_compile
+        self._asked = jit_compile
         self.decided: dict | None = None
 
     @property
     def pending(self) -> bool:
         """Whether "auto" has still to decide."""
-        return self._given == AUTO and self.decided is None
+        return self._asked == AUTO and self.decided is None
 
     @property
     def xla(self) -> bool:
         """Whether XLA compiles; not before it is decided."""
-        return self._given is True or bool(self.decided and self.decided["compiled"])
+        return self._asked is True or bool(self.decided and self.decided["compiled"])
 
     @property
     def notes(self) -> dict:

@@ -25,8 +25,8 @@ def _in_float32(gradient):
 
 
 def _square_sum(values):
-    """float32 [], the sum of squares of values [n], in `LANES` parts."""
-    size = values.shape.num_elements() // LANES
+    """float32 [], the sum of squares of values [n], in `LANES` parts; one where n is unknown."""
+    size = (values.shape.num_elements() or 0) // LANES
     squares = tf.square(values)
     if not size:
         return tf.reduce_sum(squares)

@@ -16,8 +16,8 @@ from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, first_batch, put_back
+from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
-from trainer.model.build import build_model
 from trainer.step.program import Discovery, StepProgram
 
 
@@ -53,6 +53,9 @@ class Programs:
       diagnostics_every: steps between two measurements of the terms' gradients, or None.
       on_first_trace: called once, when the optimizers are built.
       owned_variables: () -> variables of terms, and of networks that a subclass keeps.
+    Attributes:
+      balanced, diagnostics: of the terms, after the first trace; None without.
+      written: the variables that the forward and backward pass writes, on any replica.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Programs:
         self._first: TrainPasses | None = None
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
+        self.written: list[tf.Variable] = []
 
     @property
     def program(self) -> StepProgram:
@@ -94,7 +98,7 @@ class Programs:
     def traces(self) -> int:
         """How often a forward and backward pass was traced."""
         passes = {id(step.passes): step.passes for step in self._steps.values()}
-        return sum(one.traces for one in passes.values())
+        return sum(each.traces for each in passes.values())
 
     @property
     def steps(self) -> list[TracedStep]:
@@ -102,9 +106,9 @@ class Programs:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """What the traced steps read or write."""
-        functions = [step.function for step in self._steps.values()]
-        return [variable for function in functions for variable in function.variables]
+        """What the traced steps read or write, in the order of its first use."""
+        steps = [step for step in self._steps.values() if not step.program.placement.eager]
+        return [variable for step in steps for variable in used_variables(step.function)]
 
     @property
     def balancing_variables(self) -> list:
@@ -132,7 +136,7 @@ class Programs:
         base = self._base
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
-        build_model(base.model, base.placement.strategy, _of_any_size(source.element_spec))
+        base.build(base, _of_any_size(source.element_spec))
         if not self.prepared:
             self._prepare(source, xla, class_weight)
         placement = base.placement.placed(source.per_host, xla)
@@ -195,7 +199,10 @@ class Programs:
         means = self._means_spec(program) if accumulation > 1 else None
         scales, means = _of_step(program, means)
         traced = passes.trace(spec, scales, precomputed, means)
-        program.weighting.make_accumulated(traced.jacobian)
+        program.metrics.settle_held(program.placement.strategy, traced.variables)
+        program.weighting.make_accumulated(traced.structured_outputs.jacobian)
+        eager = program.placement.eager  # of which it is not known
+        self.written = [] if eager else written_variables(traced)
         return passes
 
     def _put_back(self, xla: bool):

@@ -16,6 +16,8 @@ from trainer.balancing.direction import dense, mirrored
 from trainer.balancing.probe import probe_residuals, probe_terms
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
+from trainer.loop.eager import PythonPass
+from trainer.loop.graph import stateless
 from trainer.loop.norm import global_norm
 from trainer.step.outputs import ReplicaResult, StepRecord
 from trainer.step.program import StepProgram
@@ -50,21 +52,22 @@ class TrainPasses:
             return self._count(spec)
         return self._count.get_concrete_function(spec).structured_outputs
 
-    def trace(self, *specs) -> ReplicaResult:
-        """Traces the forward and backward pass, or runs it; its outputs.
+    def trace(self, *specs):
+        """Traces the forward and backward pass, or runs it; what has been traced, or was run.
 
         Args:
           specs: of `compute`'s inputs; where nothing is traced, these themselves.
         """
         if self._eager:
-            return self._train(*specs)
-        return self._train.get_concrete_function(*specs).structured_outputs
+            return PythonPass.of(self._train(*specs), self.program)
+        return self._train.get_concrete_function(*specs)
 
     def counts(self, batch):
         """float32 [2K + 2], the terms' sums over all replicas, by a pass that changes nothing."""
-        # another objective of the step may count other labels
-        count = self._count_in_place if self.program.several_objectives else self._count
-        sums = count(batch)
+        count = self._count
+        if self.program.several_objectives:  # another one may count other labels
+            count = self._on_replicas(functools.partial(count_replica, self.program))
+        sums = count(batch) if self._eager else stateless(count)(batch)
         if self.program.placement.replicas == 1:
             return sums
         strategy = self.program.placement.strategy
@@ -116,22 +119,18 @@ class TrainPasses:
     def jacobian(self, batch, precomputed) -> dict:
         """path -> [T, ...], the gradients of the terms' raw values; nothing is changed."""
         probe = functools.partial(probe_terms, self.program)
-        return self._summed(self._on_replicas(probe)(batch, precomputed))
+        return self._summed(stateless(self._on_replicas(probe))(batch, precomputed))
 
     def residuals(self, batch) -> dict:
         """path -> [m, ...], the gradients of the balanced terms' residuals; nothing is changed."""
         probe = functools.partial(probe_residuals, self.program, self._balanced_names)
-        return self._summed(self._on_replicas(probe)(batch))
+        return self._summed(stateless(self._on_replicas(probe))(batch))
 
     def _summed(self, rows: dict) -> dict:
         if self.program.placement.replicas == 1:
             return rows
         variables = self.program.trainables.variables
         return sum_by_path(self.program.placement.strategy, variables, rows)
-
-    def _count_in_place(self, batch):
-        replica = functools.partial(count_replica, self.program)
-        return self._on_replicas(replica, traced=False)(batch)
 
     def _traced(self, function):
         return function if self._eager else tf.function(function, autograph=False)

@@ -47,7 +47,7 @@ class LogWindow(NamedTuple):
     def where(self, condition, other: LogWindow) -> LogWindow:
         """The other window where the condition, bool [], is true, else this one."""
         pairs = zip(other, self, strict=True)
-        return LogWindow(*(tf.where(condition, theirs, own) for theirs, own in pairs))
+        return LogWindow(*(tf.where(condition, theirs, this) for theirs, this in pairs))
 
     def read(self) -> WindowSums:
         """The window on the host."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from losses.errors import TermwiseError, TermwiseTypeError
+from losses.errors import (
+    TermwiseError,
+    TermwiseTypeError,
+    add_note,
+    as_raised,
+    raised_by_user,
+)
+from losses.objective.model_terms import overrides
 from losses.objective.step import model_inputs
 from trainer.data.batch import unpack
 from trainer.errors import explain
@@ -54,27 +61,18 @@ def _check_placed(model: keras.Model, strategy) -> None:
 
 
 def compiled_arguments(model: keras.Model) -> dict:
-    """What a compiled model was compiled with, as arguments of `Trainer`.
+    """What a compiled model was compiled with, as arguments of `Trainer`: the objects themselves.
 
     Raises:
-      ValueError: the model is not compiled, or a metric of it cannot be made again.
+      ValueError: the model is not compiled.
     """
     if not getattr(model, "compiled", False):
         raise TermwiseError("from_compiled() needs a compiled model. Call model.compile() first.")
-    config = model.get_compile_config() or {}
-    try:
-        metrics = keras.saving.deserialize_keras_object(config.get("metrics"))
-    except (TypeError, ValueError) as error:
-        raise TermwiseError(
-            "The compiled metrics cannot be made again from their configuration "
-            f"({error}). Pass metrics= to from_compiled()."
-        ) from error
-    return {
-        "optimizer": model.optimizer,
-        "loss": model.loss,
-        "loss_weights": config.get("loss_weights"),
-        "metrics": metrics,
-    }
+    compiled = model._compile_config.config
+    arguments = {name: compiled[name] for name in ("metrics", "weighted_metrics")}
+    if not overrides(model, "compute_loss"):  # which reads the compiled losses itself, or none
+        arguments.update(loss=model.loss, loss_weights=compiled["loss_weights"])
+    return {"optimizer": model.optimizer, **arguments}
 
 
 def build_model(model: keras.Model, strategy, spec) -> None:
@@ -87,6 +85,7 @@ def build_model(model: keras.Model, strategy, spec) -> None:
     if model.built:
         check_batched(model, x)
         return
+    _check_call(model)
     tensors = tf.nest.map_structure(
         lambda s: keras.KerasTensor((None, *s.shape[1:]), dtype=s.dtype.name), x
     )
@@ -94,6 +93,10 @@ def build_model(model: keras.Model, strategy, spec) -> None:
         with strategy.scope():
             model(tensors)
     except Exception as error:
+        if raised_by_user(error):
+            own = as_raised(error)
+            add_note(own, f"(while building the model from the data's x, {describe(x)})")
+            raise own from None
         raise TermwiseError(
             f"The model {model.name!r} could not be built from the data's x, {describe(x)}: "
             f"{type(error).__name__}: {explain(error)}. Give it data it can read, or build it "
@@ -101,12 +104,23 @@ def build_model(model: keras.Model, strategy, spec) -> None:
         ) from error
 
 
+def _check_call(model: keras.Model) -> None:
+    """Raises ValueError where a model only holds its parts."""
+    if not overrides(model, "call"):
+        raise TermwiseError(
+            f"The model {model.name!r}, a {type(model).__name__}, has no call(). Give it one, or "
+            "override forward(step) in a subclass of Trainer."
+        )
+
+
 def call_model(model: keras.Model, x, training: bool):
     """The model's outputs; where Keras refuses the inputs, the error says which do not fit.
 
     Raises:
-      ValueError: the data's x has another structure or shape than the model's inputs.
+      ValueError: the data's x has another structure or shape than the model's inputs; or the
+        model has no `call()`.
     """
+    _check_call(model)
     inputs = model_inputs(model, x)
     expected = getattr(model, "input", None)
     if expected is None and getattr(model, "inputs", None):  # of a Sequential model
@@ -116,8 +130,12 @@ def call_model(model: keras.Model, x, training: bool):
         raise TermwiseError(misfit)  # Keras would take the first and drop the others
     try:
         return model(inputs, training=training)
-    except (ValueError, TypeError) as error:
-        if misfit:
+    except Exception as error:
+        if raised_by_user(error):
+            own = as_raised(error)
+            add_note(own, f"({misfit})" if misfit else "(while calling the model)")
+            raise own from None
+        if misfit and isinstance(error, (ValueError, TypeError)):
             raise TermwiseError(misfit) from error
         raise
 
@@ -159,7 +177,9 @@ def output_names(model: keras.Model) -> list[str] | None:
 
 def may_add_losses(model: keras.Model) -> bool:
     """Whether a model may have losses of its own, as far as one can see before calling it."""
-    if not model.built or any(getattr(v, "regularizer", None) for v in model.trainable_variables):
+    if not model.built or overrides(model, "compute_loss"):
+        return True
+    if any(getattr(v, "regularizer", None) for v in model.trainable_variables):
         return True
     # Keras's own layers add nothing without an activity regularizer
     return any(

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from losses.errors import TermwiseError
+from losses.objective.model_terms import overrides
 
 SAVED, ARCHIVE = "saved_model.pb", "model.keras"
 # what lies in the folder of an export, and in a model.keras
@@ -91,6 +92,11 @@ def export_model(model: keras.Model, path, outputs=None) -> Path:
     Raises:
       FileExistsError: something else than an earlier export has this path.
     """
+    if not overrides(model, "call"):
+        raise TermwiseError(
+            f"export() writes what the model's call() computes, and the {type(model).__name__} "
+            "has none. Give it one, or export its parts: trainer.model.part.export(path)."
+        )
     path = Path(path)
     target = Path(os.path.realpath(path))  # of a link, what it leads to
     exported = inference_model(model, outputs)

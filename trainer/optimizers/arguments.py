@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import keras
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.objective.outputs import suggestion
+from losses.naming import suggestion
 from trainer.data.batch import is_whole
 from trainer.optimizers.groups import WHOLE, check_names
 from trainer.optimizers.loss_scale import unwrapped

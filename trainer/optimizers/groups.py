@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.objective.outputs import suggestion
+from losses.naming import suggestion
 
 WHOLE = "model"  # the one group of a model that is not divided
 

@@ -38,6 +38,8 @@ class UpdateGroup:
 
     def apply(self, pairs) -> None:
         """One update by (gradient, variable) pairs, in few kernels where they are known."""
+        if self.optimizer.loss_scale_factor:  # by which Keras can divide no sparse gradient
+            pairs = [(tf.convert_to_tensor(g), v) for g, v in pairs]
         (self.fused or self.optimizer).apply_gradients(pairs)
 
     def due(self, step, finite):
@@ -156,18 +158,18 @@ class Optimizers:
     def _build(self, group, variables: dict, parameters) -> UpdateGroup:
         optimizer, trained = self.of_group[group], self._trained.get(group)
         with self.strategy.scope():
-            own = {path: self._in_scope(variable, path) for path, variable in variables.items()}
-            excluded = [variable for path, variable in own.items() if path in parameters]
+            placed = {path: self._in_scope(variable, path) for path, variable in variables.items()}
+            excluded = [variable for path, variable in placed.items() if path in parameters]
             if excluded:
                 _exclude_from_decay(unwrapped(optimizer), excluded)
-            optimizer.build(list(own.values()))
+            optimizer.build(list(placed.values()))
             if trained is not None:
                 # around the copy of one without a loss scale there may be one now
                 wrapped = type(optimizer) is not type(trained)
                 copy = unwrapped(optimizer) if wrapped else optimizer
                 carry_state(trained, copy, list(variables.values()))
-        fused = fuse(optimizer, list(own.values()), self.strategy)
-        return UpdateGroup(group, optimizer, own, self.every.get(group, 1), fused)
+        fused = fuse(optimizer, list(placed.values()), self.strategy)
+        return UpdateGroup(group, optimizer, placed, self.every.get(group, 1), fused)
 
     def _in_scope(self, variable, path):
         """The variable itself, or the mirrored copy of one made outside the strategy's scope.

@@ -28,12 +28,12 @@ def carry_state(original, copy, variables: list) -> None:
     Raises:
       ValueError: its state does not fit.
     """
-    own, trained = built_for(copy), {id(variable) for variable in built_for(original)}
-    originals = {id(mine): variable for mine, variable in zip(own, variables, strict=True)}
+    copied, trained = built_for(copy), {id(variable) for variable in built_for(original)}
+    originals = {id(mine): variable for mine, variable in zip(copied, variables, strict=True)}
     _State(original, originals).carry(original, copy)
     averages = [slot for slot in copy.variables if slot.name.endswith("_average")]
-    if len(averages) == len(own):  # Keras begins one with the variable at the first update only
-        for average, mine in zip(averages, own, strict=True):
+    if len(averages) == len(copied):  # Keras begins one with the variable at the first update only
+        for average, mine in zip(averages, copied, strict=True):
             if id(originals[id(mine)]) not in trained:
                 average.assign(read(mine))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import tensorflow as tf
+
 from losses.errors import TermwiseError
 from trainer.persistence.reader import SavedVariable
 
@@ -66,14 +68,16 @@ def _same_places(now: list[SavedVariable], then: list[SavedVariable]) -> bool:
     Another name alone is the automatic numbering, or a layer that was renamed; the same names in
     another order are other variables.
     """
-    if [variable[1:] for variable in now] != [variable[1:] for variable in then]:
+    if len(now) != len(then):
+        return False
+    if any(_other_kind(*pair) is not None for pair in zip(now, then, strict=True)):
         return False
     paths, saved_paths = ([variable.path for variable in side] for side in (now, then))
     return paths == saved_paths or set(paths) != set(saved_paths)
 
 
 def _other_kind(variable: SavedVariable, saved: SavedVariable) -> str | None:
-    if saved.shape != variable.shape:
+    if not tf.TensorShape(variable.shape).is_compatible_with(saved.shape):
         return f"another shape: {variable}, the checkpoint {saved.shape}"
     if saved.dtype != variable.dtype:
         return f"another dtype: {variable.path} {variable.dtype}, the checkpoint {saved.dtype}"

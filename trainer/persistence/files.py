@@ -15,13 +15,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def refusal(file, error: OSError, kept: str | None = None) -> OSError:
+def refusal(file, error: OSError, newest: str | None = None) -> OSError:
     """The error of a write that the system refused: of the same class, with what to do.
 
     Args:
       file: what could not be written.
       error: of the system; one that says what to do already stays as it is.
-      kept: the newest checkpoint, which the run goes on from; None where there is none.
+      newest: the newest checkpoint, which the run goes on from; None where there is none.
 
     Example:
       >>> import errno
@@ -39,7 +39,7 @@ def refusal(file, error: OSError, kept: str | None = None) -> OSError:
     else:
         advice = "Mend this and start again"
     reason = error.strerror or str(error)
-    tail = f"; kept: {kept}" if kept else ""
+    tail = f"; kept: {newest}" if newest else ""
     refused = error_class(type(error))(f"{file} cannot be written: {reason}. {advice}{tail}.")
     refused.errno = error.errno
     return refused

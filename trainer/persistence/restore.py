@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.model.variables import tensor_variable
 from trainer.persistence.comparison import check_fit
 from trainer.persistence.errors import FileMissingError
 from trainer.persistence.manifest import Manifest, check_files, find_newest, read_manifest
-from trainer.persistence.reader import open_checkpoint
+from trainer.persistence.reader import SavedVariable, open_checkpoint
+
+HELD = "held"  # the part that is restored by name
+OLD_HELD = "others"  # as older versions called it
 
 
 class WarmStart(NamedTuple):
@@ -23,11 +28,13 @@ class WarmStart(NamedTuple):
       path: of the checkpoint.
       loss_parameters: names of those that were loaded.
       left: names of those that the checkpoint does not have; they keep their initial values.
+      balance: whether the balancer goes on from what the other run's has come to.
     """
 
     path: str
     loss_parameters: list[str]
     left: list[str]
+    balance: bool = False
 
 
 def named_variables(state: Mapping) -> dict[str, dict]:
@@ -49,7 +56,7 @@ def named_variables(state: Mapping) -> dict[str, dict]:
 def describe_variables(named: dict[str, dict]) -> dict[str, list]:
     """What a manifest keeps: list name -> [[path, shape, dtype], ...]."""
     return {
-        part: [[path, v.shape.as_list(), v.dtype.name] for path, v in variables.items()]
+        part: [[path, _shape(v), v.dtype.name] for path, v in variables.items()]
         for part, variables in named.items()
     }
 
@@ -57,14 +64,84 @@ def describe_variables(named: dict[str, dict]) -> dict[str, list]:
 def load(named: dict[str, dict], manifest: Manifest) -> None:
     """Assigns a checkpoint's values to the variables, by their places in the lists.
 
+    What is held beside them has its place by name; a checkpoint may be one of another number of
+    replicas.
+
     Raises:
       ValueError: the checkpoint holds other variables; nothing was assigned.
       OSError: a file went away or cannot be read.
     """
     with open_checkpoint(manifest.path, manifest.variables) as reader:
-        check_fit(manifest.path, named, reader.variables())
+        named, saved = _counterparts(named, reader.variables())
+        check_fit(manifest.path, named, {p: [v for _, v in pairs] for p, pairs in saved.items()})
         for part, variables in named.items():
-            reader.assign(part, enumerate(variables.values()))
+            places = [place for place, _ in saved[part]]
+            reader.assign(part, zip(places, variables.values(), strict=True))
+
+
+def _counterparts(named: dict[str, dict], saved: dict) -> tuple[dict, dict]:
+    """The variables of a run, and what a checkpoint holds for each, part by part.
+
+    Left out on both sides is what only another number of replicas has.
+
+    Returns:
+      list name -> path -> variable; list name -> [(place in the checkpoint, SavedVariable), ...].
+    """
+    ours, theirs = dict(named), {part: list(enumerate(saved[part])) for part in saved}
+    held = HELD
+    if OLD_HELD in theirs:
+        held, ours[OLD_HELD] = OLD_HELD, ours.pop(HELD, {})
+        theirs[OLD_HELD] = _renamed(ours[OLD_HELD], theirs[OLD_HELD])
+    if ("random" in ours) != ("random" in theirs):  # several replicas, and one
+        ours.pop("random", None)
+        theirs.pop("random", None)
+        ours[held] = {name: v for name, v in ours.get(held, {}).items() if not _is_seed(name)}
+        theirs[held] = [pair for pair in theirs.get(held, []) if not _is_seed(pair[1].path)]
+    if held in ours or held in theirs:
+        ours[held], theirs[held] = _by_name(ours.get(held, {}), theirs.get(held, []))
+    return {part: v for part, v in ours.items() if v}, theirs
+
+
+def _by_name(ours: dict, theirs: list) -> tuple[dict, list]:
+    """Both in one order, by name: first those that both have.
+
+    A replica's part that the checkpoint lacks is as the first replica's; one that the run lacks
+    is left out.
+    """
+    by_name = {variable.path: (place, variable) for place, variable in theirs}
+    pairs = {name: by_name.get(name) or by_name.get(_of_first(name)) for name in ours}
+    both = {name: pair for name, pair in pairs.items() if pair is not None}
+    used = {place for place, _ in both.values()}
+    rest = [(i, v) for i, v in theirs if i not in used and v.path == _of_first(v.path)]
+    named = {**{name: ours[name] for name in both}, **ours}
+    return named, [*((i, v._replace(path=name)) for name, (i, v) in both.items()), *rest]
+
+
+def _renamed(ours: dict, theirs: list) -> list:
+    """What an older version held, by the run's names: it stood in the order of its own names."""
+    ordered = sorted(ours, key=lambda name: ours[name].name)
+    if len(ordered) != len(theirs):  # of another number of replicas: the first one's
+        ordered = [name for name in ordered if name == _of_first(name)]
+        theirs = [(i, v) for i, v in theirs if v.path == _of_first(v.path)]
+    if len(ordered) != len(theirs):
+        return theirs
+    return [(i, v._replace(path=n)) for n, (i, v) in zip(ordered, theirs, strict=True)]
+
+
+def _of_first(name: str) -> str:
+    """The name of the first replica's part of a variable."""
+    return re.sub(r"/replica_\d+(_\d+)?$", "", name)
+
+
+def _is_seed(name: str) -> bool:
+    """Whether a variable is the state of draws without a seed."""
+    return re.fullmatch(r"(step/)?seed_generator_state(_\d+)?", name) is not None
+
+
+def _shape(variable) -> list[int]:
+    """The shape of a variable's value."""
+    known = variable.shape.is_fully_defined()
+    return variable.shape.as_list() if known else tf.shape(variable).numpy().tolist()
 
 
 def initialize_from(path, state: Mapping, *, loss_parameters: bool = True) -> WarmStart:
@@ -72,8 +149,11 @@ def initialize_from(path, state: Mapping, *, loss_parameters: bool = True) -> Wa
 
     Args:
       path: the other run's workdir, its `checkpoints/`, or one checkpoint in there.
-      state: as `Checkpoints` takes it; of it "model" is loaded by place, and "terms" by name.
-      loss_parameters: whether loss parameters are loaded too, those that both runs have.
+      state: as `Checkpoints` takes it; of it "model" is loaded by place, and "terms" by name, what
+        layers of the model hold too. "balancer" is loaded where the other run's is of the same kind
+        and for as many terms.
+      loss_parameters: whether loss parameters and the balancer's state are loaded too, those that
+        both runs have.
     Returns:
       WarmStart.
     Raises:
@@ -94,15 +174,36 @@ def initialize_from(path, state: Mapping, *, loss_parameters: bool = True) -> Wa
       True
     """
     manifest = _find_manifest(Path(path))
-    named = named_variables({part: state.get(part, []) for part in ("model", "terms")})
+    parts = ("model", "terms", "balancer", HELD)
+    named = named_variables({part: state.get(part, []) for part in parts})
     model, terms = {"model": named.get("model", {})}, named.get("terms", {})
     with open_checkpoint(manifest.path, manifest.variables) as reader:
         saved = reader.variables()
         check_fit(manifest.path, model, {"model": saved.get("model", [])})
         places = _places_of(terms, saved, manifest) if loss_parameters else {}
+        balancer = named.get("balancer", {})
+        balance = loss_parameters and _begins_with(saved.get("balancer", []), balancer)
         reader.assign("model", enumerate(model["model"].values()))
         reader.assign("terms", ((place, terms[name]) for name, place in places.items()))
-    return WarmStart(manifest.path, list(places), [name for name in terms if name not in places])
+        reader.assign("balancer", enumerate(balancer.values()) if balance else ())
+        reader.assign(HELD, _held_by_model(named.get(HELD, {}), saved.get(HELD, [])))
+    left = [name for name in terms if name not in places]
+    return WarmStart(manifest.path, list(places), left, balance)
+
+
+def _begins_with(saved: list[SavedVariable], named: dict) -> bool:
+    """Whether a list of a checkpoint begins with variables of these names, shapes and dtypes."""
+    ours = [SavedVariable(name, tuple(v.shape), v.dtype.name) for name, v in named.items()]
+    return bool(ours) and ours == saved[: len(ours)]
+
+
+def _held_by_model(held: dict, saved: list[SavedVariable]) -> Iterator[tuple]:
+    """(place, variable) of what layers of the model hold in both runs."""
+    places = {(v.path, v.shape, v.dtype): place for place, v in enumerate(saved)}
+    for name, variable in held.items():
+        key = _of_first(name), tuple(variable.shape), variable.dtype.name
+        if name.startswith("model/") and key in places:
+            yield places[key], variable
 
 
 def _places_of(terms: dict, saved: dict, manifest: Manifest) -> dict[str, int]:

@@ -148,8 +148,8 @@ class Workdir:
             yield file
         except OSError as error:
             steps = manifest_steps(self._path / "checkpoints")
-            kept = str(self._path / "checkpoints" / f"ckpt-{steps[0]}") if steps else None
-            raise refusal(file, error, kept) from error
+            newest = str(self._path / "checkpoints" / f"ckpt-{steps[0]}") if steps else None
+            raise refusal(file, error, newest) from error
 
 
 def write_json(file: Path, values) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from losses.errors import TermwiseError
+from losses.layers import stable_names
 from losses.objective.objective import NOTHING, Objective
 from trainer.distributed.hosts import Hosts
 from trainer.loop.eval_loop import EvalLoops
@@ -15,10 +16,13 @@ from trainer.loop.jit_choice import JitChoice
 from trainer.loop.programs import Programs
 from trainer.loop.train_loop import OnNonfinite, TrainLoops
 from trainer.model.build import may_add_losses, output_names
+from trainer.model.metrics import held_metrics
+from trainer.model.overrides import check_overrides
 from trainer.optimizers.loss_scale import needs_scale
 from trainer.optimizers.optimizers import Optimizers
 from trainer.run.run import Run
 from trainer.run.state import RunState, make_counter
+from trainer.step.forward import build_by_call, build_by_forward
 from trainer.step.metrics import Metrics
 from trainer.step.program import Discovery, Placement, StepProgram
 from trainer.step.randomness import Randomness
@@ -37,6 +41,7 @@ class RunSettings:
     update_every: Mapping[str, int] | None
     loss_parameter_optimizer: Any
     metrics: Any
+    weighted_metrics: Any
     balancer: Any
     diagnostics_every: int | None
     replica_randomness: str
@@ -57,7 +62,7 @@ class UserFunctions:
       owned_variables: () -> variables of terms, and of networks that a subclass keeps.
       open_data: (data, batch_size) -> the source of data to be read once.
       places: (name, object) pairs that may hold loss parameters.
-      computes_terms, trains: whether `compute_terms`, `train_step` are overridden.
+      overridden: the hooks of a step that are overridden, by name.
     """
 
     forward: Callable
@@ -66,8 +71,7 @@ class UserFunctions:
     owned_variables: Callable[[], list]
     open_data: Callable
     places: list
-    computes_terms: bool
-    trains: bool
+    overridden: frozenset[str]
 
 
 def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Run:
@@ -83,18 +87,18 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
     strategy, workdir, model = parts["strategy"], parts["workdir"], parts["model"]
     objective = _objective(parts, settings, functions)
     with strategy.scope():
-        training, evaluation = (
-            Metrics(settings.metrics, output_names(model)) for _ in ("train", "eval")
-        )
+        training, evaluation = (_metrics(model, settings) for _ in ("train", "eval"))
     program = _program(parts, settings, functions, objective, training)
     hosts = Hosts(strategy)
-    state = RunState(strategy, hosts, workdir, program.counter, functions.owned_variables)
+    state = RunState(
+        strategy, hosts, workdir, program.counter, functions.owned_variables, program.places
+    )
     programs = Programs(
         program,
         functions.train_step,
         settings.balancer,
         settings.diagnostics_every,
-        state.spread_seeds,
+        state.begin,
         functions.owned_variables,
     )
     return Run(
@@ -113,19 +117,32 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         open_data=functions.open_data,
         init_from=settings.init_from,
         init_loss_parameters=settings.init_loss_parameters,
+        own_forward="forward" in functions.overridden,
+    )
+
+
+def _metrics(model, settings: RunSettings) -> Metrics:
+    return Metrics(
+        settings.metrics,
+        output_names(model),
+        weighted=settings.weighted_metrics,
+        held=lambda: held_metrics(model),
+        names=lambda: stable_names(model),
     )
 
 
 def _objective(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Objective:
-    model = parts["model"]
+    model, replicas = parts["model"], parts["strategy"].num_replicas_in_sync
     objective = Objective(
         loss=settings.loss,
         loss_weights=settings.loss_weights,
         add_loss_sums=settings.add_loss_sums,
         terms=parts["terms"],
         output_names=output_names(model),
+        computes_loss=check_overrides(model, functions.overridden, replicas, settings.loss),
     )
-    if objective.empty and not functions.computes_terms and not may_add_losses(model):
+    computed = "compute_terms" in functions.overridden
+    if objective.empty and not computed and not may_add_losses(model):
         raise TermwiseError(NOTHING)
     return objective
 
@@ -141,14 +158,18 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         scaled=needs_scale(model),
     )
 
+    def places():
+        return [("model", model), *objective.places(), *functions.places]
+
     def find(watched, model):
-        places = [*objective.places(), *functions.places]
-        return find_trainables(watched, model, groups=groups, optimizers=optimizers, places=places)
+        held = places()[1:]
+        return find_trainables(watched, model, groups=groups, optimizers=optimizers, places=held)
 
     return StepProgram(
         model=model,
         objective=objective,
         forward=functions.forward,
+        build=build_by_forward if "forward" in functions.overridden else build_by_call,
         compute_terms=functions.compute_terms,
         counter=make_counter(strategy),
         optimizers=optimizers,
@@ -157,7 +178,8 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         find_trainables=find,
         placement=Placement(strategy, run_eagerly=settings.run_eagerly),
         discovery=Discovery(),
+        places=places,
         skips=settings.on_nonfinite == "skip" or optimizers.scaled,
         several_passes=groups is not None or len(optimizers.of_group) > 1,
-        several_objectives=functions.trains,
+        several_objectives="train_step" in functions.overridden,
     )

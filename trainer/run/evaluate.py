@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +14,6 @@ from trainer.data.batch import is_whole
 from trainer.errors import OF_INPUT, reading_failure
 from trainer.ledger.rows import term_entries
 from trainer.loop.eval_loop import EvalSums
-from trainer.model.build import build_model
 from trainer.run.events import ReadingEvents, silent, untold
 from trainer.run.run import Run
 
@@ -27,34 +28,49 @@ def prepare_reading(run: Run, source, steps: int | None = None) -> None:
         raise TermwiseError(f"evaluate(steps={steps!r}): give a whole number of at least 1.")
     if source.steps_per_epoch == -1 and steps is None:
         raise TermwiseError("This data is infinite. Give data that ends, or evaluate(steps=).")
-    if run.state.restorable:
+    if run.state.restorable or (run.init_from and run.state.fresh):
         run.traced(source)
+        _prepare_all(run)
+
+
+def _prepare_all(run: Run) -> None:
+    """Gives a traced run its state, or what it starts with, before it is looked at."""
+    if run.state.restorable:
         run.restore()
     elif run.init_from and run.state.fresh:
-        run.traced(source)
         run.state.initialize(run.programs, run.init_from, run.init_loss_parameters)
 
 
-def prepare_model(run: Run) -> None:
+def prepare_model(run: Run, networks: bool = False) -> None:
     """Gives the model the weights of its run, or those it starts with, without any data.
 
+    Args:
+      networks: whether those of networks that a subclass keeps are needed too.
     Raises:
       ValueError: weights that can be read only once the run is built.
     """
     if run.programs.prepared:
-        if run.state.restorable:
-            run.restore()
+        _prepare_all(run)
         return
     model, state = run.program.model, run.state
-    if state.restorable and run.workdir is not None:
-        if run.program.optimizers.keeps_averages:
-            raise TermwiseError(
-                "The optimizer keeps moving averages of the weights, which predict() and export() "
-                "use: they are read once the run is built. Call trainer.build(data) first."
-            )
-        state.load_model(model, run.workdir.path)
-    elif run.init_from and state.fresh:
-        state.load_model(model, run.init_from)
+    stored: Path | str | None = (
+        run.workdir.path if state.restorable and run.workdir is not None else None
+    )
+    if stored is not None and run.program.optimizers.keeps_averages:
+        raise TermwiseError(
+            "The optimizer keeps moving averages of the weights, which predict() and export() "
+            "use: they are read once the run is built. Call trainer.build(data) first."
+        )
+    if stored is None and run.init_from and state.fresh:
+        stored = run.init_from
+    if stored is None:
+        return
+    if networks and state.owns_variables:
+        raise TermwiseError(
+            "forward() may read networks that the Trainer keeps beside the model: their weights "
+            f"in {stored} are read once the run is built. Call trainer.build(data) first."
+        )
+    state.load_model(model, stored)
 
 
 def follow(run: Run, poll_seconds: float = 5.0):
@@ -102,7 +118,7 @@ def evaluate(
     """
     events = events or silent("test")
     events.begin()
-    sums = _sums(run, source, steps, events)
+    sums, metrics = _read(run, source, steps, events)
     if not int(sums.batches):
         raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
     numerators, denominators = (
@@ -112,22 +128,25 @@ def evaluate(
     # the shortest decimal of a float32: 0.1, not 0.10000000149
     weights = [float(str(value)) for value in np.asarray(sums.weights)]
     values = term_entries(sums.layout.names, np.asarray(raw), weights)
-    metrics = run.evaluation.metrics.results()
     values = {**values, **{f"metrics/{name}": value for name, value in metrics.items()}}
     events.end(values)
     return values
 
 
-def _sums(run: Run, source, steps: int | None, events: ReadingEvents) -> EvalSums:
-    """The sums of a pass over a source."""
+def _read(run: Run, source, steps: int | None, events: ReadingEvents) -> tuple[EvalSums, dict]:
+    """The sums of a pass over a source, and its metrics."""
     program, evaluation = run.program, run.evaluation
-    build_model(program.model, run.strategy, source.element_spec)
-    evaluation.metrics.reset()
-    with program.optimizers.averages(program.trainables.variables):
+    program.build(program, source.element_spec)
+    evaluation.trace(source, run.jit.xla)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(program.optimizers.averages(program.trainables.variables))
+        stack.enter_context(evaluation.metrics.set_aside(run.strategy))
+        evaluation.metrics.reset()
         try:
-            return evaluation.evaluate(source, steps, run.jit.xla, events.on_batch)
+            sums = evaluation.evaluate(source, steps, run.jit.xla, events.on_batch)
         except OF_INPUT as error:
             raise reading_failure(source, error) from error
+        return sums, evaluation.metrics.results()
 
 
 def predict(run: Run, source, events: ReadingEvents | None = None):
@@ -142,10 +161,12 @@ def predict(run: Run, source, events: ReadingEvents | None = None):
     if source.steps_per_epoch == -1:
         raise TermwiseError("This data is infinite. Give data that ends.")
     events = events or silent("predict")
-    build_model(program.model, run.strategy, source.element_spec)
-    prepare_model(run)
+    program.build(program, source.element_spec)
+    prepare_model(run, networks=run.own_forward)
     events.begin()
-    with program.optimizers.averages(program.trainables.variables):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(program.optimizers.averages(program.trainables.variables))
+        stack.enter_context(program.metrics.set_aside(run.strategy))
         try:
             parts = _predicted(run, source, events)
         except OF_INPUT as error:

@@ -35,6 +35,7 @@ class Run:
       on_nonfinite: "raise", "skip" or "restore".
       open_data: (data, batch_size) -> the source of data to be read once.
       init_from, init_loss_parameters: what a new run starts with.
+      own_forward: whether a subclass overrides `forward`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Run:
     open_data: Callable
     init_from: str | Path | None = None
     init_loss_parameters: bool = True
+    own_forward: bool = False
 
     @property
     def program(self) -> StepProgram:
@@ -88,6 +90,9 @@ class Run:
         return self.loops.open(step, source, now - data_start, now)
 
     def restore(self) -> None:
-        """Restores the workdir's newest checkpoint, to be looked at."""
+        """Restores the workdir's newest checkpoint, to be looked at; a fit restores it anew."""
+        if self.state.restored:
+            return  # and may have gone on
         checkpoints = self.state.open_checkpoints(self.programs, None, writes=False)
-        self.state.restore(self.programs, checkpoints)
+        if checkpoints is not None:
+            self.state.restore_newest(self.programs, checkpoints)

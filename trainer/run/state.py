@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -17,6 +18,7 @@ from trainer.model.variables import read, tensor_variable
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.restore import WarmStart, initialize_from
 from trainer.persistence.workdir import Workdir
+from trainer.run.held import check_moved, held_variables, plain_variables, shared_anew
 
 
 def make_counter(strategy) -> tf.Variable:
@@ -38,8 +40,8 @@ class TrainState:
     model, optimizers: theirs. terms: name -> loss parameters, and what terms and a subclass own.
     random: the state of draws without a seed. balancer: of the balancer and the diagnostics.
     metrics: each replica's parts, [replicas, ...] each. window: of the log window. step,
-    data_start: the global step, and that at which the data began. others: what the traced step
-    reads or writes beside them, by name.
+    data_start: the global step, and that at which the data began. held: what the traced step
+    reads or writes beside them, by where it is held.
     """
 
     model: list
@@ -51,7 +53,7 @@ class TrainState:
     window: list
     step: list
     data_start: list
-    others: list
+    held: dict
 
     def parts(self) -> dict:
         """part -> its variables, a list or a dict by name."""
@@ -70,6 +72,7 @@ class RunState:
       strategy, hosts, workdir: the run's.
       counter: of `make_counter`.
       owned: () -> variables of terms, and of networks that a subclass keeps.
+      places: () -> (name, object) pairs: what holds variables of the step.
     """
 
     def __init__(
@@ -79,15 +82,17 @@ class RunState:
         workdir: Workdir | None,
         counter: tf.Variable,
         owned: Callable[[], list],
+        places: Callable[[], list] = list,
     ):
         self._strategy, self._hosts, self._workdir = strategy, hosts, workdir
-        self._owned = owned
+        self._owned, self._places = owned, places
         self._step = counter
         self._data_start = tf.Variable(0, dtype=tf.int64, trainable=False, name="data_start")
         self._window: list[tf.Variable] = []
         self._metrics: list[tf.Variable] = []  # [replicas, ...] each
         self._saved: Any = None  # the TrainState of the open checkpoints
-        self._restored = False
+        self._restored = False  # by a fit, which goes on from there
+        self._read = ""  # "model" or "all", where it was read to be looked at
         self._initialized = False
         self._resumed_window = False
 
@@ -95,6 +100,26 @@ class RunState:
     def step(self) -> int:
         """The global step."""
         return int(read(self._step))
+
+    @property
+    def owns_variables(self) -> bool:
+        """Whether terms, or a subclass, have variables of their own."""
+        return bool(self._owned())
+
+    @property
+    def restored(self) -> bool:
+        """Whether a fit has restored what there was, and goes on from there."""
+        return self._restored
+
+    def begin(self, programs: Programs) -> None:
+        """Checks what the step moves, and gives each replica draws of its own; once.
+
+        Raises:
+          ValueError: a variable of which there is one, and which every replica would move.
+        """
+        if self._hosts.replicas > 1:
+            check_moved(programs.written, self._places(), self._hosts.replicas)
+        self.spread_seeds(programs)
 
     def spread_seeds(self, programs: Programs) -> None:
         """Gives each replica draws of its own; once, before the first step."""
@@ -144,7 +169,9 @@ class RunState:
             self._window = [tf.Variable(value, trainable=False) for value in empty]
             for variable in metrics:
                 zeros = tf.zeros([self._hosts.replicas, *variable.shape], variable.dtype)
-                self._metrics.append(tf.Variable(zeros, trainable=False, name="parts"))
+                shape = tf.TensorShape([None, *variable.shape])  # a checkpoint of other replicas
+                parts = tf.Variable(zeros, trainable=False, name="parts", shape=shape)
+                self._metrics.append(parts)
         optimizers = program.optimizers
         state = TrainState(
             model=program.model.variables,
@@ -156,30 +183,23 @@ class RunState:
             window=self._window,
             step=[self._step],
             data_start=[self._data_start],
-            others=[],
+            held={},
         )
         known = [*state.variables(), *metrics, *optimizers.mirrored_copies.values()]
-        state.others.extend(self._others(programs, known))
-        return state
+        held = held_variables(self._strategy, programs.variables, known, self._places())
+        return replace(state, held=held)
 
     def _terms(self, parameters: dict) -> dict:
-        """The loss parameters by name, for a warm start looks them up; then what terms own."""
+        """The loss parameters by name, for a warm start looks them up; then what terms own.
+
+        A `tf.Variable` that is none of the loss parameters is among the held ones.
+        """
         terms = dict(parameters)
         for variable in {id(v): v for v in self._owned()}.values():
-            if not any(variable is parameter for parameter in terms.values()):
+            known = any(variable is parameter for parameter in terms.values())
+            if isinstance(variable, keras.Variable) and not known:
                 terms[f"{len(terms)}/{variable.path}"] = variable
         return terms
-
-    def _others(self, programs: Programs, known) -> list[tf.Variable]:
-        """What the traced step reads or writes beside the known variables, by name.
-
-        A counter or a table that a subclass or a term keeps in no attribute of its own.
-        """
-        results = self._strategy.experimental_local_results
-        ids = {id(part) for v in known for part in results(tensor_variable(v))}
-        ids |= {id(tensor_variable(v)) for v in known}
-        traced = {id(v): v for v in programs.variables}
-        return sorted((v for i, v in traced.items() if i not in ids), key=lambda v: v.name)
 
     def restore(self, programs: Programs, checkpoints: Checkpoints | None) -> bool:
         """Restores the newest checkpoint, once per Trainer; whether there was one."""
@@ -190,49 +210,62 @@ class RunState:
 
     def restore_newest(self, programs: Programs, checkpoints: Checkpoints) -> bool:
         """Restores the newest checkpoint, on every host; whether there was one."""
-        hosts = self._hosts
+        hosts, metrics = self._hosts, programs.program.metrics.variables
+
+        def load() -> bool:
+            if checkpoints.restore_latest() is None:
+                return False
+            for variable, parts in zip(metrics, self._metrics, strict=True):
+                aggregation = tensor_variable(variable).aggregation
+                parts.assign(shared_anew(read(parts), hosts.replicas, aggregation))
+            return True
+
         # the chief is the only one that needs to see the files
-        if not hosts.from_chief(lambda: checkpoints.restore_latest() is not None):
+        if not hosts.from_chief(load):
             return False
         self._broadcast(programs)
         first = hosts.index * (hosts.replicas // hosts.count)
-        metrics = programs.program.metrics.variables
         for variable, saved in zip(metrics, self._metrics, strict=True):
             for index, part in enumerate(self._parts(variable)):
                 part.assign(saved[first + index])
-        self._resumed_window = True
+        self._resumed_window, self._read = True, "all"
         return True
 
     def initialize(self, programs: Programs, path, loss_parameters: bool) -> WarmStart:
-        """Takes the model's weights, and the loss parameters, of another run's checkpoint."""
+        """Takes the model's weights, loss parameters and balance of another run's checkpoint."""
         self._initialized = True
         self._saved = self._saved or self._train_state(programs)
-        parts = self._saved.parts()
+        balanced = [] if programs.balanced is None else programs.balanced.variables
+        parts = {**self._saved.parts(), "balancer": balanced}
         warm = self._hosts.from_chief(
             lambda: list(initialize_from(path, parts, loss_parameters=loss_parameters))
         )
-        self._broadcast(programs, "model", "terms")
+        self._broadcast(programs, "model", "terms", "balancer", "held")
         return WarmStart(*warm)
 
     def load_model(self, model, path) -> None:
-        """Takes the model's weights of a checkpoint alone, where nothing was traced yet.
+        """Takes the model's weights of a checkpoint alone, once, where nothing was traced yet.
 
         Raises:
           ValueError: the model is not built.
         """
+        if self._read:
+            return
         if not model.built:
             raise TermwiseError(
                 f"The model {model.name!r} is not built, so that no weights of {path} fit it. Call "
                 "trainer.build(data) first."
             )
-        parts = {"model": model.variables, "terms": {}}
+        parts = {"model": model.variables, "held": plain_variables(model)}
         self._hosts.from_chief(
             lambda: list(initialize_from(path, parts, loss_parameters=False)) and None
         )
+        variables = [*parts["model"], *parts["held"].values()]
         if self._hosts.count > 1:
-            values = self._hosts.broadcast([read(v) for v in model.variables])
-            for variable, value in zip(model.variables, values, strict=True):
+            values = self._hosts.broadcast([read(v) for v in variables])
+            for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
+        self._read = "model"
 
     @property
     def fresh(self) -> bool:
@@ -267,7 +300,7 @@ class RunState:
 
     @property
     def restorable(self) -> bool:
-        """Whether the workdir holds a run that this Trainer has not restored yet."""
-        workdir = self._workdir
-        waits = workdir is not None and not self._restored and workdir.checkpoints.exists()
+        """Whether the workdir holds a run that this Trainer has not read yet."""
+        workdir, known = self._workdir, self._restored or self._read == "all"
+        waits = workdir is not None and not known and workdir.checkpoints.exists()
         return self._hosts.broadcast_json(waits)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from losses.distributed.gather import own_examples
-from losses.errors import TermwiseTypeError
+from losses.errors import TermwiseTypeError, add_note
+from losses.layers import layers_of
 from losses.objective.class_ids import classes_of
 from losses.objective.layout import Layout
+from losses.objective.model_terms import overrides
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
 from trainer.data.batch import examples_in, unpack
 from trainer.data.class_weight import class_weights
+from trainer.model.build import build_model
 from trainer.step.program import StepProgram
 
 
@@ -56,10 +60,11 @@ def run_forward(program: StepProgram, weighting, batch, present, tape=None) -> F
       tape: that of the gradients, for what the weighting records; None records nothing.
     """
     tap = contextlib.nullcontext(()) if tape is None else weighting.tap(tape)
-    with tap as recorded:
-        step = make_step(program, batch, training=True)
-        tapped = tuple(recorded)
-    terms = make_terms(program, step, present)
+    with program.metrics.without_padding(present):
+        with tap as recorded:
+            step = make_step(program, batch, training=True)
+            tapped = tuple(recorded)
+        terms = make_terms(program, step, present)
     layout = Layout.of(terms)
     return Forward(step, terms, layout, *layout.pack(terms), tapped)
 
@@ -71,6 +76,37 @@ def stateless_forward(program: StepProgram, batch, present) -> Forward:
     values = [(v, tf.convert_to_tensor(v.value)) for v in regularized]
     with keras.StatelessScope(values, collect_losses=True, initialize_variables=False):
         return run_forward(program, program.weighting, batch, present)
+
+
+def build_by_call(program: StepProgram, spec) -> None:
+    """Gives an unbuilt model its variables by a call of it; spec of one batch of data."""
+    build_model(program.model, program.placement.strategy, spec)
+
+
+def build_by_forward(program: StepProgram, spec) -> None:
+    """The same by a `forward()` of a user's own, which may call parts of the model alone.
+
+    It is traced once, and changes nothing.
+    """
+    model, strategy = program.model, program.placement.strategy
+    if model.built:
+        return build_by_call(program, spec)
+    if not overrides(model, "call") and all(layer.built for layer in layers_of(model)[1:]):
+        return None
+    try:
+        with strategy.scope(), keras.StatelessScope():
+            trace = tf.function(functools.partial(_outputs, program), autograph=False)
+            trace.get_concrete_function(spec)
+    except Exception as error:
+        if not overrides(model, "call"):
+            add_note(error, "(while building the model by forward())")
+            raise
+        build_by_call(program, spec)  # what forward() asks of a replica it cannot have here
+    return None
+
+
+def _outputs(program: StepProgram, batch):
+    return make_step(program, batch, training=False).y_pred
 
 
 def make_step(program: StepProgram, batch, training: bool) -> Step:

@@ -55,8 +55,8 @@ def name_parameters(parameters: list, places) -> dict:
     for parameter in parameters:
         term, attribute, variable = holders.get(id(parameter), (None, None, parameter))
         is_keras = isinstance(variable, keras.Variable)
-        own = variable.path if is_keras else variable.name.split(":")[0]
-        name = attribute if attribute and _NUMBERED.match(own) else own
+        path = variable.path if is_keras else variable.name.split(":")[0]
+        name = attribute if attribute and _NUMBERED.match(path) else path
         named.append((name, term, variable))
     names = [name for name, _, _ in named]
     result: dict = {}

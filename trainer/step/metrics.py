@@ -2,74 +2,170 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.objective.outputs import by_output, match_labels, name_outputs
+from losses.layers import stable_path
+from losses.naming import own_name
+from losses.objective.outputs import by_output, match_labels, match_weights, name_outputs
+from losses.objective.step import Step
+from trainer.model.metrics import of_keras, resolved_metrics
+from trainer.model.variables import free_name, tensor_variable
+
+_MADE_LATE = (
+    "metrics= holds a metric that makes its variables at the first update. What XLA compiles for "
+    "several replicas cannot wait for that: pass jit_compile=False, or update the metric once "
+    "before you pass it."
+)
+
+
+class OutputMetric(NamedTuple):
+    """One metric of one output of the model; `name` stands in rows, before a dict's own names."""
+
+    name: str
+    output: str
+    metric: keras.metrics.Metric
+    weighted: bool
 
 
 class Metrics:
     """The metrics of one split; training and evaluation have one each.
 
     Args:
-      metrics: what `Model.compile(metrics=)` takes.
+      metrics, weighted: what `Model.compile(metrics=, weighted_metrics=)` takes.
       output_names: the model's output names, where it has them.
+      held: () -> metrics that the model's layers hold, and update themselves.
+      names: () -> `stable_names` of the model's layers.
+    Attributes:
+      outputs: the metrics by output; None before the first update, which finds them once.
+      held: those that layers hold, of which the first trace has updated some part.
     Raises:
       TypeError, ValueError: a metric that Keras does not know.
     """
 
-    def __init__(self, metrics, output_names=None):
-        self._structure = _resolve_all(metrics)
+    def __init__(
+        self,
+        metrics,
+        output_names=None,
+        *,
+        weighted=None,
+        held: Callable[[], list] = lambda: [],
+        names: Callable[[], Mapping[str, str]] = dict,
+    ):
+        self._given = {
+            "metrics": resolved_metrics(metrics),
+            "weighted_metrics": resolved_metrics(weighted),
+        }
         self._output_names = output_names
-        # output -> its metrics, as the first update finds them; "" where there is one output
-        self._by_output: dict[str, list] = {}
+        self._held_by_layers = held
+        self._names = names
+        self.outputs: tuple[OutputMetric, ...] | None = None
+        self.held: tuple[keras.metrics.Metric, ...] | None = None
 
     @property
     def metrics(self) -> list:
-        return [metric for metric in tf.nest.flatten(self._structure) if metric is not None]
+        """All that are logged."""
+        return [*self._own, *(self.held or ())]
+
+    @property
+    def _own(self) -> list:
+        return [metric for metric in tf.nest.flatten(self._given) if metric is not None]
 
     @property
     def variables(self) -> list:
-        return [variable for metric in self.metrics for variable in metric.variables]
+        """Those of the metrics that were given, as a checkpoint holds them."""
+        return [variable for metric in self._own for variable in metric.variables]
 
-    def update(self, y, y_pred) -> None:
-        """Counts one replica's examples, inside the step."""
-        if not self.metrics:
-            return
-        outputs = name_outputs(y_pred, self._output_names)
-        matched = by_output(self._structure, outputs, "metrics")
-        if list(outputs) == [""]:
-            outputs = dict.fromkeys(matched, outputs[""])
-        by_name = {name: _as_list(metrics) for name, metrics in matched.items()}
-        by_name = {name: metrics for name, metrics in by_name.items() if metrics}
-        labels = match_labels(y, outputs, list(by_name))
-        self._by_output = {name if len(outputs) > 1 else "": m for name, m in by_name.items()}
-        for name, metrics in by_name.items():
-            for metric in metrics:
-                if isinstance(metric, list):
-                    raise TermwiseError(
-                        f"metrics= holds a list of lists, but the model has {len(outputs)} "
-                        f"output{'s' * (len(outputs) > 1)}. Give one list, or a dict by output."
-                    )
-                metric.update_state(labels[name], outputs[name])
+    def count(self, step: Step, present) -> None:
+        """Counts one replica's examples, inside the step, but for padding.
 
-    def count(self, y, y_pred, present) -> None:
-        """`update`, but for padding examples: where `present`, float32 [], is 0, or None."""
-        if present is None:
-            self.update(y, y_pred)
+        Args:
+          step: with its outputs.
+          present: float32 [], 0 where the examples are padding; None: they are not.
+        """
+        counted = step.y, step.y_pred, step.sample_weight
+        if present is None or not self._own:
+            self.update(*counted)
             return
+        self._settle(counted)  # outside the branch: variables are made there
 
         def update():
-            self.update(y, y_pred)
+            self.update(*counted)
             return tf.constant(True)
 
-        if self.metrics:
-            tf.cond(present > 0, update, lambda: tf.constant(False))
+        tf.cond(present > 0, update, lambda: tf.constant(False))
+
+    def update(self, y, y_pred, sample_weight=None) -> None:
+        """Counts one replica's labels and outputs."""
+        if self._own:
+            self._settle((y, y_pred, sample_weight))
+            self._update(self.outputs or (), y, y_pred, sample_weight)
+
+    def _settle(self, counted: tuple) -> None:
+        """Notes which metric belongs to which output, and has those without variables make them.
+
+        Args:
+          counted: y, y_pred, sample_weight.
+        Raises:
+          ValueError: metrics that do not fit the outputs, or other outputs than before.
+        """
+        found = self._by_output(name_outputs(counted[1], self._output_names))
+        if self.outputs is None:
+            _make_variables([line.metric for line in found], lambda: self._trial(found, counted))
+            self.outputs = found
+        elif [line[:2] for line in found] != [line[:2] for line in self.outputs]:
+            raise TermwiseError(
+                f"This data has metrics {', '.join(line.name for line in found)}, but the run has "
+                f"{', '.join(line.name for line in self.outputs)}. Use another Trainer."
+            )
+
+    def _by_output(self, outputs: dict) -> tuple[OutputMetric, ...]:
+        lines: list[OutputMetric] = []
+        taken: list[str] = []
+        for argument, structure in self._given.items():
+            names = {} if isinstance(structure, dict) else self._names()
+            for output, metrics in by_output(structure, outputs, argument).items():
+                for metric in _as_list(metrics):
+                    _check_nesting(metric, argument, outputs)
+                    front = f"{stable_path(output, names)}_" if len(outputs) > 1 else ""
+                    name, weighted = own_name(metric), argument == "weighted_metrics"
+                    if weighted and front + name in taken:
+                        name = f"weighted_{name}"
+                    taken.append(front + name)
+                    lines.append(OutputMetric(front + name, output, metric, weighted))
+        return tuple(lines)
+
+    def _update(self, lines: Iterable[OutputMetric], y, y_pred, sample_weight) -> None:
+        outputs = name_outputs(y_pred, self._output_names)
+        used = list(dict.fromkeys(line.output for line in lines))
+        if list(outputs) == [""]:
+            outputs = dict.fromkeys(used, outputs[""])
+        labels = match_labels(y, outputs, used)
+        weights = match_weights(sample_weight, outputs, used)
+        for line in lines:
+            label, output = labels[line.output], outputs[line.output]
+            _refuse_complex(line, label, output)
+            weighted = {"sample_weight": weights[line.output]} if line.weighted else {}
+            line.metric.update_state(label, output, **weighted)
+
+    def _trial(self, lines, counted: tuple) -> None:
+        """An update that is traced, and changes nothing; in cross-replica context."""
+        flat = tf.nest.flatten(counted, expand_composites=True)
+
+        def update(*tensors):
+            parts = iter(tensors)
+            whole = [next(parts) if tf.is_tensor(part) else part for part in flat]
+            self._update(lines, *tf.nest.pack_sequence_as(counted, whole, expand_composites=True))
+
+        specs = [tf.TensorSpec.from_tensor(part) for part in flat if tf.is_tensor(part)]
+        with keras.StatelessScope():  # whose end makes the variables that were asked for
+            tf.function(update, autograph=False).get_concrete_function(*specs)
 
     def results(self) -> dict[str, float]:
         """name -> value since the last reset; `<output>_<metric>` with several outputs."""
@@ -77,12 +173,12 @@ class Metrics:
 
     def tensors(self) -> dict[str, Any]:
         """The same as scalars of the metrics' own kind; in a graph too."""
+        named = [(line.name, line.metric) for line in self.outputs or ()]
+        named += [(own_name(metric), metric) for metric in self.held or ()]
         results: dict[str, Any] = {}
-        for output, metrics in self._by_output.items():
-            for metric in metrics:
-                name = f"{output}_{metric.name}" if output else metric.name
-                for key, value in _scalars(name, metric.result()):
-                    results[_unused(key, results)] = value
+        for name, metric in named:
+            for key, value in _scalars(name, metric.result()):
+                results[free_name(key, results)] = value
         return results
 
     def reset(self) -> None:
@@ -103,7 +199,94 @@ class Metrics:
     @property
     def traceable(self) -> bool:
         """Whether they can be read and reset in a graph: Keras's own can."""
-        return all(type(metric).__module__.startswith("keras.") for metric in self.metrics)
+        return all(map(of_keras, self.metrics))
+
+    def settle_held(self, strategy, variables: Iterable[tf.Variable]) -> None:
+        """Notes which metrics of layers a trace has updated, once.
+
+        Args:
+          strategy: the run's.
+          variables: what the traced function reads or writes.
+        """
+        if self.held is not None:
+            return
+        traced = {id(variable) for variable in variables}
+        self.held = tuple(
+            metric
+            for metric in self._held_by_layers()
+            if any(id(part) in traced for part in _parts(strategy, metric))
+        )
+
+    @contextlib.contextmanager
+    def set_aside(self, strategy) -> Iterator[None]:
+        """Around passes of another split: what layers hold goes on afterwards where it stood."""
+        parts = [part for metric in self.held or () for part in _parts(strategy, metric)]
+        values = [tf.identity(part) for part in parts]
+        try:
+            yield
+        finally:
+            for part, value in zip(parts, values, strict=True):
+                part.assign(value)
+
+    @contextlib.contextmanager
+    def without_padding(self, present) -> Iterator[None]:
+        """Around a replica's pass: what layers hold does not count examples that are padding."""
+        held = [] if present is None else self._held_by_layers()
+        variables = [tensor_variable(v) for metric in held for v in metric.variables]
+        before = [_read(variable) for variable in variables]
+        yield
+        for variable, value in zip(variables, before, strict=True):
+            now = tf.where(present > 0, _read(variable), value)
+            tf.raw_ops.AssignVariableOp(resource=variable.handle, value=now)
+
+
+def _read(variable) -> tf.Tensor:
+    """A variable's value on this replica; the graph does not list it among what a step reads."""
+    return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
+
+
+def _parts(strategy, metric) -> list:
+    """The replicas' parts of a metric's variables, on this host."""
+    results = strategy.experimental_local_results
+    return [part for v in metric.variables for part in results(tensor_variable(v))]
+
+
+def _make_variables(metrics, trial: Callable[[], None]) -> None:
+    """Has metrics that make variables at their first update make them on every replica alike.
+
+    In replica context; with one replica the first update itself may.
+
+    Raises:
+      ValueError: where XLA compiles each replica's part alone.
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1 or all(map(_complete, metrics)):
+        return
+
+    def make(strategy):
+        with tf.init_scope(), strategy.scope():
+            trial()
+
+    before = _variable_counts(metrics)
+    try:
+        context.merge_call(make)
+    except RuntimeError as error:
+        if "merge_call" not in str(error):
+            raise
+        with tf.init_scope():  # XLA compiles this replica's part alone: no other can be waited for
+            trial()
+        if _variable_counts(metrics) != before:
+            raise TermwiseError(_MADE_LATE) from None
+
+
+def _variable_counts(metrics) -> list[int]:
+    return [len(metric.variables) for metric in metrics]
+
+
+def _complete(metric) -> bool:
+    """Whether a metric is known to have all its variables from the start."""
+    kinds = keras.metrics.Mean, keras.metrics.Sum
+    return isinstance(metric, kinds) and of_keras(metric)
 
 
 def _scalars(name: str, result):
@@ -120,104 +303,27 @@ def _scalars(name: str, result):
         yield f"{name}/{index}", element
 
 
-def _unused(name, results):
-    count, free = 1, name
-    while free in results:
-        free, count = f"{name}_{count}", count + 1
-    return free
-
-
 def _as_list(metrics) -> list:
     metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
     return [metric for metric in metrics if metric is not None]
 
 
-def _resolve_all(metrics):
-    if isinstance(metrics, dict):
-        return {name: _resolve_all(metric) for name, metric in metrics.items()}
-    if isinstance(metrics, (list, tuple)):
-        return [_resolve_all(metric) for metric in metrics]
-    return None if metrics is None else _resolve(metrics)
-
-
-def _resolve(metric) -> keras.metrics.Metric:
-    if isinstance(metric, keras.metrics.Metric):
-        return copied(metric)
-    if metric in ("accuracy", "acc", "crossentropy", "ce"):
-        kind = "accuracy" if metric in ("accuracy", "acc") else "crossentropy"
-        return keras.metrics.MeanMetricWrapper(_by_shape(kind), name=metric)
-    if isinstance(metric, (str, dict)):
-        return _named(metric)
-    if callable(metric):
-        name = getattr(metric, "__name__", type(metric).__name__)
-        return keras.metrics.MeanMetricWrapper(metric, name="metric" if "<" in name else name)
-    raise TermwiseTypeError(
-        f"metrics= holds {metric!r}. Accepted: a name, a function (y_true, y_pred), a "
-        "keras.metrics.Metric, or a list or dict of these by output."
-    )
-
-
-def copied(metric: keras.metrics.Metric) -> keras.metrics.Metric:
-    """A metric of its own for one split, with variables in the strategy's scope, at its start.
-
-    It is copied attribute by attribute: made again of its configuration, it would lose what a
-    subclass leaves out of `get_config`.
-    """
-    memo: dict[int, Any] = {}
-    copy_of_it = _copied(metric, memo)
-    if copy_of_it.variables:
-        copy_of_it.reset_state()
-    return copy_of_it
-
-
-def _copied(metric, memo: dict):
-    for variable in metric.variables:
-        if id(variable) not in memo:
-            memo[id(variable)] = keras.Variable(
-                np.asarray(variable),
-                dtype=variable.dtype,
-                trainable=variable.trainable,
-                aggregation=variable.aggregation,
-                synchronization=variable.synchronization,
-                name=variable.name,
-            )
-    memo[id(metric)] = result = object.__new__(type(metric))
-    for value in vars(metric).values():
-        if isinstance(value, keras.metrics.Metric) and id(value) not in memo:
-            _copied(value, memo)
-    vars(result).update(copy.deepcopy(vars(metric), memo))
-    return result
-
-
-def _named(metric) -> keras.metrics.Metric:
-    """The metric that Keras knows by a name, or by a serialized configuration."""
-    name = metric if isinstance(metric, str) else None
-    try:
-        made = keras.metrics.get(metric)
-    except ValueError as error:
+def _check_nesting(metric, argument: str, outputs: dict) -> None:
+    if isinstance(metric, list):
         raise TermwiseError(
-            f"metrics= holds {metric!r}, which Keras does not know. Give a Keras metric's "
-            "name, a function (y_true, y_pred), or a keras.metrics.Metric."
-        ) from error
-    if isinstance(made, keras.metrics.Metric):
-        made.name = name or made.name  # "mae" is called "mae"
-        return made
-    return keras.metrics.MeanMetricWrapper(made, name=name)
+            f"{argument}= holds a list of lists, but the model has {len(outputs)} "
+            f"output{'s' * (len(outputs) > 1)}. Give one list, or a dict by output."
+        )
 
 
-def _by_shape(kind):
-    """Keras's reading of "accuracy" and "crossentropy": by the shapes of label and output."""
-
-    def function(y_true, y_pred):
-        y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-        rank, last = y_true.shape.rank, y_true.shape[-1] if y_true.shape.rank else None
-        if y_pred.shape[-1] == 1:
-            form = "binary"
-        elif rank < y_pred.shape.rank or (last == 1 and y_pred.shape[-1] > 1):
-            form = "sparse_categorical"
-        else:
-            form = "categorical"
-        return getattr(keras.metrics, f"{form}_{kind}")(y_true, y_pred)
-
-    function.__name__ = kind
-    return function
+def _refuse_complex(line: OutputMetric, label, output) -> None:
+    """Raises TypeError where a metric would see only the real part of complex numbers."""
+    dtypes = [getattr(tensor, "dtype", None) for tensor in tf.nest.flatten((label, output))]
+    if any(isinstance(d, tf.DType) and d.is_complex for d in dtypes):
+        kind = type(line.metric)
+        if kind.__module__.startswith("keras."):
+            raise TermwiseTypeError(
+                f"Metric {line.name!r} is Keras's {kind.__name__}, which takes real numbers, but "
+                "the label or output is complex. Give a function of (y_true, y_pred) that returns "
+                "real values."
+            )

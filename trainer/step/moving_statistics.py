@@ -2,38 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
 import tensorflow as tf
 
 from losses.layers import layers_of
+from trainer.model.variables import free_name, tensor_variable
 
 
-def moving_variables(model) -> dict[str, keras.Variable]:
-    """The variables that a forward pass may move: path -> variable.
+def moving_variables(strategy, model, places=()) -> dict:
+    """The variables that a forward pass may move, alike on all replicas: name -> variable.
 
-    Batch normalisation's moving mean and variance, and what custom layers keep alike: floating
-    and not trainable, in a layer that trains. Frozen layers are left out: they move nothing.
+    Batch normalisation's moving mean and variance, and what custom layers, terms and a subclass
+    keep alike: floating and not trainable, made in the strategy's scope. Frozen layers are left
+    out: they move nothing.
+
+    Args:
+      strategy: the run's.
+      model: its model.
+      places: (name, object) pairs: losses, terms and a subclass, which may hold layers and
+        variables.
     """
-    frozen = {id(v) for layer in layers_of(model) if not layer.trainable for v in layer.variables}
-    return {
-        variable.path: variable
-        for variable in model.non_trainable_variables
-        if id(variable) not in frozen and tf.as_dtype(variable.dtype).is_floating
-    }
+    holders = [thing for _, thing in places if hasattr(thing, "__dict__") and thing is not model]
+    inside = strategy.extended.variable_created_in_scope
+    named: dict = {}
+    for variable in _without_gradient(model, holders):
+        if tf.as_dtype(variable.dtype).is_floating and inside(tensor_variable(variable)):
+            name = getattr(variable, "path", None) or variable.name
+            named[free_name(name, named)] = variable
+    return named
+
+
+def _without_gradient(model, holders: list) -> list:
+    """The variables of a model and of other objects that do not train, but for frozen layers."""
+    found = {id(layer): layer for thing in [model, *holders] for layer in layers_of(thing)}
+    layers = [layer for layer in found.values() if isinstance(layer, keras.Layer)]
+    frozen = {id(v) for layer in layers if not layer.trainable for v in layer.variables}
+    variables = list(model.non_trainable_variables)
+    for layer in layers:
+        variables += _own_variables(layer) if layer.trainable else []
+    for thing in holders:
+        variables += [v for v in _held_by(thing) if not v.trainable]
+    return [v for key, v in {id(v): v for v in variables}.items() if key not in frozen]
+
+
+def _own_variables(layer) -> list:
+    """A layer's own that do not train: Keras's, and a `tf.Variable` that each replica moves."""
+    none = tf.VariableAggregation.NONE
+    plain = [v for v in _held_by(layer) if isinstance(v, tf.Variable) and v.aggregation == none]
+    return [*layer.non_trainable_variables, *(v for v in plain if not v.trainable)]
+
+
+def _held_by(thing) -> Iterator:
+    """The variables among an object's attributes, one level of containers deep."""
+    for value in vars(thing).values():
+        if isinstance(value, dict):
+            value = list(value.values())
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(part, (keras.Variable, tf.Variable)):
+                yield part
 
 
 def assign_means(strategy, variables: dict, summed: dict, present) -> None:
     """Gives every replica the mean of the replicas that had examples, in cross-replica context.
 
     Args:
-      variables: path -> variable.
-      summed: path -> sum over the replicas of value * present.
+      variables: name -> variable.
+      summed: name -> sum over the replicas of value * present.
       present: float32 [], how many replicas had examples.
     """
-    for path, total in summed.items():
-        variable = variables[path].value
+    for name, total in summed.items():
+        variable = tensor_variable(variables[name])
         strategy.extended.update(
             variable,
-            lambda own, value: own.assign(value / tf.cast(present, value.dtype)),
+            lambda mine, value: mine.assign(value / tf.cast(present, value.dtype)),
             args=(total,),
         )

@@ -157,6 +157,7 @@ class StepProgram:
     Attributes:
       model, objective: what is trained, and on what.
       forward: (Step) -> the model's outputs; the Trainer's, which a subclass may override.
+      build: (StepProgram, spec of a batch) -> None; gives the model its variables.
       compute_terms: (Step) -> terms by name; likewise.
       counter: int64 variable, the global step.
       optimizers: of the groups.
@@ -171,11 +172,14 @@ class StepProgram:
       several_passes: whether groups may ask for several passes of the tape.
       several_objectives: whether a step may take the gradients of several objectives: each pass
         is a trace of its own, and may leave out terms of the run.
+      places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
+        and a subclass.
     """
 
     model: keras.Model
     objective: Objective
     forward: Callable[[Step], Any]
+    build: Callable[[StepProgram, Any], None]
     compute_terms: Callable[[Step], dict]
     counter: tf.Variable
     optimizers: Optimizers
@@ -189,6 +193,7 @@ class StepProgram:
     skips: bool = False
     several_passes: bool = False
     several_objectives: bool = False
+    places: Callable[[], list] = list
 
     @property
     def layout(self) -> Layout:

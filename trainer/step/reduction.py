@@ -37,7 +37,7 @@ def _summed(program: StepProgram, result: ReplicaResult, deferred: bool) -> Repl
     def local(value):
         return None if value is None else strategy.experimental_local_results(value)[0]
 
-    moved = moving_variables(program.model)
+    moved = moving_variables(strategy, program.model, program.places())
     parts = result.gradients, result.jacobian, result.moving, result.sums
     gradients, jacobian, moving, sums = on_devices(strategy, parts)
     trained = program.trainables.variables

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from losses.objective.layout import Layout
 from trainer.distributed.reduce import sum_in_replica
+from trainer.model.variables import tensor_variable
 from trainer.step.forward import Forward, make_step, make_terms, run_forward, stateless_forward
 from trainer.step.gradients import Backward, ObjectiveShare
 from trainer.step.moving_statistics import moving_variables
@@ -46,8 +47,8 @@ def train_replica(
     backward = _backward(program, tape, share, forward, scales)
     gradients, jacobian, weights, decided = weighting.differentiate(backward, weights, raw, decided)
     program.discovery.settle(layout, backward.trainables, [*gradients, *jacobian])
-    program.metrics.count(forward.step.y, forward.step.y_pred, present)
-    moving = _moving(program, forward.step.model, present)
+    program.metrics.count(forward.step, present)
+    moving = _moving(program, present)
     return ReplicaResult(gradients, moving, sums.result, raw, weights, jacobian, decided)
 
 
@@ -123,12 +124,13 @@ def evaluate_replica(program: StepProgram, layouts: list, batch, valid=None):
     batch, present = program.placement.shard(batch)
     if valid is not None:
         present = valid if present is None else present * valid
-    step = make_step(program, batch, training=False)
-    terms = make_terms(program, step, present)
+    with program.metrics.without_padding(present):
+        step = make_step(program, batch, training=False)
+        terms = make_terms(program, step, present)
     layout = Layout.of(terms)
     layouts.append(layout)
     sums = sum_in_replica(tf.stack(layout.pack(terms)))
-    program.metrics.count(step.y, step.y_pred, present)
+    program.metrics.count(step, present)
     weights = program.objective.weights(layout.names, step.step)
     return sums[0], sums[1], program.weighting.evaluation_weights(layout, weights)
 
@@ -144,14 +146,12 @@ def predict_replica(program: StepProgram, batch):
     return make_step(program, batch, training=False).y_pred, present
 
 
-def _moving(program: StepProgram, model, present) -> dict[str, tf.Tensor]:
-    """path -> a moving statistic, times `present`; {} on one replica, where it stands already."""
+def _moving(program: StepProgram, present) -> dict[str, tf.Tensor]:
+    """name -> a moving statistic, times `present`; {} on one replica, where it stands already."""
     if program.placement.replicas == 1:
         return {}
-    values = {
-        path: tf.convert_to_tensor(variable.value)
-        for path, variable in moving_variables(model).items()
-    }
+    moved = moving_variables(program.placement.strategy, program.model, program.places())
+    values = {name: tf.convert_to_tensor(tensor_variable(v)) for name, v in moved.items()}
     if present is None:
         return values
-    return {path: value * tf.cast(present, value.dtype) for path, value in values.items()}
+    return {name: value * tf.cast(present, value.dtype) for name, value in values.items()}

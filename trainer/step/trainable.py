@@ -105,13 +105,13 @@ def find_trainables(
     Raises:
       ValueError: a variable of the model in no group.
     """
-    own = by_path(model.trainable_variables)
+    of_model = by_path(model.trainable_variables)
     named = name_parameters(find_parameters(watched, model), places)
-    parameters = {f"{name} (loss)" if name in own else name: v for name, v in named.items()}
-    variables = {**own, **parameters}
+    parameters = {f"{name} (loss)" if name in of_model else name: v for name, v in named.items()}
+    variables = {**of_model, **parameters}
     members = partition(groups, variables)
     group_of = {path: group for group, paths in members.items() for path in paths}
-    loose = [path for path in own if path not in group_of]
+    loose = [path for path in of_model if path not in group_of]
     if loose:
         raise TermwiseError(
             f"Variables in no group: {', '.join(loose)}. Add them to one of groups= "

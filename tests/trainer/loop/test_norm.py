@@ -37,3 +37,12 @@ def test_a_sparse_gradient_has_the_norm_of_its_values(xla):
 def test_a_value_that_is_not_finite_makes_the_norm_so(xla):
     assert not np.isfinite(global_norm([tf.constant([1.0, np.inf])], xla))
     assert np.isnan(global_norm([tf.constant([1.0, np.nan])], xla))
+
+
+def test_a_compiled_norm_takes_a_gradient_of_unknown_size():
+    # as the gradient of a recurrent layer behind a frozen one has it
+    @tf.function(input_signature=[tf.TensorSpec([None])], jit_compile=True)
+    def norm(gradient):
+        return global_norm([gradient, tf.constant([[2.0]])], True)
+
+    assert float(norm(tf.constant([1.0, 2.0]))) == 3

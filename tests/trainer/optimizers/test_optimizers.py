@@ -335,3 +335,19 @@ def test_a_compiled_multi_optimizer_is_refused_too():
     net.compile(several(), "mse")
     with pytest.raises(TypeError, match="MultiOptimizer"):
         Trainer.from_compiled(net)
+
+
+def test_a_loss_scale_factor_takes_the_sparse_gradient_of_an_embedding():
+    def weights(**scaled):
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Embedding(9, 2), keras.layers.Flatten(), keras.layers.Dense(1)]
+        words = keras.Sequential([keras.Input((3,), dtype="int32"), *layers])
+        trainer = Trainer(
+            words, optimizer=optimizers.SGD(0.1, **scaled), loss="mse", strategy="one_device"
+        )
+        ids = np.random.default_rng(1).integers(0, 9, (32, 3))
+        trainer.fit((ids, Y), steps=3, batch_size=16, verbose=False)
+        return words.get_weights()
+
+    for scaled, plain in zip(weights(loss_scale_factor=8.0), weights(), strict=True):
+        np.testing.assert_allclose(scaled, plain, atol=1e-6)

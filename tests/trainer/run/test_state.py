@@ -43,6 +43,7 @@ class Standing:
         self.programs: Any = SimpleNamespace(
             program=program,
             balancing_variables=[self.balancer],
+            balanced=SimpleNamespace(variables=[self.balancer]),
             variables=[self.counted, program.counter, *read],
         )
         hosts = Hosts(strategy)
@@ -79,16 +80,16 @@ def test_a_checkpoint_holds_all_on_which_the_next_step_depends(make_run):
     run = make_run(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
     parts = run.parts()
     first = ["model", "optimizers", "terms", "random", "balancer", "metrics", "window"]
-    assert list(parts) == [*first, "step", "data_start", "others"]
+    assert list(parts) == [*first, "step", "data_start", "held"]
     assert [v.path for v in parts["model"]] == ["line/kernel", "line/bias"]
     slots = [v.path.split("/")[-1] for v in parts["optimizers"]]
     assert slots[:2] == ["iteration", "learning_rate"] and len(slots) == 2 + 3  # and three momenta
     assert parts["terms"] == {"temperature": run.parameter, "1/teacher": run.owned}
     assert parts["balancer"] == [run.balancer]
-    assert [tuple(v.shape) for v in parts["metrics"]] == [(1,), (1,)]  # of one replica
+    assert [v.shape.as_list() for v in parts["metrics"]] == [[None], [None]]  # by replica
     assert [tuple(v.shape) for v in parts["window"]] == [(2 * 2 + 4,), (2,)]
     assert parts["step"] == [run.program.counter]
-    assert parts["others"] == [run.counted]  # what only the trace knows of
+    assert parts["held"] == {"step/counted": run.counted}  # what only the trace knows of
     assert parts["random"] == []
 
 
@@ -99,11 +100,12 @@ def test_the_variables_of_some_parts_are_listed_in_their_order(make_run):
     assert len(state.variables()) == sum(len(part) for part in state.parts().values())
 
 
-def test_what_the_step_reads_beside_is_listed_by_name(make_run):
+def test_what_the_step_reads_beside_is_listed_in_the_order_of_its_first_use(make_run):
     run = make_run()
-    more = [tf.Variable(0.0, trainable=False, name=name) for name in ("zeta", "alpha")]
+    more = [tf.Variable(0.0, trainable=False, name=name) for name in ("zeta", "alpha", "alpha_12")]
     run.programs.variables += more
-    assert run.parts()["others"] == [more[1], run.counted, more[0]]
+    names = ["step/counted", "step/zeta", "step/alpha", "step/alpha_1"]
+    assert run.parts()["held"] == dict(zip(names, [run.counted, *more], strict=True))
 
 
 def test_without_a_workdir_there_are_no_checkpoints(make_run):
@@ -213,9 +215,31 @@ def test_each_replica_goes_on_with_its_own_part_of_a_metric(make_run, workdir, t
     checkpoints.save(1)
 
     again = make_run(workdir, two_replicas)
-    assert [tuple(v.shape) for v in again.parts()["metrics"]] == [(2,), (2,)]
+    assert [read(v).shape for v in again.parts()["metrics"]] == [(2,), (2,)]
     again.state.restore(again.programs, again.open())
     assert parts(again) == [3, 5]
+
+
+@pytest.mark.parametrize("before, after", [([3.0, 5.0], [8.0]), ([3.0], [3.0, 0.0])])
+def test_on_another_number_of_replicas_a_metric_goes_on_with_the_same_sum(
+    make_run, workdir, two_replicas, before, after
+):
+    def totals(run, strategy):
+        total = run.program.metrics.variables[0].value
+        return strategy.experimental_local_results(total)
+
+    strategies = {1: ONE, 2: two_replicas}
+    first, second = (strategies[len(parts)] for parts in (before, after))
+    run = make_run(workdir, first)
+    checkpoints = run.open()
+    for part, value in zip(totals(run, first), before, strict=True):
+        part.assign(value)
+    run.state.keep_window(window_of(*[0] * 8), run.program.metrics)
+    checkpoints.save(1)
+
+    again = make_run(workdir, second)
+    assert again.state.restore(again.programs, again.open())
+    assert [float(part) for part in totals(again, second)] == after
 
 
 # ---- where the data began ----

@@ -17,6 +17,7 @@ import losses
 from losses.objective.objective import Objective
 from trainer.optimizers.optimizers import Optimizers
 from trainer.run.state import make_counter
+from trainer.step.forward import build_by_call
 from trainer.step.metrics import Metrics
 from trainer.step.program import Discovery, Placement, StepProgram
 from trainer.step.randomness import Randomness
@@ -80,6 +81,7 @@ def make_program(
         model=model,
         objective=objective,
         forward=lambda step: model(step.x, training=step.training),
+        build=build_by_call,
         compute_terms=objective.compute_terms,
         counter=make_counter(strategy),
         optimizers=optimizers,
