@@ -49,7 +49,7 @@ FAMILIES = {
         "UncertaintyWeight",
         *(f"schedules.{name}" for name in ("Linear", "Cosine", "Cyclical", "PiecewiseConstant")),
     ],
-    "Your own": ["Term", "term", "Ratio", "Parameter"],
+    "Your own": ["Term", "term", "Ratio", "Trains", "Parameter"],
 }
 
 INTRODUCTION = """\

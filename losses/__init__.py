@@ -29,7 +29,7 @@ from losses.errors import TermwiseError
 from losses.objective import Described as Described
 from losses.objective import Layout as Layout
 from losses.objective import Objective as Objective
-from losses.objective import Parameter, Ratio, Step, Term, Weight, get
+from losses.objective import Parameter, Ratio, Step, Term, Trains, Weight, get
 from losses.objective import reduce_values as reduce_values
 from losses.objective.term import term
 from losses.terms import (
@@ -72,6 +72,7 @@ __all__ = [
     "SupCon",
     "Term",
     "TermwiseError",
+    "Trains",
     "Triplet",
     "TripletMargin",
     "Tversky",

@@ -76,7 +76,8 @@ CASES = {
     "a path": ({}, dict(data="rows.csv"), TypeError, "data holds a str, which is no array"),
     "a list of datasets": (
         {}, dict(data=[dataset(X, Y)], **ARRAYS), TypeError, "which is no array. Accepted: a tf"),
-    "a PyDataset": ({}, dict(data=Rows(), **ARRAYS), TypeError, "holds a Rows, which is no array"),
+    "a PyDataset": (
+        {}, dict(data=Rows(), **ARRAYS), TypeError, "data is a Rows. Write tf.data.Dataset.from"),
     "objects": (
         {}, dict(data=(np.array([{}] * 16), Y), **ARRAYS), TypeError, "holds a ndarray that is no"),
     "lists of two lengths": (

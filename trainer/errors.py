@@ -37,6 +37,8 @@ _ELSEWHERE = re.compile(r"site-packages|__autograph_generated_file")
 _XLA = re.compile(
     r"Detected unsupported operations when trying to compile graph .*? on \w+: (?P<op>\w+)"
 )
+# what a pipeline refuses by `trainer.data.lengths`, which is a sentence
+_REFUSED = re.compile(r"assertion failed: \[(?P<said>[^\n]*has parts of different lengths[^\n]*)\]")
 # lines of a graph error that say where, not what
 _NOISE = re.compile(
     r"Graph execution error|Detected at node|Original stack trace|Errors may have originated"
@@ -66,7 +68,9 @@ def explain(error: BaseException) -> str:
     raised = _PYTHON.search(text)
     if raised:  # in its author's words, however many
         return f"{raised['kind']}: {raised['text'].strip()}" + _user_place(text[raised.end() :])
-    if unsupported := _XLA.search(text):
+    if refused := _REFUSED.search(text):
+        cause = refused["said"].replace("\\'", "'")
+    elif unsupported := _XLA.search(text):
         cause = f"XLA cannot compile the operation {unsupported['op']}. Pass jit_compile=False"
     else:
         cause = _first_line(text) or type(error).__name__

@@ -15,7 +15,8 @@ from trainer.balancing.balanced_terms import check_balancer
 from trainer.balancing.diagnostics import check_diagnostics_every
 from trainer.data.augment import augmented
 from trainer.data.class_weight import checked_class_weight
-from trainer.data.open import default_batch, open_data
+from trainer.data.open import default_batch, open_data, reading_batch
+from trainer.debugging.bad_values import evaluate_told
 from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
 from trainer.debugging.replay import replay
@@ -30,7 +31,8 @@ from trainer.model.build import compiled_arguments, make_model
 from trainer.model.export import export_model
 from trainer.persistence.workdir import Workdir, checked_config
 from trainer.run.assemble import RunSettings, UserFunctions, make_run
-from trainer.run.evaluate import evaluate, follow, predict, prepare_model, prepare_reading
+from trainer.run.evaluate import follow, predict, prepare_model, prepare_reading
+from trainer.run.events import ReadingEvents
 
 
 class Trainer(Hooks):
@@ -55,12 +57,12 @@ class Trainer(Hooks):
       strategy: "auto", "one_device", "mirrored", or a `tf.distribute.Strategy`.
       workdir: the folder of the run; None keeps nothing on disk.
       jit_compile: compile the step with XLA; "auto" times both before the run's first step.
+      run_eagerly: run each step in Python, untraced, to step through it.
       groups: group name -> pattern of variable paths (or a list, a layer, variables).
       update_every: group name -> steps between its updates.
       loss_parameter_optimizer: for the loss parameters; the model's own by default.
       add_loss_sums: patterns of layer paths whose `add_loss` is a sum over examples.
-      gradient_diagnostics_every: steps between measurements of each term's gradient: its norm,
-        its cosine with the others', its share of the update.
+      gradient_diagnostics_every: steps between looks at norm, cosines, share of terms' gradients.
       on_nonfinite: "raise" stops with the term's name and the step; "skip" leaves the step out;
         "restore" goes back to the last checkpoint, and on past the data.
       row_means: of a row over "steps" alike, or "examples": a short batch counts less, as in Keras.
@@ -97,6 +99,7 @@ class Trainer(Hooks):
         strategy: str | tf.distribute.Strategy = "auto",
         workdir: str | Path | None = None,
         jit_compile: bool | str = False,
+        run_eagerly: bool = False,
         groups: Mapping | None = None,
         update_every: Mapping[str, int] | None = None,
         loss_parameter_optimizer: Any = None,
@@ -114,7 +117,7 @@ class Trainer(Hooks):
         super().__init__()
         check_balancer(balancer)
         check_diagnostics_every(gradient_diagnostics_every)
-        jit, mode = JitChoice(jit_compile), check_mode(on_nonfinite, workdir)
+        jit, mode = JitChoice(jit_compile, run_eagerly), check_mode(on_nonfinite, workdir)
         self._set(strategy=resolve_strategy(strategy))
         folder = None if workdir is None else Workdir(workdir)
         name = name or (folder.path.name if folder else "model")
@@ -140,6 +143,7 @@ class Trainer(Hooks):
             row_means=row_means,
             init_from=init_from,
             init_loss_parameters=init_loss_parameters,
+            run_eagerly=run_eagerly,
         )
         self._set(run=make_run(self._parts, settings, self._user_functions()))
 
@@ -185,8 +189,7 @@ class Trainer(Hooks):
 
     def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
-        size = batch_size or default_batch(data)
-        source = self._open(data, size, static=True)
+        source = self._open(data, reading_batch(data, batch_size), static=True)
         self._run.traced(source, checked_class_weight(class_weight))
         return self
 
@@ -282,9 +285,9 @@ class Trainer(Hooks):
         Returns:
           dict: total, terms/*, raw/*, weight/*, metrics/*.
         """
-        source = self._open(data, batch_size or default_batch(data))
+        source = self._open(data, reading_batch(data, batch_size))
         prepare_reading(self._run, source, steps)
-        return evaluate(self._run, source, steps)
+        return evaluate_told(self._run, source, steps, ReadingEvents.of("test", [self], self))
 
     def predict(self, data, *, batch_size: int | None = None):
         """The model's outputs for every example, in order.
@@ -295,8 +298,8 @@ class Trainer(Hooks):
         Returns:
           numpy arrays [examples, ...] in the outputs' structure.
         """
-        source = self._open(data, batch_size or default_batch(data))
-        return predict(self._run, source)
+        source = self._open(data, reading_batch(data, batch_size))
+        return predict(self._run, source, ReadingEvents.of("predict", [self], self))
 
     def follow(self, poll_seconds: float = 5.0) -> Iterator[int]:
         """Restores each new checkpoint of a run that another process trains, until it is done.

@@ -43,7 +43,8 @@ class NTXent(_AmongAll):
 
     k runs over both views of all examples of the global batch: those of the other replicas are
     gathered, with gradient. A pair of sample weight 0 is absent, from the others' sums too; other
-    weights multiply the pair's own value. On several replicas it needs `jit_compile=False`.
+    weights multiply the pair's own value. On several replicas it needs `jit_compile=False`. Under
+    gradient accumulation each step compares its own pairs alone.
 
     Args:
       temperature: float > 0.

@@ -40,7 +40,8 @@ class Triplet(BatchLoss):
     The examples of all replicas are compared, with gradient. An example of sample weight 0 is
     absent: neither anchor nor compared with. Other weights multiply an anchor's part; the mean
     divides by the number of pairs (anchors) present, with reduction "mean_with_sample_weight" by
-    their anchors' weights. On several replicas it needs `jit_compile=False`.
+    their anchors' weights. On several replicas it needs `jit_compile=False`. Under gradient
+    accumulation each step compares its own examples alone.
 
     Args:
       margin: float >= 0; not used if `soft`.

@@ -19,7 +19,7 @@ from losses.objective.reduction import (
 )
 from losses.objective.registry import get, register_loss
 from losses.objective.step import Step, model_inputs
-from losses.objective.term import Term, listed_terms
+from losses.objective.term import Term, Trains, listed_terms
 from losses.objective.weights import Weight
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "RatioLoss",
     "Step",
     "Term",
+    "Trains",
     "Weight",
     "by_output",
     "class_ids",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import tensorflow as tf
+
 from losses.objective.compiled import name_losses, outputs_of_losses
-from losses.objective.outputs import MissingLabel, match_labels
-from losses.objective.registry import takes_class_ids
+from losses.objective.outputs import MissingLabel, match_labels, name_outputs
+from losses.objective.reduction import takes_class_ids
+from losses.objective.registry import FunctionLoss
 
 
 class ClassIds(NamedTuple):
@@ -23,6 +26,51 @@ class ClassIds(NamedTuple):
     labels: object
     classes: int
     ignored: int | None
+
+
+class Classes(NamedTuple):
+    """What a model and its loss say of the classes of a label.
+
+    Attributes:
+      output: the static shape of the output with a loss, [examples, ..., classes]; None where
+        there is not one.
+      loss: the name of its loss.
+      binary: whether the loss compares each element of the output with one of the labels.
+      ignored: ids beside the classes that the loss leaves out.
+    """
+
+    output: tf.TensorShape | None = None
+    loss: str = "the loss"
+    binary: bool = False
+    ignored: tuple[int, ...] = ()
+
+
+def classes_of(loss, y_pred, output_names=None) -> Classes:
+    """The `Classes` of a model's outputs, of which one has a loss.
+
+    Args:
+      loss, y_pred, output_names: as in `class_ids`.
+    """
+    outputs = name_outputs(y_pred, output_names)
+    compiled = [] if loss is None else name_losses(loss, y_pred, output_names)
+    used = {each.output for each in compiled} or set(outputs)
+    shapes = [t.shape for name, t in outputs.items() if name in used or len(outputs) == 1]
+    if len(shapes) != 1:
+        return Classes()
+    ignored = [getattr(each.loss, "ignore_class", None) for each in compiled]
+    return Classes(
+        tf.TensorShape(shapes[0]),
+        compiled[0].name if compiled else "the loss",
+        any("binary" in _kind(each.loss) for each in compiled),
+        tuple(index for index in ignored if index is not None),
+    )
+
+
+def _kind(loss) -> str:
+    """The name of a loss's function or class, in lower case."""
+    if isinstance(loss, FunctionLoss):
+        return getattr(loss.function, "__name__", "").lower()
+    return type(loss).__name__.lower()
 
 
 def class_ids(loss, *, y, y_pred, output_names=None) -> list[ClassIds]:

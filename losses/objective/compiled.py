@@ -25,10 +25,12 @@ from losses.objective.reduction import (
     count_nonzero,
     labels_that_count,
     mask_of,
+    of_whole_ids,
     reduce_values,
+    takes_class_ids,
     with_mask,
 )
-from losses.objective.registry import FunctionLoss, get, takes_class_ids
+from losses.objective.registry import FunctionLoss, get
 
 _SHAPES = re.compile(r"shape|dimension|rank|compatible|broadcast|size", re.IGNORECASE)
 
@@ -153,7 +155,7 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
     if isinstance(loss, RatioLoss):
         value = loss.ratio(y_true, y_pred, sample_weight=sample_weight)
         return _counting(value, sample_weight, mask)
-    values = loss.call(y_true, y_pred)
+    values = of_whole_ids(loss, loss.call(y_true, y_pred), y_true)
     mask = _joined(mask, mask_of(values))
     values = _floating(compiled.name, values)
     if values.shape.rank == 0:
@@ -315,6 +317,11 @@ def _misfit(compiled: CompiledLoss, y_true, y_pred) -> str | None:
     label, output = getattr(y_true, "shape", None), getattr(y_pred, "shape", None)
     if isinstance(y_true, MissingLabel) or label is None or output is None:
         return None
+    if tf.TensorShape(label).rank is None:
+        return (
+            f"Term {compiled.name!r} cannot read labels whose shape is not known. Give it in the "
+            "pipeline: output_signature= of from_generator, or tf.ensure_shape."
+        )
     advice = _advice(compiled, label, output)
     return advice and (
         f"Term {compiled.name!r} cannot compare labels of shape {tuple(label)} with outputs of "

@@ -45,6 +45,28 @@ class Layout:
             tuple(ratio.denominator is None for ratio in terms.values()),
         )
 
+    def with_absent(self, terms: dict[str, Ratio]) -> dict[str, Ratio]:
+        """The terms of a step and, with nothing that counts, those of the layout it leaves out.
+
+        Raises:
+          ValueError: a term that the layout does not have.
+        """
+        unknown = [name for name in terms if name not in self.names]
+        if unknown:
+            raise TermwiseError(
+                f"A call of compute_gradients() finds the term {unknown[0]!r}, which the run does "
+                f"not have: its terms are {', '.join(self.names)}, as compute_terms() gives them "
+                "outside train_step(). Return every term there; a phase of train_step() may leave "
+                "some out."
+            )
+        absent = zip(self.names, self.shapes, self.undivided, self.afters, strict=True)
+        return {
+            name: terms[name]
+            if name in terms
+            else Ratio(tf.zeros(shape), None if undivided else tf.zeros(shape), after)
+            for name, shape, undivided, after in absent
+        }
+
     @property
     def sizes(self) -> list[int]:
         """How many sums each term has."""

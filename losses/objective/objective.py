@@ -15,7 +15,7 @@ from losses.objective.model_terms import add_loss_terms, computed_loss, regulari
 from losses.objective.outputs import flatten
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
-from losses.objective.term import Term, as_ratios
+from losses.objective.term import Term, Trains, as_ratios
 from losses.objective.weights import GivenWeights, Weight, heads, weights_by_name
 
 NOTHING = (
@@ -192,8 +192,14 @@ class Objective:
                 "name: terms = super().compute_terms(step); terms[...] = ...; return terms."
             )
         terms: dict[str, Ratio] = {}
+        trained: dict[str, tuple] = {}
         for name, value in computed.items():
-            _join(terms, as_ratios(name, value, step), "by compute_terms()", "there too")
+            groups = value.groups if isinstance(value, Trains) else None
+            value = value.value if isinstance(value, Trains) else value
+            parts = as_ratios(name, value, step)
+            _join(terms, parts, "by compute_terms()", "there too")
+            if groups is not None:
+                trained.update(dict.fromkeys(parts, groups))
         _join(terms, model_terms, "by the model", "by a loss, a term or an output")
         if not terms:
             raise TermwiseError(NOTHING)
@@ -204,7 +210,10 @@ class Objective:
             weights.check_names(terms, [compiled.name for compiled in by_name or ()])
         _add_penalties(terms, weights)
         if self.described is None:
-            self.described = [self._line(name, model_terms, weights) for name in terms]
+            lines = [self._line(name, model_terms, weights) for name in terms]
+            self.described = [
+                replace(line, trains=trained.get(line.name, line.trains)) for line in lines
+            ]
         return terms
 
     def weights(self, names, step) -> tf.Tensor:

@@ -24,10 +24,12 @@ class Ratio:
         (the value is the sum over the batch, Keras's reduction "sum").
       after: function of the divided sums (the numerator's shape) to [], applied after the
         global reduction: a square root, one minus a Dice coefficient.
-      values: floating, what the numerator is the sum of, where it is known.
+      values: floating, what the numerator is the sum of, or a mean that counts once is made of,
+        where it is known.
       present: floating [], a sum over this replica's examples that is 0 where they hold nothing of
         the term, or True: they always hold something. By default the denominator tells; without
         one it is True. A term that is absent from the global batch has no value in the means.
+      alike: bool, whether every replica computes the same, which counts once.
 
     Example:
       >>> import tensorflow as tf
@@ -36,12 +38,18 @@ class Ratio:
       2.0
     """
 
-    __slots__ = ("_present", "after", "denominator", "numerator", "values")
+    __slots__ = ("_present", "after", "alike", "denominator", "numerator", "values")
 
     def __init__(
-        self, numerator, denominator=None, after: Callable | None = None, values=None, present=None
+        self,
+        numerator,
+        denominator=None,
+        after: Callable | None = None,
+        values=None,
+        present=None,
+        alike=False,
     ):
-        self.values = values
+        self.values, self.alike = values, alike
         self._present = present
         self.numerator = tf.convert_to_tensor(numerator)
         self.denominator = (
@@ -80,18 +88,20 @@ class Ratio:
         return cls(value * count, count, present=True)
 
     @classmethod
-    def once(cls, value, beside: Ratio | None = None) -> Ratio:
+    def once(cls, value, beside: Ratio | None = None, values=None) -> Ratio:
         """A scalar that every replica computes alike and that counts once.
 
         Args:
+          value: floating [].
           beside: another term, with which it is absent; None: it never is.
+          values: floating, what it is the mean of, where it is known.
         """
         value = tf.convert_to_tensor(value)
         present = True if beside is None else beside.present
         if present is True:
-            return cls(value, tf.ones_like(value), present=True)
+            return cls(value, tf.ones_like(value), values=values, present=True, alike=True)
         count = tf.stop_gradient(tf.cast(present, value.dtype))
-        return cls(value * count, count)
+        return cls(value * count, count, values=values, alike=True)
 
     def value(self) -> tf.Tensor:
         """The value of this replica's examples alone; 0 where the denominator is 0."""
@@ -104,10 +114,13 @@ class Ratio:
         """This replica's two sums times `factor` []; 0 drops a replica that has no examples."""
         factor = tf.cast(factor, self.numerator.dtype)
         denominator = None if self.denominator is None else self.denominator * factor
-        values = None if self.values is None else self.values * factor
+        values = self.values
+        if values is not None and not self.alike:
+            values = values * factor
         present = self.present
         present = True if present is True else present * tf.cast(factor, present.dtype)
-        return Ratio(self.numerator * factor, denominator, self.after, values, present)
+        numerator = self.numerator * factor
+        return Ratio(numerator, denominator, self.after, values, present, self.alike)
 
     @property
     def present(self):
@@ -123,4 +136,5 @@ class Ratio:
         present = self.present
         if present is not True:
             counted = tf.where(counted > 0, present, tf.zeros_like(present))
-        return Ratio(self.numerator, self.denominator, self.after, self.values, counted)
+        parts = self.numerator, self.denominator, self.after, self.values
+        return Ratio(*parts, counted, self.alike)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -72,7 +74,7 @@ def labels_that_count(labels, *, sample_weight=None, mask=None, classes=None, ig
       classes: the number of classes where the labels are class ids, else None.
       ignored: an id besides these that the loss leaves out by itself, or None.
     Returns:
-      the labels; NaN and infinity are 1, and ids out of range 0, where the label does not count.
+      the labels; NaN and infinity are 1, and what is no class id 0, where the label does not count.
     """
     uncounted = [] if sample_weight is None else [tf.equal(sample_weight, 0)]
     uncounted += [] if mask is None else [tf.logical_not(tf.cast(mask, tf.bool))]
@@ -81,7 +83,8 @@ def labels_that_count(labels, *, sample_weight=None, mask=None, classes=None, ig
     if classes is None:
         unreadable, harmless = ~tf.math.is_finite(labels), tf.ones_like(labels)
     else:
-        unreadable, harmless = ~((labels >= 0) & (labels < classes)), tf.zeros_like(labels)
+        readable = (labels >= 0) & (labels < classes) & tf.equal(labels, tf.floor(labels))
+        unreadable, harmless = ~readable, tf.zeros_like(labels)
         if ignored is not None:
             unreadable &= labels != ignored
     for where in uncounted:
@@ -124,6 +127,25 @@ def with_trailing_axes(weight, values) -> tf.Tensor | None:
         return None
     sizes = zip(weight.shape, values.shape, strict=True)
     return weight if all(w in (1, v) or None in (w, v) for w, v in sizes) else None
+
+
+def takes_class_ids(loss) -> bool:
+    """Whether a `keras.losses.Loss` reads class ids: those that Keras and we call sparse."""
+    function = getattr(loss, "function", None)  # of a function given as a loss
+    if function is not None:
+        return getattr(function, "__name__", "").startswith("sparse_categorical")
+    return type(loss).__name__.startswith("Sparse")
+
+
+def of_whole_ids(loss, values, labels):
+    """A loss's values, NaN where a label such as 1.5 is no class id: it would be rounded down."""
+    if not takes_class_ids(loss) or not tf.is_tensor(labels) or not labels.dtype.is_floating:
+        return values
+    if not tf.is_tensor(values):
+        return values
+    whole = tf.equal(labels, tf.floor(labels))
+    aligned = with_trailing_axes(whole, values) if values.shape.rank and labels.shape.rank else None
+    return values if aligned is None else tf.where(aligned, values, math.nan)
 
 
 class RatioLoss(keras.losses.Loss):

@@ -176,10 +176,3 @@ def _of_one_rank(shorter, longer):
     if shorter.shape.rank == 1:
         return shorter[:, tf.newaxis], longer
     return shorter, tf.squeeze(longer, -1)
-
-
-def takes_class_ids(loss) -> bool:
-    """Whether a `keras.losses.Loss` reads class ids: those that Keras and we call sparse."""
-    if isinstance(loss, FunctionLoss):
-        return getattr(loss.function, "__name__", "").startswith("sparse_categorical")
-    return type(loss).__name__.startswith("Sparse")

@@ -154,6 +154,23 @@ def term(function, name=None, weight=1.0, trains=None) -> Term:
     return _FunctionTerm(function, name=name, weight=weight, trains=trains)
 
 
+class Trains:
+    """A term of `compute_terms` that trains some groups of variables alone, as `Term(trains=)`.
+
+    Args:
+      value: what a term may be: floating [examples], [], a `Ratio`, or a dict of these.
+      groups: a group's name, or a list of them.
+
+    Example:
+      >>> Trains(tf.constant([0.5]), "critic").groups
+      ('critic',)
+    """
+
+    def __init__(self, value, groups):
+        self.value = value
+        self.groups = (groups,) if isinstance(groups, str) else tuple(groups)
+
+
 def as_ratios(name: str, value, step: Step) -> dict[str, Ratio]:
     """What a term returned, as Ratios by name.
 

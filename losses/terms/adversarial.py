@@ -45,8 +45,8 @@ class AdversarialRegularization(Term):
       random_start: bool; d starts uniform in the ball of `epsilon` (or `step_size`), different
         for each example and step.
       clip: None or (lowest, highest), the range of the perturbed inputs; either may be None. A
-        dict or list of numbers or arrays by input is accepted for each of the two. What lies
-        outside already is not moved further out.
+        dict or list of numbers or arrays by input is accepted for each of the two. An input that
+        lies outside is brought into it.
       feature_mask: None, or a number or array that broadcasts to the inputs, or a dict or list of
         these by input. Multiplies g before the norm is taken: 0 keeps a feature as it is.
       seed: int, of the random start.
@@ -109,7 +109,7 @@ class AdversarialRegularization(Term):
         inputs = FloatInputs(step.x, self.name)
         clean = inputs.rows
         masked = self._mask(inputs)
-        keep_in = self._range(inputs, clean)
+        keep_in = self._range(inputs)
         moved = clean
         if self.random_start:
             moved = keep_in(clean + masked(self._random_start(step, clean)))
@@ -139,16 +139,14 @@ class AdversarialRegularization(Term):
         radius = self.epsilon or self.step_size
         return random_point(keys, tf.shape(clean)[1], self.norm, radius)
 
-    def _range(self, inputs, clean):
-        """A function that keeps rows in the clip range, widened to hold the inputs themselves."""
+    def _range(self, inputs):
+        """A function that keeps rows in the clip range."""
         if self.clip is None:
             return lambda rows: rows
         lowest, highest = (
-            math.copysign(math.inf, sign) if bound is None else bound
+            inputs.spread(bound, "clip", math.copysign(math.inf, sign))
             for bound, sign in zip(self.clip, (-1, 1), strict=True)
         )
-        lowest = tf.minimum(inputs.spread(lowest, "clip", -math.inf), clean)
-        highest = tf.maximum(inputs.spread(highest, "clip", math.inf), clean)
         return lambda rows: tf.clip_by_value(rows, lowest, highest)
 
     def _ratios(self, step, x) -> dict[str, Ratio]:

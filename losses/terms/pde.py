@@ -136,7 +136,7 @@ class PDEResidual(Term):
         squares = tf.reduce_sum(tf.square(tf.cast(residual, tf.float32)), axis=axes)
         if self.points is None:
             return Ratio.of_examples(squares)
-        return Ratio.once(tf.reduce_mean(squares))
+        return Ratio.once(tf.reduce_mean(squares), values=squares)
 
     def get_config(self):
         return {

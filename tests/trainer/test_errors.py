@@ -116,7 +116,7 @@ FIT = {
     "arrays without a batch size": (dict(data=(X, Y)), "batch_size= is needed"),
     "arrays of two lengths": (
         dict(data=(X, Y[:3]), fit=dict(batch_size=8)),
-        r"different lengths: \[16, 3\]",
+        r"data has parts of different lengths: x 16, y 3",
     ),
     "no examples": (dict(data=(X[:0], Y[:0]), fit=dict(batch_size=8)), "holds no examples"),
     "a batch of nothing": (dict(data=(X, Y), fit=dict(batch_size=0)), "batch_size=0"),
@@ -127,7 +127,7 @@ FIT = {
     "a cadence of 0": (dict(fit=dict(log_every=0)), "log_every=0"),
     "class weights without labels": (
         dict(loss=lambda t, p: p, data=dataset(X), fit=dict(class_weight={0: 2.0})),
-        "class_weight= needs one label per example",
+        "class_weight= needs the labels of one output, received no labels",
     ),
     "compute_terms that returns nothing": (
         dict(kind=Forgetful),

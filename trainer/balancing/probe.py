@@ -76,7 +76,7 @@ def probe_residuals(program: StepProgram, names, batch, present) -> dict[str, tf
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(program.hidden)
         forward = stateless_forward(program, batch, present)
-        parts = [_signed_residuals(forward, name, i) for i, name in enumerate(names)]
+        parts = [_signed_residuals(program, forward, name, i) for i, name in enumerate(names)]
     return _rows(program, tape, parts)
 
 
@@ -92,7 +92,7 @@ def _rows(program: StepProgram, tape, parts) -> dict[str, tf.Tensor]:
     }
 
 
-def _signed_residuals(forward: Forward, name: str, index: int) -> tf.Tensor:
+def _signed_residuals(program: StepProgram, forward: Forward, name: str, index: int) -> tf.Tensor:
     """float32 [], the sum of one term's residuals under random signs."""
     ratio, step = forward.terms[name], forward.step
     if ratio.values is None:
@@ -100,9 +100,13 @@ def _signed_residuals(forward: Forward, name: str, index: int) -> tf.Tensor:
             f"Term {name!r} gives no value per example, so its residuals are unknown. Leave it "
             "out by the balancer's terms=, or return one value per example."
         )
-    keys = example_keys(step.x, index, step.step)
-    values = tf.reshape(tf.cast(ratio.values, tf.float32), [tf.shape(keys)[0], -1])
+    values = tf.cast(ratio.values, tf.float32)
+    # what every replica computes alike is drawn by place: the same signs on all of them
+    drawn_by = tf.range(tf.shape(values)[0])[:, tf.newaxis] if ratio.alike else step.x
+    keys = example_keys(drawn_by, index, step.step)
+    values = tf.reshape(values, [tf.shape(keys)[0], -1])
     signs = tf.where(uniform(keys, tf.shape(values)[1]) > 0.5, 1.0, -1.0)
     # a square root has no slope at 0
     roots = tf.sqrt(tf.maximum(values, 1e-30))
-    return tf.reduce_sum(signs * tf.where(values > 1e-30, roots, 0.0))
+    total = tf.reduce_sum(signs * tf.where(values > 1e-30, roots, 0.0))
+    return total / program.placement.replicas if ratio.alike else total

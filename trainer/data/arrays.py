@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.data.batch import is_whole, unpack
+from trainer.data.lengths import check_lengths
 from trainer.data.permutation import order_of_epoch
 from trainer.data.same import sample
-from trainer.data.source import ACCEPTED, Source
+from trainer.data.source import ACCEPTED, Source, of_generator, of_py_dataset
 
 # Arrays up to this size are copied in the order of each epoch: a slice is faster than a gather;
 # up to the other, in that of the following epoch too, while the present one trains.
@@ -40,13 +41,8 @@ class ArraySource(Source):
         flat = tf.nest.flatten(self.arrays)
         if not flat:
             raise TermwiseTypeError(f"{what} holds no array. Give {ACCEPTED}.")
-        lengths = [int(a.shape[0]) for a in flat]
-        if len(set(lengths)) > 1:
-            raise TermwiseError(
-                f"{what} holds arrays of different lengths: {lengths}. "
-                "Each has one row per example."
-            )
-        self.examples: int = lengths[0]
+        check_lengths(self.arrays, what)
+        self.examples: int = int(flat[0].shape[0])
         if not self.examples:
             raise TermwiseError(f"{what} holds no examples. Give at least one.")
         if batch_size is None:
@@ -151,6 +147,9 @@ class ArraySource(Source):
             lambda t, spec: tf.ensure_shape(t, spec.shape), batch, self.element_spec
         )
 
+    def first_batch(self):
+        return self.batch_at(tf.constant(0, tf.int64))
+
     def look_again(self, position, count):
         yield self.arrays, self.batch_at(tf.constant(0, tf.int64)), ""
 
@@ -158,20 +157,20 @@ class ArraySource(Source):
         return self.batch_at(tf.constant(position, tf.int64))
 
     def batches(self):
-        """The batches of one pass over the data, for evaluation."""
-        dataset = tf.data.Dataset.from_tensor_slices(self.arrays).batch(self.batch_size)
+        """The batches of one pass over the data, as flat tuples."""
+        arrays = tuple(tf.nest.flatten(self.arrays))  # tf.data would stack a list
+        dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(self.batch_size)
         options = tf.data.Options()
         options.experimental_warm_start = True
         return iter(dataset.with_options(options).prefetch(tf.data.AUTOTUNE))
 
 
 def _to_tensor(array, what):
+    if isinstance(array, keras.utils.PyDataset):
+        raise TermwiseTypeError(f"{what} is a {type(array).__name__}. {of_py_dataset(what)}")
     if callable(getattr(array, "__next__", None)) or callable(array):
-        raise TermwiseTypeError(
-            f"{what} is a {type(array).__name__}. Accepted: {ACCEPTED}. Wrap a generator with "
-            "tf.data.Dataset.from_generator."
-        )
-    if array is None or isinstance(array, (tf.data.Dataset, keras.utils.PyDataset, str, set)):
+        raise TermwiseTypeError(f"{what} is a {type(array).__name__}. {of_generator()}")
+    if array is None or isinstance(array, (tf.data.Dataset, str, set)):
         holds = "is" if array is None else "holds a"
         raise TermwiseTypeError(
             f"{what} {holds} {'None' if array is None else type(array).__name__}, which is no "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,6 +21,16 @@ def unpack(batch):
             )
         return (*batch, None, None)[:3]
     return batch, None, None
+
+
+def parts_by_name(batch) -> dict[str, Any]:
+    """The parts of a batch by where they stand: `x`, `x['image']`, `y[0]`, `sample_weight`."""
+    named: dict[str, Any] = {}
+    for part, nest in zip(("x", "y", "sample_weight"), unpack(batch), strict=True):
+        for path, leaf in keras.tree.flatten_with_path(nest):
+            if getattr(leaf, "shape", None) is not None:
+                named[part + "".join(f"[{key!r}]" for key in path)] = leaf
+    return named
 
 
 def examples_in(batch) -> tf.Tensor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.data.batch import unpack
+from trainer.data.batch import parts_by_name, unpack
+from trainer.data.lengths import of_equal_lengths
 from trainer.data.prefetch import prefetched
 from trainer.data.source import Source
 
@@ -29,7 +31,7 @@ class DatasetSource(Source):
     """
 
     def __init__(self, dataset, what, hosts=None, gpu=None):
-        self.dataset = dataset
+        self._unchecked = dataset
         self.gpu = gpu
         self.what = what
         self.hosts = hosts
@@ -37,8 +39,14 @@ class DatasetSource(Source):
         self.element_spec = dataset.element_spec
         self.iterator: Any = None
         self._counted: int | None = None
+        self._first: list = []  # the batch that was read before `start`
         unpack(self.element_spec)
-        for spec in tf.nest.flatten(self.element_spec):
+        for name, spec in parts_by_name(self.element_spec).items():
+            if spec.shape.rank is None and name.startswith("x"):
+                raise TermwiseError(
+                    f"{what} yields {name} of a shape that is not known. Give it: "
+                    "output_signature= of from_generator, or tf.ensure_shape in a map."
+                )
             if isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0:
                 raise TermwiseError(
                     f"{what} yields scalars, so it is not batched. Call .batch(global_batch) on it."
@@ -46,6 +54,7 @@ class DatasetSource(Source):
         cardinality = int(dataset.cardinality())
         if cardinality == 0:
             raise TermwiseError(f"{what} is an empty dataset. Give at least one batch.")
+        self.dataset = of_equal_lengths(dataset, what)
         self.steps_per_epoch = cardinality if cardinality > 0 else None
         if cardinality == tf.data.INFINITE_CARDINALITY:
             self.steps_per_epoch = -1
@@ -64,7 +73,7 @@ class DatasetSource(Source):
     def count_steps(self) -> int:
         """Steps per epoch by going through the data, once; for pipelines of unknown length."""
         if self._counted is None:
-            self._counted = int(self.dataset.reduce(np.int64(0), lambda count, *_: count + 1))
+            self._counted = int(self._unchecked.reduce(np.int64(0), lambda count, *_: count + 1))
         return self._counted
 
     def describe(self):
@@ -99,10 +108,21 @@ class DatasetSource(Source):
         Args:
           on_gpu: whether batches are prefetched onto the GPU, where there is one.
         """
+        if self._first:  # opened already: a second iterator of a shuffle would draw on
+            batches = itertools.chain(self._first, self.iterator)
+            self._first, self.iterator = [], itertools.islice(batches, position, None)
+            return
         dataset = self.dataset.repeat()
         if position:
             dataset = dataset.skip(position)
         self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None))
+
+    def first_batch(self):
+        self.iterator = iter(prefetched(self.dataset.repeat()))
+        for batch in itertools.islice(self.iterator, 1):
+            self._first = [batch]
+            return batch
+        raise TermwiseError(f"{self.what} is an empty dataset. Give at least one batch.")
 
     def look_again(self, position, count):
         again = self.dataset.repeat().skip(position).take(min(count, MOST_BATCHES))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.data.arrays import ArraySource
 from trainer.data.dataset import DatasetSource
+from trainer.data.source import of_generator
 
 
 def open_data(
@@ -33,6 +34,8 @@ def open_data(
       TypeError: data of another kind.
       ValueError: an empty or unbatched dataset, arrays of different lengths, no batch_size.
     """
+    if inspect.isgeneratorfunction(data):
+        raise TermwiseTypeError(f"{what} is a generator function. {of_generator()}")
     of_host = hosts if inspect.isroutine(data) or isinstance(data, functools.partial) else None
     if of_host is not None:
         data = _of_this_host(data, of_host, what)
@@ -48,6 +51,8 @@ def open_data(
             f"{what} is a distributed dataset. Pass the plain tf.data.Dataset of global batches; "
             "the Trainer gives each replica its share."
         )
+    while type(data) is tuple and len(data) > 1 and data[-1] is None:
+        data = data[:-1]  # (x, y, None) is (x, y)
     return ArraySource(data, batch_size, shuffle, seed, static, what)
 
 
@@ -57,15 +62,38 @@ def _of_this_host(function, hosts, what):
         input_pipeline_id=hosts.index,
         num_replicas_in_sync=hosts.replicas,
     )
+    if not _takes_one(function):
+        raise TermwiseTypeError(
+            f"{what} is a function that takes no tf.distribute.InputContext. A function of one "
+            "returns this host's batched tf.data.Dataset; pass what yours returns. "
+            f"{of_generator()}"
+        )
     dataset = function(context)
     if not isinstance(dataset, tf.data.Dataset):
         raise TermwiseTypeError(
             f"{what} is a function that returned {type(dataset).__name__}. Return a batched "
             "tf.data.Dataset of this host's part of each global batch."
+            f"{' ' + of_generator() if inspect.isgenerator(dataset) else ''}"
         )
     return dataset
+
+
+def _takes_one(function) -> bool:
+    """Whether a function can be called with one argument."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # one that does not say
+        return True
+    return True
 
 
 def default_batch(data, size: int | None = None) -> int | None:
     """The batch of arrays that are only read, `size` or 64; None for a dataset: it has its own."""
     return None if isinstance(data, tf.data.Dataset) or callable(data) else size or 64
+
+
+def reading_batch(data, batch_size: int | None) -> int | None:
+    """`batch_size=` of what is only read: as it was given, which may be wrong, or the default."""
+    return default_batch(data) if batch_size is None else batch_size

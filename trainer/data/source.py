@@ -14,6 +14,25 @@ ACCEPTED = (
 )
 
 
+SIGNATURE = "output_signature=(tf.TensorSpec([None, ...], tf.float32), ...)"
+
+
+def of_generator() -> str:
+    """What to write for a generator, or a function that makes one."""
+    return (
+        f"Write tf.data.Dataset.from_generator(function, {SIGNATURE}), of a function that makes "
+        "the generator anew at each call and yields global batches."
+    )
+
+
+def of_py_dataset(what: str) -> str:
+    """What to write for a `keras.utils.PyDataset`."""
+    return (
+        f"Write tf.data.Dataset.from_generator(lambda: ({what}[i] for i in range(len({what}))), "
+        f"{SIGNATURE})."
+    )
+
+
 class Source(abc.ABC):
     """Where batches come from.
 
@@ -51,7 +70,11 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def batches(self) -> Iterator:
-        """The batches of one pass over the data, for evaluation."""
+        """The batches of one pass over the data, for evaluation; their tensors in order."""
+
+    @abc.abstractmethod
+    def first_batch(self):
+        """The first batch of training, before the data is opened; it comes again."""
 
     @abc.abstractmethod
     def look_again(self, position: int, count: int) -> Iterator[tuple[Any, Any, str]]:

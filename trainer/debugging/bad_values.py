@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -17,8 +17,11 @@ from trainer.data.batch import unpack
 from trainer.debugging.errors import OutOfMemoryError
 from trainer.distributed.hosts import peer_lost
 from trainer.errors import OF_INPUT, explain, raised_by_user_code, user_failure
+from trainer.run.evaluate import evaluate
+from trainer.run.events import ReadingEvents
 from trainer.run.run import Run
 
+MOST_LOOKED_AT = 1000  # batches of an evaluation that are read again
 LARGEST = 200_000_000  # elements of an array that is looked through before a fit
 LOOKED_AT = 64  # examples that are tried before a fit
 CLEAN = "Clean the data, or pass on_nonfinite='skip' to leave such steps out."
@@ -27,7 +30,27 @@ MISSING_LABEL = (
 )
 
 
-def check_arrays(run: Run, source, evaluate: Callable) -> None:
+def evaluate_told(
+    run: Run, source, steps: int | None = None, events: ReadingEvents | None = None
+) -> dict[str, float]:
+    """`evaluate`; where a value is not finite because of a label, the label is told.
+
+    Raises:
+      ValueError: a label that is no class id, with its place.
+    """
+    values = evaluate(run, source, steps, events)
+    if all(value is None or math.isfinite(value) for value in values.values()):
+        return values
+    count = MOST_LOOKED_AT if steps is None else steps
+    if (source.steps_per_epoch or 0) > 0:
+        count = min(count, source.steps_per_epoch)
+    label = find_bad_value(run, source, 0, count, labels_alone=True)
+    if label:
+        raise TermwiseError(f"{label}.")
+    return values
+
+
+def check_arrays(run: Run, source) -> None:
     """Looks through resident arrays, once before a fit: nothing is trained or written yet.
 
     A value that is not finite is refused where some term of its example is not finite either:
@@ -36,17 +59,16 @@ def check_arrays(run: Run, source, evaluate: Callable) -> None:
     Args:
       run: traced; one that leaves out what is not finite takes the data as it is.
       source: of `open_data`; pipelines pass.
-      evaluate: (run, source) -> every term over a source's examples.
     Raises:
       ValueError: names the array, the example and the terms.
     """
     if not source.indexed or run.skips or run.on_nonfinite == "restore":
         return
     examples = _nonfinite_examples(source.arrays)[:LOOKED_AT]
-    if not examples or not _bad_terms(run, source, examples, evaluate):
+    if not examples or not _bad_terms(run, source, examples):
         return
     for example in examples:
-        terms = _bad_terms(run, source, [example], evaluate)
+        terms = _bad_terms(run, source, [example])
         if terms:
             place, part = _nonfinite(_rows(source.arrays, [example]), first=example) or ("", "")
             raise TermwiseError(
@@ -70,7 +92,7 @@ def _rows(arrays, examples: list[int]):
     return tf.nest.map_structure(lambda array: tf.gather(array, examples), arrays)
 
 
-def _bad_terms(run: Run, source, examples: list[int], evaluate: Callable) -> list[str]:
+def _bad_terms(run: Run, source, examples: list[int]) -> list[str]:
     """The terms that are not finite over some examples."""
     values = evaluate(run, run.open_data(_rows(source.arrays, examples), 1))
     run.evaluation.metrics.reset()
@@ -89,7 +111,9 @@ def find_in_batch(run: Run, source, batch) -> str | None:
         return None
 
 
-def find_bad_value(run: Run, source, position: int, count: int) -> str | None:
+def find_bad_value(
+    run: Run, source, position: int, count: int, labels_alone: bool = False
+) -> str | None:
     """What is wrong with the data of some steps, as one clause; None where nothing is found.
 
     Reads the batches again, so a pipeline that gives others each time is not seen through.
@@ -98,6 +122,7 @@ def find_bad_value(run: Run, source, position: int, count: int) -> str | None:
       run: traced.
       source: the data.
       position, count: the batches: the first, and how many.
+      labels_alone: whether only labels are looked at.
 
     Returns:
       "data: x of example 5 is nan at [2]" or "data: the label of example 5 is 12, but term ...";
@@ -105,7 +130,7 @@ def find_bad_value(run: Run, source, position: int, count: int) -> str | None:
     """
     try:
         for values, batch, place in source.look_again(position, count):
-            cause = _cause(run, source, values, batch)
+            cause = _cause(run, source, values, batch, labels_alone)
             if cause:
                 return cause + place
     except Exception:  # the failure itself is told; this only adds to it
@@ -167,9 +192,9 @@ def _ended(source, batches: int, steps: range) -> str:
     )
 
 
-def _cause(run: Run, source, values, batch) -> str | None:
+def _cause(run: Run, source, values, batch, labels_alone: bool = False) -> str | None:
     """What is wrong with some values; `batch` is one that the model takes."""
-    bad = _nonfinite(values)
+    bad = None if labels_alone else _nonfinite(values)
     if bad:
         return f"{source.what}: {bad[0]}"
     y, objective = unpack(values)[1], run.program.objective
@@ -184,11 +209,11 @@ def _cause(run: Run, source, values, batch) -> str | None:
 
 
 def _first_out_of_range(ids) -> str | None:
-    """The first label that is no class id, in words; of one of `class_ids`."""
+    """The first label that is no class id, or a part of one, in words; of one of `class_ids`."""
     labels = np.asarray(ids.labels)
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
-    wrong = ~((labels >= 0) & (labels < ids.classes))
+    wrong = ~((labels >= 0) & (labels < ids.classes) & (labels == np.floor(labels)))
     if ids.ignored is not None:
         wrong &= labels != ids.ignored
     if not wrong.any():

@@ -10,6 +10,7 @@ import keras
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.fitting.callback_state import check_state
+from trainer.run.events import has_events
 
 BATCH_EVENTS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 REFUSED = {
@@ -142,12 +143,7 @@ def _wants_steps(callback) -> bool:
         return False
     if isinstance(callback, keras.callbacks.TensorBoard) and callback.update_freq == "epoch":
         return False
-    kind = type(callback)
-    return any(
-        event in vars(callback)
-        or getattr(kind, event) is not getattr(keras.callbacks.Callback, event)
-        for event in BATCH_EVENTS
-    )
+    return has_events(callback, BATCH_EVENTS)
 
 
 def check_callbacks(callbacks) -> None:

@@ -27,7 +27,6 @@ from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep
 from trainer.persistence.workdir import Workdir
-from trainer.run.evaluate import evaluate
 from trainer.run.run import Run
 
 
@@ -91,9 +90,10 @@ def run_fit(run: Run, request: FitRequest) -> History:
     source = request.source
     batch_size = None if source.per_host else source.batch_size
     run.hosts.check_same("fit", {**vars(request.plan), "batch_size": batch_size})
-    if request.validation is not None:  # what cannot be read is found before a file is written
+    if request.validation is not None and not run.programs.eager:
+        # what cannot be read is found before a file is written
         run.evaluation.trace(request.validation, run.jit.xla)
-    check_arrays(run, request.source, evaluate)
+    check_arrays(run, request.source)
     run.decide_jit(request.source, request.class_weight)
     workdir = run.workdir if run.hosts.chief else None  # the only host that writes
     with contextlib.ExitStack() as stack:

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from losses.errors import TermwiseError
-from trainer.debugging.bad_values import told_by_cause
+from trainer.debugging.bad_values import evaluate_told, told_by_cause
 from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
@@ -42,7 +42,7 @@ from trainer.ledger.writers import Writers
 from trainer.loop.programs import TracedStep
 from trainer.loop.train_loop import LoopResult
 from trainer.loop.window import LogWindow
-from trainer.run.evaluate import evaluate
+from trainer.run.events import ReadingEvents
 from trainer.run.run import Run
 
 CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
@@ -351,8 +351,8 @@ class OuterLoop:
     def _validate(self, step: int, events) -> dict | None:
         if self._validation is None:
             return None
-        events.on_test_begin()
-        values = evaluate(self._run, self._validation)
+        reading = ReadingEvents.of("test", events.callbacks, events)
+        values = evaluate_told(self._run, self._validation, None, reading)
         row = stamped(values, step=step, split="eval")
         self.recorder.settle()
         if self._run.state.evaluated == step:  # once more, behind an interruption
@@ -360,7 +360,6 @@ class OuterLoop:
         else:
             self._writers.write(row, self._plan.steps)
         self._run.state.evaluated = step
-        events.on_test_end(values)
         return values
 
     def _save_if_due(self, step: int) -> None:

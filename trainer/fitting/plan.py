@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from losses.errors import TermwiseError
 from trainer.data.batch import is_whole
 
+# the loop counts the steps of a call and of a log window in int32
+BITS = {"log_every": 31, "steps_per_loop": 31}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -39,10 +42,7 @@ def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_eve
         "steps_per_loop": steps_per_loop,
     }
     for name, value in numbers.items():
-        if value is not None and (not is_whole(value) or value < 1):
-            raise TermwiseError(f"{name}={value!r}: give a whole number of at least 1.")
-    if steps is not None and steps >= 2**63:
-        raise TermwiseError(f"steps={steps}: give a whole number below 2**63.")
+        _check_cadence(name, value)
     if (steps is None) == (epochs is None):
         raise TermwiseError(
             f"fit() needs steps= or epochs=, one of them; received steps={steps}, "
@@ -59,7 +59,9 @@ def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_eve
             )
         if not epoch:
             raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
-        steps = epochs * epoch
+        steps = int(epochs) * epoch
+        if steps >= 2**63:
+            raise TermwiseError(f"epochs={epochs} are {steps} steps: give less than 2**63.")
     return Plan(
         steps=steps,
         log_every=log_every or epoch or 100,
@@ -67,3 +69,18 @@ def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_eve
         checkpoint_every=checkpoint_every,
         steps_per_loop=steps_per_loop,
     )
+
+
+def _check_cadence(name: str, value) -> None:
+    """Raises ValueError where a number of steps is none, or too large to be counted."""
+    if value is None:
+        return
+    if not is_whole(value) or value < 1:
+        raise TermwiseError(f"{name}={value!r}: give a whole number of at least 1.")
+    bits = BITS.get(name, 63)
+    if value >= 2**bits:
+        only_the_end = "; that of steps= gives the row of the end alone"
+        raise TermwiseError(
+            f"{name}={value}: give a whole number below 2**{bits}"
+            f"{only_the_end if name == 'log_every' else ''}."
+        )

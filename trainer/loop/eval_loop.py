@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -10,10 +12,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from losses.objective.layout import Layout
+from trainer.loop.eager import PythonStep, parts_of
 from trainer.model.added_losses import added_losses_apart
 from trainer.model.switches import Switches
 from trainer.step.metrics import Metrics
-from trainer.step.program import Placement, StepProgram
+from trainer.step.program import StepProgram
 from trainer.step.replica import evaluate_replica, predict_replica
 
 
@@ -34,13 +37,18 @@ class EvalSums(NamedTuple):
 
 @dataclass(frozen=True)
 class TracedEvaluation:
-    """An evaluation step as it was traced.
+    """An evaluation step as it was traced, or as Python's.
 
-    step: the tensors of a batch -> numerators, denominators, counts, weights; layout: its terms.
+    step: the tensors of a batch -> numerators, denominators, counts, weights; layouts: of its
+    terms, one for each trace or call.
     """
 
     step: Any
-    layout: Layout
+    layouts: list[Layout]
+
+    @property
+    def layout(self) -> Layout:
+        return self.layouts[-1]
 
 
 class EvalLoops:
@@ -72,9 +80,17 @@ class EvalLoops:
             self._evaluations[key] = self._traced(program, source)
         return self._evaluations[key]
 
-    def evaluate(self, source, steps: int | None, xla: bool) -> EvalSums:
-        """Sums over a pass through the data (or its first `steps` batches)."""
+    def evaluate(self, source, steps: int | None, xla: bool, on_batch=None) -> EvalSums:
+        """Sums over a pass through the data (or its first `steps` batches).
+
+        Args:
+          on_batch: number of a batch -> a context manager around it, which yields its logs; None
+            where nobody hears of single batches.
+        """
         evaluation, batches = self.trace(source, xla), source.batches()
+        if on_batch is not None or self._placed(source, xla).placement.eager:
+            on_batch = on_batch or (lambda _: contextlib.nullcontext({}))
+            return _one_by_one(evaluation, batches, steps, on_batch)
         limit = tf.constant(-1 if steps is None else steps, tf.int64)
         key = self._key(self._placed(source, xla), source)
         if key not in self._loops:
@@ -84,7 +100,7 @@ class EvalLoops:
         return EvalSums(evaluation.layout, *self._loops[key](batches, limit))
 
     def predict(self, batch, source, xla: bool):
-        """The outputs of one batch, the replicas' parts joined; tensors."""
+        """The outputs of one batch, whose tensors are in order; the replicas' parts joined."""
         program = self._placed(source, xla)
         key = self._key(program, source)
         if key not in self._predictions:
@@ -96,21 +112,24 @@ class EvalLoops:
                 return outputs if present is None else _joined(strategy, outputs, present)
 
             self._predictions[key] = _function(program, predict)
+        tensors = tf.nest.flatten(batch, expand_composites=True)
+        batch = tf.nest.pack_sequence_as(source.element_spec, tensors, expand_composites=True)
         return self._predictions[key](batch)
 
     def _placed(self, source, xla: bool) -> StepProgram:
         """The run's program for evaluation; on several replicas XLA does not compile it."""
         program = self._program()
         strategy = program.placement.strategy
-        placement = Placement(strategy, source.per_host, xla and strategy.num_replicas_in_sync == 1)
+        xla = xla and strategy.num_replicas_in_sync == 1
+        placement = program.placement.placed(source.per_host, xla)
         return replace(program, placement=placement, metrics=self.metrics, class_weight={})
 
     def _key(self, program: StepProgram, source) -> tuple:
         if self._switches is None:
             self._switches = Switches.of(program.model)
         placement, weighting = program.placement, id(program.weighting)
-        data = str(source.element_spec), placement.per_host
-        return *data, placement.xla, weighting, self._switches.now
+        way = placement.per_host, placement.xla, placement.eager
+        return str(source.element_spec), *way, weighting, self._switches.now
 
     def _traced(self, program: StepProgram, source) -> TracedEvaluation:
         strategy = program.placement.strategy
@@ -124,16 +143,39 @@ class EvalLoops:
                 lambda value: strategy.experimental_local_results(value)[0], sums
             )
 
+        if program.placement.eager:
+            self.metrics.settle_held(strategy, parts_of(strategy, program.model.variables))
+            return TracedEvaluation(PythonStep(evaluate, source.element_spec), layouts)
         specs = [source.element_spec]
         if source.per_host:  # and whether the batch counts
             specs.append(tf.TensorSpec([], tf.float32))
         step = _function(program, evaluate).get_concrete_function(*specs)
         self.metrics.settle_held(strategy, step.variables)
-        return TracedEvaluation(step, layouts[0])
+        return TracedEvaluation(step, layouts)
 
 
 def _function(program: StepProgram, function):
+    if program.placement.eager:
+        return function
     return tf.function(function, jit_compile=program.placement.xla or None, autograph=False)
+
+
+def _one_by_one(evaluation: TracedEvaluation, batches, steps: int | None, on_batch) -> EvalSums:
+    """The sums of a pass, batch by batch, on the host."""
+    sums: list = [tf.zeros([0], tf.float64)] * 3
+    weights, count = tf.zeros([0]), 0
+    for batch in itertools.islice(batches, steps):
+        with on_batch(count) as logs:
+            *parts, weights = evaluation.step(*tf.nest.flatten(batch, expand_composites=True))
+            parts = [tf.cast(part, tf.float64) for part in parts]
+            sums = [a + b for a, b in zip(sums, parts, strict=True)] if count else parts
+            count += 1
+            numerators, denominators, counts = (tf.cast(part, tf.float32) for part in sums)
+            absent = tf.cast(tf.equal(counts, 0), tf.float32)
+            raw = evaluation.layout.raw(numerators, denominators, absent)
+            logs["loss"] = float(tf.reduce_sum(weights * raw * (1 - absent)))
+    layout = evaluation.layout if count else Layout.of({})
+    return EvalSums(layout, sums[0], sums[1], sums[2], weights, tf.constant(count, tf.int64))
 
 
 def _make_loop(step):

@@ -26,18 +26,25 @@ class JitChoice:
     """Whether XLA compiles the steps of a run.
 
     Args:
-      jit_compile: of `Trainer`.
+      jit_compile, run_eagerly: of `Trainer`.
     Attributes:
       decided: what "auto" has found, as starts.jsonl notes it; None before.
     Raises:
-      ValueError: neither True, False nor "auto".
+      ValueError: neither True, False nor "auto"; both compiled and in Python.
     """
 
-    def __init__(self, jit_compile):
+    def __init__(self, jit_compile, run_eagerly=False):
         auto = isinstance(jit_compile, str) and jit_compile == AUTO
         if not auto and jit_compile is not True and jit_compile is not False:
             raise TermwiseError(
                 f"jit_compile={jit_compile!r}: accepted are True, False and 'auto'."
+            )
+        if run_eagerly is not True and run_eagerly is not False:
+            raise TermwiseError(f"run_eagerly={run_eagerly!r}: accepted are True and False.")
+        if run_eagerly and jit_compile is True:
+            raise TermwiseError(
+                "run_eagerly=True runs each step in Python, which XLA cannot compile. Pass "
+                "jit_compile=False."
             )
         self._asked = jit_compile
         self.decided: dict | None = None

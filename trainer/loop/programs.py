@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,10 +16,11 @@ from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
+from trainer.loop.eager import PythonStep, first_batch, put_back
 from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
 from trainer.step.loss_parameters import find_unwatched
-from trainer.step.program import Discovery, Placement, StepProgram
+from trainer.step.program import Discovery, StepProgram
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class TracedStep:
     """A training step as it was traced.
 
     Attributes:
-      function: the concrete function: the tensors of a batch; with accumulation also float32 [T],
-        the mean denominators -> StepRecord.
+      function: the concrete function, or Python's: the tensors of a batch; with accumulation also
+        float32 [T], the mean denominators -> StepRecord.
       passes: what the step is made of.
       diagnostics: of the terms' gradients, or None.
       key: what it was traced for.
@@ -52,6 +54,7 @@ class Programs:
       balancer: of the terms, or None.
       diagnostics_every: steps between two measurements of the terms' gradients, or None.
       on_first_trace: called once, when the optimizers are built.
+      owned_variables: () -> variables of terms, and of networks that a subclass keeps.
     Attributes:
       balanced, diagnostics: of the terms, after the first trace; None without.
       written: the variables that the forward and backward pass writes, on any replica.
@@ -64,12 +67,14 @@ class Programs:
         balancer: Balancer | None = None,
         diagnostics_every: int | None = None,
         on_first_trace: Callable[[Programs], None] = lambda programs: None,
+        owned_variables: Callable[[], list] = list,
     ):
         self._base = base
         self._train_step = train_step
         self._balancer = balancer
         self._every = diagnostics_every
         self._on_first_trace = on_first_trace
+        self._owned_variables = owned_variables
         self._steps: dict[tuple, TracedStep] = {}
         self._first: TrainPasses | None = None
         self._round = 0  # how often other variables began to train
@@ -90,6 +95,11 @@ class Programs:
         return self._first is not None
 
     @property
+    def eager(self) -> bool:
+        """Whether steps run in Python now."""
+        return self._base.placement.placed(False, False).eager
+
+    @property
     def traces(self) -> int:
         """How often a forward and backward pass was traced."""
         passes = {id(step.passes): step.passes for step in self._steps.values()}
@@ -102,8 +112,8 @@ class Programs:
     @property
     def variables(self) -> list[tf.Variable]:
         """What the traced steps read or write, in the order of its first use."""
-        functions = [step.function for step in self._steps.values()]
-        return [variable for function in functions for variable in used_variables(function)]
+        steps = [step for step in self._steps.values() if not step.program.placement.eager]
+        return [variable for step in steps for variable in used_variables(step.function)]
 
     @property
     def balancing_variables(self) -> list:
@@ -141,8 +151,10 @@ class Programs:
             self._forget()
         if not self.prepared:
             self._prepare(source, xla, class_weight)
+        placement = base.placement.placed(source.per_host, xla)
         structure = str((source.element_spec, source.per_host))
-        key = self._round, structure, xla, tuple(sorted(class_weight.items()))
+        way = placement.xla, placement.eager
+        key = self._round, structure, *way, tuple(sorted(class_weight.items()))
         if key not in self._steps:
             self._steps[key] = self._trace(key, source, xla, class_weight)
         return self._steps[key]
@@ -169,7 +181,8 @@ class Programs:
 
     def _prepare(self, source, xla, class_weight) -> None:
         try:
-            passes = self._first_passes(source, xla, class_weight)
+            with self._put_back(xla):
+                passes = self._first_passes(source, xla, class_weight)
         except ValueError as error:
             if "tf.function only supports singleton tf.Variables" not in str(error):
                 raise
@@ -179,6 +192,8 @@ class Programs:
                 f"trained or saved {where}. Make it once: outside the function, or in __init__."
             ) from error
         program = passes.program
+        if program.placement.eager:
+            program.metrics.reset()
         if self.balanced is not None:
             program.objective.describe_with(self.balanced.describe)
         trainables, optimizers = program.trainables, program.optimizers
@@ -209,7 +224,8 @@ class Programs:
 
     def _traced_passes(self, source, xla, class_weight) -> tuple[TrainPasses, list]:
         """The passes, and the `tf.Variable`s that they read."""
-        program, spec = self._placed(self._base, source, xla, class_weight), source.element_spec
+        program = self._placed(self._base, source, xla, class_weight)
+        spec = _to_trace_with(program, source)
         program.randomness.prepare()
         accumulation = program.optimizers.accumulation
         if self._balancer is not None:
@@ -220,12 +236,15 @@ class Programs:
             counts = passes.trace_counts(spec)
         if self._every is not None and not self._measures(program.layout):
             self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
-        scales = _spec_of(program.optimizers.scales())
         precomputed = _local_spec(program, counts) if precomputes else None
         means = self._means_spec(program) if accumulation > 1 else None
+        scales, means = _of_step(program, means)
         traced = passes.trace(spec, scales, precomputed, means)
         program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
+        if program.placement.eager:  # of which it is not known
+            self.written = []
+            return passes, []
         self.written = written_variables(traced)
         return passes, list(traced.graph.variables)
 
@@ -259,6 +278,14 @@ class Programs:
         """Whether there are diagnostics of these terms."""
         return self.diagnostics is not None and self.diagnostics.names == layout.names
 
+    def _put_back(self, xla: bool):
+        """Around the first pass: one that runs in Python changes nothing that stays."""
+        base = self._base
+        if not base.placement.placed(False, xla).eager:
+            return contextlib.nullcontext()
+        variables = [*base.model.variables, *base.metrics.variables, *self._owned_variables()]
+        return put_back(base.placement.strategy, variables)
+
     def _trace(self, key, source, xla, class_weight) -> TracedStep:
         program = self._placed(self.program, source, xla, class_weight)
         passes = self._first
@@ -270,6 +297,9 @@ class Programs:
             with step_context(StepContext(passes, diagnostics, accumulation)):
                 return self._train_step(batch)
 
+        if program.placement.eager:
+            function = PythonStep(train_step, source.element_spec)
+            return TracedStep(function, passes, diagnostics, key)
         specs = [source.element_spec]
         if program.optimizers.accumulation > 1:
             specs.append(self._means_spec(program))
@@ -281,9 +311,8 @@ class Programs:
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)
 
-    @staticmethod
-    def _placed(program: StepProgram, source, xla, class_weight) -> StepProgram:
-        placement = Placement(program.placement.strategy, source.per_host, xla)
+    def _placed(self, program: StepProgram, source, xla, class_weight) -> StepProgram:
+        placement = self._base.placement.placed(source.per_host, xla)
         return replace(program, placement=placement, class_weight=class_weight)
 
     @staticmethod
@@ -291,13 +320,30 @@ class Programs:
         return tf.TensorSpec([len(program.layout.names)], tf.float32)
 
 
+def _of_step(program: StepProgram, means) -> tuple:
+    """Specs of the loss scales and of the mean denominators; themselves for what runs in Python.
+
+    Args:
+      means: the spec of the means, or None.
+    """
+    scales = program.optimizers.scales()
+    if not program.placement.eager:
+        return _spec_of(scales), means
+    return scales, None if means is None else tf.ones(means.shape)
+
+
+def _to_trace_with(program: StepProgram, source):
+    """The spec of a batch; the first batch itself for what runs in Python."""
+    return first_batch(source) if program.placement.eager else source.element_spec
+
+
 def _spec_of(tensor):
     return None if tensor is None else tf.TensorSpec(tensor.shape, tensor.dtype)
 
 
-def _local_spec(program: StepProgram, function):
+def _local_spec(program: StepProgram, counts):
     results = program.placement.strategy.experimental_local_results
-    return tf.TensorSpec(results(function.structured_outputs)[0].shape, tf.float32)
+    return tf.TensorSpec(results(counts)[0].shape, tf.float32)
 
 
 def _of_any_size(spec):

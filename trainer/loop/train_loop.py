@@ -133,7 +133,7 @@ class Segments:
 
 @dataclass(frozen=True)
 class CompiledLoop:
-    """A traced loop: (inputs, window, carry, position, steps, left, every) ->
+    """A traced loop, or one in Python: (inputs, window, carry, position, steps, left, every) ->
     (window, carry, rows, how many ended)."""
 
     function: Any
@@ -172,7 +172,6 @@ def make_loop(
     segments = make_segments(step, feed, on_nonfinite)
     body = _window_body(segments, codec, terms)
 
-    @tf.function(autograph=False)
     def loop(inputs, window, carry, position, steps, left, every):
         def going(done, left, index, window, *_):
             more = done < steps
@@ -194,7 +193,10 @@ def make_loop(
         )
         return window, carry, rows.stack(), index
 
-    return CompiledLoop(loop.get_concrete_function(*_specs(feed, carry, terms)), codec)
+    if program.placement.eager:
+        return CompiledLoop(loop, codec)
+    traced = tf.function(loop, autograph=False)
+    return CompiledLoop(traced.get_concrete_function(*_specs(feed, carry, terms)), codec)
 
 
 def _window_body(segments: Segments, codec: WindowCodec, terms: int):

@@ -16,6 +16,7 @@ from trainer.balancing.direction import dense, mirrored
 from trainer.balancing.probe import note_watched, probe_residuals, probe_terms
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
+from trainer.loop.eager import PythonPass
 from trainer.loop.graph import stateless
 from trainer.loop.norm import global_norm
 from trainer.model.added_losses import added_losses_apart
@@ -38,35 +39,48 @@ class TrainPasses:
     def __init__(self, program: StepProgram, balanced_names=()):
         self.program = program
         self._balanced_names = balanced_names
+        self._eager = program.placement.eager
         count = functools.partial(count_replica, program)
         self._count = self._on_replicas(count)
         self._look_at_counts = self._looking(count, self._count)
-        self._train = self._traced(program.weighting)
+        self._train = self._traced(functools.partial(self._run, program.weighting))
 
     @property
     def traces(self) -> int:
         """How often the forward and backward pass was traced."""
-        return self._train.experimental_get_tracing_count()
+        return 0 if self._eager else self._train.experimental_get_tracing_count()
 
     def trace_counts(self, spec):
-        """Traces `counts` for batches of a spec."""
-        return self._count.get_concrete_function(spec)
+        """Traces `counts` for batches of a spec, or runs it for a batch; its outputs."""
+        if self._eager:
+            return self._count(spec)
+        return self._count.get_concrete_function(spec).structured_outputs
 
     def watched_terms(self, spec, names) -> set[str]:
-        """Those of some terms that reach no variable; traced for batches of a spec."""
+        """Those of some terms that reach no variable; as in `trace_counts`."""
         watched: set[str] = set()
         note = functools.partial(note_watched, self.program, names, watched)
         if names:
-            self._on_replicas(note).get_concrete_function(spec)
+            look = self._on_replicas(note)
+            look(spec) if self._eager else look.get_concrete_function(spec)
         return watched
 
     def trace(self, *specs):
-        """Traces the forward and backward pass; specs of `compute`'s inputs."""
+        """Traces the forward and backward pass, or runs it; what has been traced, or was run.
+
+        Args:
+          specs: of `compute`'s inputs; where nothing is traced, these themselves.
+        """
+        if self._eager:
+            return PythonPass.of(self._train(*specs), self.program)
         return self._train.get_concrete_function(*specs)
 
     def counts(self, batch):
         """float32 [2K + 2], the terms' sums over all replicas, by a pass that changes nothing."""
-        sums = self._look_at_counts(batch)
+        look = self._look_at_counts
+        if self.program.several_objectives:  # another one may count other labels
+            look = self._looking(functools.partial(count_replica, self.program))
+        sums = look(batch)
         if self.program.placement.replicas == 1:
             return sums
         strategy = self.program.placement.strategy
@@ -86,7 +100,10 @@ class TrainPasses:
         inputs, weighting = (batch, scales, precomputed, accumulation), self.program.weighting
         step, residuals = self.program.step, functools.partial(self.residuals, batch)
         if weighting.otherwise is None:
-            result = sum_results(self.program, weighting, self._train(*inputs))
+            # what `compute_terms` says may have changed since the last pass of the step
+            own = self.program.several_objectives
+            result = self._run(weighting, *inputs) if own else self._train(*inputs)
+            result = sum_results(self.program, weighting, result)
             return weighting.finish(result, self.program.loss_scales(scales), step, residuals)
 
         def branch(weighting: Weighting):
@@ -126,8 +143,8 @@ class TrainPasses:
         variables = self.program.trainables.variables
         return sum_by_path(self.program.placement.strategy, variables, rows)
 
-    def _traced(self, weighting: Weighting):
-        return tf.function(functools.partial(self._run, weighting), autograph=False)
+    def _traced(self, function):
+        return function if self._eager else tf.function(function, autograph=False)
 
     def _run(self, weighting: Weighting, *inputs):
         replica = functools.partial(train_replica, self.program, weighting)
@@ -140,6 +157,8 @@ class TrainPasses:
         Args:
           traced: the same as a `tf.function`, where there is one.
         """
+        if self._eager:
+            return self._on_replicas(function)
         several = self.program.placement.replicas > 1
         in_place = self._on_replicas(function, traced=False) if several else None
         return stateless(traced or self._on_replicas(function), in_place)
@@ -157,7 +176,7 @@ class TrainPasses:
             with added_losses_apart(self.program.model, placement.replicas):
                 return placement.strategy.run(on_replica, args=inputs)
 
-        return tf.function(run, autograph=False) if traced else run
+        return self._traced(run) if traced else run
 
 
 class StepContext(NamedTuple):

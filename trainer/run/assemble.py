@@ -55,6 +55,7 @@ class RunSettings:
     row_means: str
     init_from: str | Path | None
     init_loss_parameters: bool
+    run_eagerly: bool
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         settings.balancer,
         settings.diagnostics_every,
         state.begin,
+        functions.owned_variables,
     )
     return Run(
         name=parts["name"],
@@ -200,12 +202,13 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         metrics=metrics,
         randomness=Randomness(strategy, settings.replica_randomness),
         find_trainables=find,
-        placement=Placement(strategy),
+        placement=Placement(strategy, run_eagerly=settings.run_eagerly),
         discovery=Discovery(),
         places=places,
         skips=settings.on_nonfinite == "skip" or optimizers.scaled,
         means_by_examples=settings.row_means == "examples",
         several_passes=groups is not None or len(optimizers.of_group) > 1,
+        several_objectives="train_step" in functions.overridden,
     )
 
 

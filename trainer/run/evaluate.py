@@ -10,8 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
+from trainer.data.batch import is_whole
 from trainer.errors import OF_INPUT, reading_failure
 from trainer.ledger.rows import term_entries
+from trainer.loop.eval_loop import EvalSums
+from trainer.run.events import ReadingEvents, silent, untold
 from trainer.run.run import Run
 
 
@@ -19,8 +22,10 @@ def prepare_reading(run: Run, source, steps: int | None = None) -> None:
     """Restores a run of another process, before its model evaluates or predicts a source.
 
     Raises:
-      ValueError: the data has no end, and no `steps` are given.
+      ValueError: the data has no end, and no `steps` are given; `steps` that cannot be counted.
     """
+    if steps is not None and (not is_whole(steps) or not 1 <= steps < 2**63):
+        raise TermwiseError(f"evaluate(steps={steps!r}): give a whole number of at least 1.")
     if source.steps_per_epoch == -1 and steps is None:
         raise TermwiseError("This data is infinite. Give data that ends, or evaluate(steps=).")
     if run.state.restorable or (run.init_from and run.state.fresh):
@@ -93,7 +98,9 @@ def follow(run: Run, poll_seconds: float = 5.0):
             time.sleep(poll_seconds)
 
 
-def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
+def evaluate(
+    run: Run, source, steps: int | None = None, events: ReadingEvents | None = None
+) -> dict[str, float]:
     """Every term and metric over a source's examples.
 
     Sums are carried over the batches and divided once, so that the result does not depend on
@@ -103,24 +110,16 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
       run: whose model, at its present weights.
       source: the data.
       steps: batches to take; all by default.
+      events: who hears of it; nobody by default.
     Returns:
       dict: total, terms/*, raw/*, weight/*, metrics/*; None for a term of which the data holds
       nothing.
     Raises:
       ValueError: there is no batch.
     """
-    program, evaluation = run.program, run.evaluation
-    program.build(program, source.element_spec)
-    evaluation.trace(source, run.jit.xla)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(program.optimizers.averages(program.trainables.variables))
-        stack.enter_context(evaluation.metrics.set_aside(run.strategy))
-        evaluation.metrics.reset()
-        try:
-            sums = evaluation.evaluate(source, steps, run.jit.xla)
-        except OF_INPUT as error:
-            raise reading_failure(source, error) from error
-        metrics = evaluation.metrics.results()
+    events = events or silent("test")
+    events.begin()
+    sums, metrics = _read(run, source, steps, events)
     if not int(sums.batches):
         raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
     numerators, denominators = (
@@ -132,25 +131,76 @@ def evaluate(run: Run, source, steps: int | None = None) -> dict[str, float]:
     # the shortest decimal of a float32: 0.1, not 0.10000000149
     weights = [float(str(value)) for value in np.asarray(sums.weights)]
     values = term_entries(sums.layout.names, there, weights)
-    return {**values, **{f"metrics/{name}": value for name, value in metrics.items()}}
+    values = {**values, **{f"metrics/{name}": value for name, value in metrics.items()}}
+    events.end(values)
+    return values
 
 
-def predict(run: Run, source):
-    """The model's outputs for every example, in order: numpy [examples, ...] each."""
+def _read(run: Run, source, steps: int | None, events: ReadingEvents) -> tuple[EvalSums, dict]:
+    """The sums of a pass over a source, and its metrics."""
+    program, evaluation = run.program, run.evaluation
+    program.build(program, source.element_spec)
+    evaluation.trace(source, run.jit.xla)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(program.optimizers.averages(program.trainables.variables))
+        stack.enter_context(evaluation.metrics.set_aside(run.strategy))
+        evaluation.metrics.reset()
+        try:
+            sums = evaluation.evaluate(source, steps, run.jit.xla, events.on_batch)
+        except OF_INPUT as error:
+            raise reading_failure(source, error) from error
+        return sums, evaluation.metrics.results()
+
+
+def predict(run: Run, source, events: ReadingEvents | None = None):
+    """The model's outputs for every example, in order.
+
+    Returns:
+      numpy [examples, ...] each; a `tf.RaggedTensor` where the output is ragged.
+    Raises:
+      ValueError: there is no batch; outputs of batches that do not fit together.
+    """
     program = run.program
     if source.steps_per_epoch == -1:
         raise TermwiseError("This data is infinite. Give data that ends.")
+    events = events or silent("predict")
     program.build(program, source.element_spec)
     prepare_model(run, networks=run.own_forward)
+    events.begin()
     with contextlib.ExitStack() as stack:
         stack.enter_context(program.optimizers.averages(program.trainables.variables))
         stack.enter_context(program.metrics.set_aside(run.strategy))
         try:
-            parts = [
-                run.evaluation.predict(batch, source, run.jit.xla) for batch in source.batches()
-            ]
+            parts = _predicted(run, source, events)
         except OF_INPUT as error:
             raise reading_failure(source, error) from error
     if not parts:
         raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
-    return tf.nest.map_structure(lambda *p: np.concatenate([np.asarray(v) for v in p]), *parts)
+    outputs = tf.nest.map_structure(_concatenated, *parts)
+    events.end()
+    return outputs
+
+
+def _predicted(run: Run, source, events: ReadingEvents) -> list:
+    """The outputs of each batch."""
+    parts: list = []
+    on_batch = events.on_batch or untold
+    for batch in source.batches():
+        with on_batch(len(parts)) as logs:
+            parts.append(run.evaluation.predict(batch, source, run.jit.xla))
+            logs["outputs"] = parts[-1]
+    return parts
+
+
+def _concatenated(*parts):
+    """The outputs of all batches, one after another."""
+    if isinstance(parts[0], tf.RaggedTensor):
+        return tf.concat(parts, 0)
+    arrays = [np.asarray(part) for part in parts]
+    if len({array.shape[1:] for array in arrays}) > 1:
+        shapes = ", ".join(str(shape) for shape in dict.fromkeys(a.shape for a in arrays))
+        raise TermwiseError(
+            f"predict() cannot put outputs of different shapes together: {shapes[:200]}. Pad the "
+            "batches to one width, predict each by itself, or return a tf.RaggedTensor."
+        )
+    return np.concatenate(arrays)

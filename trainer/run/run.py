@@ -69,7 +69,9 @@ class Run:
         return self.programs.step(source, self.jit.xla, class_weight or {})
 
     def decide_jit(self, source, class_weight: Mapping[int, float] | None = None) -> None:
-        """Settles `jit_compile="auto"` where it is pending."""
+        """Settles `jit_compile="auto"` where it is pending; not for steps that run in Python."""
+        if self.programs.eager:
+            return
 
         def traced(xla: bool) -> TracedStep:
             return self.programs.step(source, xla, class_weight or {})

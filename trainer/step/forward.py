@@ -12,6 +12,7 @@ import tensorflow as tf
 from losses.distributed.gather import own_examples
 from losses.errors import TermwiseTypeError, add_note
 from losses.layers import layers_of
+from losses.objective.class_ids import classes_of
 from losses.objective.layout import Layout
 from losses.objective.model_terms import overrides
 from losses.objective.ratio import Ratio
@@ -118,8 +119,6 @@ def make_step(program: StepProgram, batch, training: bool) -> Step:
     """The `Step` of a batch, with the model's outputs."""
     program.randomness.enter()
     x, y, sample_weight = unpack(batch)
-    if program.class_weight and training:
-        sample_weight = class_weights(y, sample_weight, program.class_weight)
     step = Step(
         x=x,
         y=y,
@@ -133,6 +132,10 @@ def make_step(program: StepProgram, batch, training: bool) -> Step:
     step.y_pred = program.forward(step)
     if step.y_pred is None:
         raise TermwiseTypeError("forward() returned nothing. Return the model's outputs.")
+    if program.class_weight and training:
+        objective = program.objective
+        classes = classes_of(objective.loss, step.y_pred, objective.output_names)
+        step.sample_weight = class_weights(y, sample_weight, program.class_weight, classes)
     return step
 
 
@@ -143,6 +146,8 @@ def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
     with own_examples(present):  # a padding example is no one's pair
         computed = program.compute_terms(step)
     terms = program.objective.complete(computed, model_terms, step)
+    if program.several_objectives and program.discovery.layout is not None:
+        terms = program.discovery.layout.with_absent(terms)
 
     def weights_of(names):
         return program.objective.weights(names, step.step)

@@ -22,6 +22,17 @@ class StepRecord(NamedTuple):
     grad_norm: tf.Tensor
     absent: tf.Tensor | None = None
 
+    def joined(self, other: StepRecord) -> StepRecord:
+        """The record of a step of two passes, of which each has other terms."""
+        ours = tf.not_equal(self.weighted, 0)
+        return StepRecord(
+            self.raw + other.raw,
+            tf.where(ours, self.weight, other.weight),
+            self.weighted + other.weighted,
+            tf.maximum(self.examples, other.examples),
+            tf.sqrt(tf.square(self.grad_norm) + tf.square(other.grad_norm)),
+        )
+
     def finite(self) -> tf.Tensor:
         """bool [], whether the values and the gradient are."""
         return tf.math.is_finite(self.grad_norm + tf.reduce_sum(self.weighted))

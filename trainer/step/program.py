@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from losses.distributed.hosts import host_index, local_replicas
+from losses.distributed.hosts import host_count, host_index, local_replicas
 from losses.errors import TermwiseError
 from losses.objective.layout import Layout
 from losses.objective.objective import Objective
@@ -31,11 +31,29 @@ class Placement:
       strategy: the run's strategy.
       per_host: whether a batch holds this host's examples alone, not the global batch.
       xla: whether XLA compiles the step.
+      run_eagerly: `Trainer(run_eagerly=)`.
+      eager: whether the step runs in Python, and nothing is traced.
     """
 
     strategy: tf.distribute.Strategy
     per_host: bool = False
     xla: bool = False
+    run_eagerly: bool = False
+    eager: bool = False
+
+    def placed(self, per_host: bool, xla: bool) -> Placement:
+        """Of a source's batches; eager also where `tf.config.run_functions_eagerly(True)` says so.
+
+        Raises:
+          ValueError: eager on several hosts.
+        """
+        eager = self.run_eagerly or tf.config.functions_run_eagerly()
+        if eager and host_count(self.strategy) > 1:
+            raise TermwiseError(
+                "A step that runs eagerly cannot wait for other hosts. Run it on one host, or "
+                "without run_eagerly= and tf.config.run_functions_eagerly()."
+            )
+        return Placement(self.strategy, per_host, xla and not eager, self.run_eagerly, eager)
 
     @property
     def replicas(self) -> int:
@@ -172,6 +190,8 @@ class StepProgram:
       skips: whether steps that are not finite are left out.
       several_passes: whether groups may ask for several passes of the tape.
       means_by_examples: whether a row's means weigh a step by its examples.
+      several_objectives: whether a step may take the gradients of several objectives: each pass
+        is a trace of its own, and may leave out terms of the run.
       places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
         and a subclass.
     """
@@ -193,6 +213,7 @@ class StepProgram:
     skips: bool = False
     several_passes: bool = False
     means_by_examples: bool = False
+    several_objectives: bool = False
     places: Callable[[], list] = list
 
     @property

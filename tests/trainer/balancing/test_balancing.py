@@ -243,3 +243,22 @@ def test_diagnostics_come_only_on_their_steps_and_change_nothing(two_replicas):
             one = rows[2]
         else:
             assert rows[2]["grad_cosine/a:b"] == pytest.approx(one["grad_cosine/a:b"], rel=1e-4)
+
+
+@pytest.mark.parametrize("points", [[[3.0]], lambda step: tf.constant([[3.0]])])
+def test_ntk_weighs_an_equation_by_its_own_points_on_any_number_of_replicas(points, two_replicas):
+    """Of the residuals 3 w and 2 w the traces are 9 and 4; one replica of the two is empty."""
+    for strategy in ("one_device", two_replicas):
+        equation = losses.PDEResidual(lambda model, x, _: model(x), points=points, name="equation")
+        trainer = Trainer(
+            lambda: keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]),
+            optimizer=keras.optimizers.SGD(0.0),
+            loss="mse",
+            terms=[equation],
+            balancer=balancing.NTK(),
+            strategy=strategy,
+        )
+        data = np.array([[2.0]], "float32"), np.array([[0.0]], "float32")
+        row = trainer.fit(data, steps=2, batch_size=1, log_every=1, verbose=False).rows[-1]
+        ratio = row["weight/equation"] / row["weight/mean_squared_error"]
+        assert ratio == pytest.approx(4 / 9, rel=1e-5)
