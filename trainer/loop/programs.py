@@ -242,11 +242,13 @@ class Programs:
         traced = passes.trace(spec, scales, precomputed, means)
         program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
-        if program.placement.eager:  # of which it is not known
-            self.written = []
-            return passes, []
-        self.written = written_variables(traced)
-        return passes, list(traced.graph.variables)
+        return passes, self._note_written(program, traced)
+
+    def _note_written(self, program: StepProgram, traced) -> list:
+        """Notes the variables that a pass writes; those that it reads. In Python none is known."""
+        eager = program.placement.eager
+        self.written = [] if eager else written_variables(traced)
+        return [] if eager else list(traced.graph.variables)
 
     def _balancing(self, program: StepProgram, spec, balancer: Balancer) -> StepProgram:
         """The program with the weighting of the balancer, whose state goes on."""

@@ -15,21 +15,20 @@ import keras
 
 from losses.layers import layers_of
 
-LISTS = {"_losses": list, "_loss_ids": set}  # of a layer: the values, and which they are
-
 
 @contextlib.contextmanager
 def added_losses_apart(model: keras.Model, replicas: int) -> Iterator[None]:
     """Around `strategy.run`: every layer is lent lists of which each thread has its own."""
     layers = layers_of(model) if replicas > 1 else []
-    before = [{name: vars(layer)[name] for name in LISTS} for layer in layers]
+    before = [(layer._losses, layer._loss_ids) for layer in layers]
     for layer in layers:
-        vars(layer).update({name: _OfThread(kind) for name, kind in LISTS.items()})
+        vars(layer).update(_losses=_OfThread(list), _loss_ids=_OfThread(set))
     try:
         yield
     finally:
-        for layer, lists in zip(layers, before, strict=True):
-            vars(layer).update(lists)
+        # past Layer.__setattr__, which would wrap them
+        for layer, (values, ids) in zip(layers, before, strict=True):
+            vars(layer).update(_losses=values, _loss_ids=ids)
 
 
 class _OfThread:
