@@ -12,7 +12,7 @@ from tests.differential.draws import programs
 
 @pytest.mark.slow
 @seed(20261126)
-@settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(programs())
 def test_a_drawn_program_trains_as_under_keras(two_replicas, program):
     assert differences(program, two_replicas) == []

@@ -95,7 +95,7 @@ def test_an_example_without_a_label_has_no_part_in_the_cross_entropy():
     assert alone["terms/cross_entropy"] == pytest.approx(shown["terms/cross_entropy"], rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_the_term_helps():
     accuracy = {}
     for weight in (0.0, 1.0):

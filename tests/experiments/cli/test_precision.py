@@ -264,7 +264,7 @@ def test_two_replicas_train_as_one_within_the_precision(policy, two_replicas, na
     assert total_of_two == pytest.approx(total, rel=rounding)
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_the_quickstart_is_as_accurate_in_every_precision(tmp_path, capfd):
     accuracy = {}
     for given in precision.PRECISIONS:

@@ -76,8 +76,13 @@ def read(folder, index, worker):
         return rows, {name.replace("|", "/"): file[name] for name in file.files}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("devices, names", [(1, TWO_HOSTS), (2, TWO_BY_TWO)])
+@pytest.mark.parametrize(
+    "devices, names",
+    [
+        pytest.param(1, TWO_HOSTS, marks=pytest.mark.very_slow),
+        pytest.param(2, TWO_BY_TWO, marks=pytest.mark.slow),
+    ],
+)
 def test_two_hosts_give_the_weights_of_one_device(devices, names, tmp_path):
     run_workers(2, [tmp_path, devices, *names])
     for index, name in enumerate(names):

@@ -16,6 +16,10 @@ import tensorflow as tf
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = Path(__file__).parents[1] / "kill_worker.py"
 STEPS = 120
+CHIEF_OR_OTHER = [
+    pytest.param(0, id="chief", marks=pytest.mark.slow),
+    pytest.param(1, id="other", marks=pytest.mark.very_slow),
+]
 LONGEST = 300  # seconds until a test gives up
 # Worker 1 of the first life never comes: it sleeps in place of the program, and worker 0 waits a
 # second for it. In the next life they wait for each other as long as it takes.
@@ -151,8 +155,7 @@ def test_hosts_draw_different_masks(undisturbed):
     assert set(kept) == {0.0, 1.0, 2.0}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("worker", [0, 1], ids=["chief", "other"])
+@pytest.mark.parametrize("worker", CHIEF_OR_OTHER)
 def test_a_killed_worker_changes_nothing(worker, launch, undisturbed, left_by, tmp_path):
     run = launch(tmp_path / "run", "--grace_s=1", hold="step 60")
     process = run.workers()[worker]
@@ -166,8 +169,7 @@ def test_a_killed_worker_changes_nothing(worker, launch, undisturbed, left_by, t
     check_same(left_by, tmp_path / "run", undisturbed)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("worker", [0, 1], ids=["chief", "other"])
+@pytest.mark.parametrize("worker", CHIEF_OR_OTHER)
 def test_sigterm_to_one_worker_saves_on_all_and_the_run_goes_on(
     worker, launch, undisturbed, left_by, tmp_path
 ):

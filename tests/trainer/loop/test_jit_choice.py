@@ -52,7 +52,7 @@ def _short_trials(monkeypatch):
     monkeypatch.setattr(jit_choice, "ROUNDS", 1)
 
 
-@pytest.mark.parametrize("accumulated", [None, 3])
+@pytest.mark.parametrize("accumulated", [None, pytest.param(3, marks=pytest.mark.very_slow)])
 def test_the_trial_leaves_no_trace_in_the_training(tmp_path, accumulated):
     def optimizer():
         return keras.optimizers.Adam(

@@ -90,8 +90,13 @@ def check_kills(forked_runs, left_by, tmp_path, job, kills, seed):
         assert found[part] == expected[part], part
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["arrays", "a pipeline"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("arrays", marks=pytest.mark.slow),
+        pytest.param("a pipeline", marks=pytest.mark.very_slow),
+    ],
+)
 def test_a_run_killed_ten_times_ends_as_the_undisturbed_one(kind, forked_runs, left_by, tmp_path):
     check_kills(forked_runs, left_by, tmp_path, RUNS[kind], 10, seed=1)
 
