@@ -145,7 +145,9 @@ def of_whole_ids(loss, values, labels):
         return values
     whole = tf.equal(labels, tf.floor(labels))
     aligned = with_trailing_axes(whole, values) if values.shape.rank and labels.shape.rank else None
-    return values if aligned is None else tf.where(aligned, values, math.nan)
+    if aligned is None:
+        return values
+    return with_mask(tf.where(aligned, values, math.nan), mask_of(values))
 
 
 class RatioLoss(keras.losses.Loss):

@@ -150,10 +150,12 @@ class RunState:
         if self._resumed_window:
             self._resumed_window = False
             return LogWindow.restored(*self._window)
-        if window is not None and step == self.step:
+        empty = LogWindow.empty(len(programs.program.layout.names))
+        same_terms = window is not None and window.sums.shape == empty.sums.shape
+        if same_terms and step == self.step:
             return window
         programs.program.metrics.reset()
-        return LogWindow.empty(len(programs.program.layout.names))
+        return empty
 
     def leave_window(self, window: LogWindow) -> None:
         """A fit leaves a log window at the present step, with which the next one goes on."""

@@ -257,7 +257,7 @@ def test_a_resumed_run_knows_where_its_data_began_and_what_the_host_knew(make_ru
     callback = {"kind": "keras.Stop", "settings": {"patience": 2}, "state": {"best": weights}}
     run.state.host = HostState(steps=40, ended=False, epoch_ended=20, callbacks=(callback,))
     checkpoints = run.open()
-    run.state.keep_for_checkpoint(window_of(*[0] * 8), run.program.metrics)
+    run.state.keep_for_checkpoint(window_of(*[0] * 11), run.program.metrics)
     checkpoints.save(25)
 
     again = make_run(workdir)

@@ -103,7 +103,8 @@ def test_the_models_own_terms_are_those_of_the_clean_pass(make_program, make_lin
 
 
 class Penalized(FixedWeighting):
-    def penalties(self):
+    def penalties(self, terms, weights_of):
+        assert list(terms) == ["square", "output"]
         return {"uncertainty/square": Ratio.once(tf.constant(0.25))}
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from losses.balancing import STCH
 from losses.balancing.numerics.safe_math import check_points, double, finite, points, ratio
 
 
@@ -30,6 +31,7 @@ def test_whole_numbers_give_float32_weights():
 def test_points_are_none_a_number_or_one_for_each_term():
     assert points(None, "ideal", check_points(None, "ideal", None), 2).numpy() == 0
     assert points(None, "ideal", check_points(None, "ideal", 3), 2).numpy() == 3
-    assert points(None, "ideal", check_points(None, "ideal", [3, 4]), 2).numpy().tolist() == [3, 4]
+    each = check_points(None, "ideal", [3, 4])
+    assert points(STCH(), "ideal", each, 2).numpy().tolist() == [3, 4]
     with pytest.raises(ValueError, match="give a finite number"):
         check_points(None, "ideal", [1.0, float("nan")])
