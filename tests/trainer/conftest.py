@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -36,7 +37,9 @@ def left_by():
         for file in sorted(folder.glob("*.index")):
             reader = tf.train.load_checkpoint(str(file.with_suffix("")))
             names = [name for name in reader.get_variable_to_shape_map() if name not in BOOKKEEPING]
-            checkpoints[file.stem] = {name: reader.get_tensor(name).tobytes() for name in names}
+            checkpoints[file.stem] = {
+                name: np.asarray(reader.get_tensor(name)).tobytes() for name in names
+            }
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
         return {
             "rows": [{k: v for k, v in json.loads(line).items() if k not in OWN} for line in lines],
