@@ -16,7 +16,7 @@ PACKAGES := losses trainer experiments
 help:
 	@echo "make run          train the quickstart on handwritten digits into runs/digits"
 	@echo "make test         run the tests"
-	@echo "make check        lint, format, types, import direction, doctests, code of the documents"
+	@echo "make check        lint, format, types, import direction, doctests"
 	@echo "make bench        time Termwise against what else one would pick"
 	@echo "make fuzz         draw programs and compare them with Keras, MINUTES=30"
 	@echo "make tensorboard  open TensorBoard on runs/"
@@ -41,9 +41,8 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --doctest-modules $(PACKAGES)
-	$(BIN)/python -m pytest tests/test_imports.py tests/test_private_names.py \
-		tests/test_documents.py
+	$(BIN)/python -m pytest -n 2 -q --doctest-modules $(PACKAGES)
+	$(BIN)/python -m pytest -q tests/test_imports.py tests/test_private_names.py tests/test_house.py
 
 # Orbit comes in tf-models-official, whose own requirements are large and old: it is installed without
 # them, in a folder of its own, and where it cannot be had the benchmarks go on without it.

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 import losses
 from losses import schedules
+from tests.thinned import thinned
 from trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -332,13 +333,13 @@ def test_it_trains(case):
         assert np.any(trained[f"{case}/kernel"] != np.asarray(before[f"{case}/kernel"].value))
 
 
-@every
+@pytest.mark.parametrize("case", thinned(RUNS, 5))
 def test_the_compiler_gives_the_same_ledger(case):
     rel = 1e-4 if case == "VirtualAdversarial" else 1e-5  # see its own tests
     compare(case, train(RUNS[case], jit_compile=True), train(RUNS[case]), rel)
 
 
-@pytest.mark.parametrize("case", [case for case in RUNS if case != "NPairs"])
+@pytest.mark.parametrize("case", thinned([case for case in RUNS if case != "NPairs"], 3))
 def test_two_replicas_give_the_ledger_and_weights_of_one(case, two_replicas):
     found, expected = train(RUNS[case], two_replicas), train(RUNS[case])
     compare(case, found, expected, 2e-4 if case == "VirtualAdversarial" else 1e-6)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import losses
 from losses import balancing
+from tests.thinned import thinned
 from trainer import Trainer
 
 RNG = np.random.default_rng(0)
@@ -78,7 +79,7 @@ TWO = [
 ]
 
 
-@pytest.mark.parametrize("make", TWO, ids=lambda make: repr(make()))
+@pytest.mark.parametrize("make", thinned(TWO, 2), ids=lambda make: repr(make()))
 def test_two_replicas_balance_as_one(make, two_replicas):
     _, rows, one = train(make())
     _, other_rows, two = train(make(), two_replicas)
@@ -88,7 +89,7 @@ def test_two_replicas_balance_as_one(make, two_replicas):
             assert mine[key] == pytest.approx(theirs[key], rel=1e-5), key
 
 
-@pytest.mark.parametrize("make", [TWO[0], *TWO[-2:]], ids=lambda make: repr(make()))
+@pytest.mark.parametrize("make", thinned([TWO[0], *TWO[-2:]], 3), ids=lambda make: repr(make()))
 def test_a_balanced_step_compiles(make):
     _, _, one = train(make())
     _, _, compiled = train(make(), jit_compile=True)
@@ -172,7 +173,9 @@ def test_a_loss_scale_changes_nothing():
     assert largest_difference(plain, found) < 1e-6
 
 
-@pytest.mark.parametrize("make", [balancing.GradVac, balancing.FAMO, balancing.Uncertainty])
+@pytest.mark.parametrize(
+    "make", thinned([balancing.GradVac, balancing.FAMO, balancing.Uncertainty], 3)
+)
 def test_the_state_is_saved(make, tmp_path):
     whole = train(make(), steps=6)
     train(make(), steps=3, workdir=tmp_path / "run")

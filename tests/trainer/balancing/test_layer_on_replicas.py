@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from losses import balancing
 from losses.balancing.balancer import GramianBalancer
+from tests.thinned import thinned
 from trainer import Trainer
 
 RNG = np.random.default_rng(0)
@@ -77,9 +78,8 @@ def test_the_balancers_that_take_a_layer_are_the_known_ones():
 
 
 def marked(name):
-    """A few kinds are part of `make test`; all of them take minutes."""
-    few = ("UPGrad", "GradNorm", "PCGrad")
-    return pytest.param(name, marks=pytest.mark.slow if name in few else pytest.mark.very_slow)
+    """One kind is part of `make test`; all of them take minutes."""
+    return pytest.param(name, marks=pytest.mark.slow if name == "UPGrad" else pytest.mark.very_slow)
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in AT_A_LAYER])
@@ -87,7 +87,6 @@ def test_two_replicas_balance_at_a_normalization_between_others_as_one(name, two
     assert_equal_on_two_replicas(name, "middle", two_replicas)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("at", ["features", "last"])
+@pytest.mark.parametrize("at", thinned(["features", "last"], 2))
 def test_two_replicas_balance_at_another_place_as_one(at, two_replicas):
     assert_equal_on_two_replicas("UPGrad", at, two_replicas)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.thinned import thinned
 from trainer import Trainer
 
 STEPS = 12
@@ -256,7 +257,7 @@ class LossOfEachStep(keras.callbacks.Callback):
 
 # both say that nothing reaches output b
 @pytest.mark.filterwarnings("ignore:Gradients do not exist", "ignore:No term reaches")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", thinned(CASES, 2))
 def test_training_equals_model_fit(name):
     case = CASES[name]
     build, data = case.get("model", dense_model), case.get("data", plain)()
