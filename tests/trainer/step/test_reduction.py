@@ -73,7 +73,9 @@ def summed(program, strategy, presents, scales):
 
 def test_what_one_replica_left_is_the_runs(make_program):
     result = result_of(tf.constant(1.0), tf.constant(1.0))
-    assert sum_results(settled(make_program), FixedWeighting(), result) is result
+    summed = sum_results(settled(make_program), FixedWeighting(), result)
+    others = [name for name in result._fields if name != "absent"]  # which the sums tell
+    assert all(getattr(summed, name) is getattr(result, name) for name in others)
 
 
 def test_gradients_and_rows_of_two_replicas_are_summed_and_sparse_ones_stay_so(
