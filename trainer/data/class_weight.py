@@ -133,16 +133,16 @@ def _times(weights, sample_weight):
             f"class_weight= was given beside the sample weights of {len(leaves)} outputs. "
             "Multiply them into the sample weights."
         )
-    given = tf.cast(leaves[0], tf.float32)
-    if given.shape.rank is None or weights.shape.rank is None:
-        return weights * tf.reshape(given, tf.shape(weights))
-    aligned = with_trailing_axes(given, weights)
+    known = tf.cast(leaves[0], tf.float32)
+    if known.shape.rank is None or weights.shape.rank is None:
+        return weights * tf.reshape(known, tf.shape(weights))
+    aligned = with_trailing_axes(known, weights)
     if aligned is not None:
         return weights * aligned
-    aligned = with_trailing_axes(weights, given)
+    aligned = with_trailing_axes(weights, known)
     if aligned is None:
         raise TermwiseError(
-            f"The sample weights have shape {tuple(given.shape)}, the labels that class_weight= "
+            f"The sample weights have shape {tuple(known.shape)}, the labels that class_weight= "
             f"weighs {tuple(weights.shape)}. Give one for each example, or one for each label."
         )
-    return aligned * given
+    return aligned * known

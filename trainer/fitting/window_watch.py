@@ -77,12 +77,12 @@ class WindowWatch:
             self._count(not sums.steps, sums.skipped)
         if self._windows >= WINDOWS and self._steps >= self._least:
             last = step - window.taken
-            kept = checkpoints.latest if checkpoints else None
+            newest = checkpoints.latest if checkpoints else None
             raise Nonfinite(
                 f"Every step of the last {self._windows} log windows was skipped (steps "
                 f"{last - self._steps + 1} to {last}), as its values or its gradient were not "
                 "finite: nothing is trained. on_nonfinite='raise' stops at the first such step and "
-                f"names its term. Kept: {kept or 'nothing, no checkpoint was written'}.",
+                f"names its term. Kept: {newest or 'nothing, no checkpoint was written'}.",
                 [],
             )
 

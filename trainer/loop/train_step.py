@@ -101,8 +101,8 @@ class TrainPasses:
         step, residuals = self.program.step, functools.partial(self.residuals, batch)
         if weighting.otherwise is None:
             # what `compute_terms` says may have changed since the last pass of the step
-            own = self.program.several_objectives
-            result = self._run(weighting, *inputs) if own else self._train(*inputs)
+            anew = self.program.several_objectives
+            result = self._run(weighting, *inputs) if anew else self._train(*inputs)
             result = sum_results(self.program, weighting, result)
             return weighting.finish(result, self.program.loss_scales(scales), step, residuals)
 

@@ -151,8 +151,7 @@ class RunState:
             self._resumed_window = False
             return LogWindow.restored(*self._window)
         empty = LogWindow.empty(len(programs.program.layout.names))
-        same_terms = window is not None and window.sums.shape == empty.sums.shape
-        if same_terms and step == self.step:
+        if window is not None and step == self.step and window.sums.shape == empty.sums.shape:
             return window
         programs.program.metrics.reset()
         return empty
