@@ -63,7 +63,12 @@ class Layout:
         return {
             name: terms[name]
             if name in terms
-            else Ratio(tf.zeros(shape), None if undivided else tf.zeros(shape), after)
+            else Ratio(
+                tf.zeros(shape),
+                None if undivided else tf.zeros(shape),
+                after,
+                present=tf.zeros([]),
+            )
             for name, shape, undivided, after in absent
         }
 

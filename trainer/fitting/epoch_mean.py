@@ -37,7 +37,7 @@ class EpochMean:
 
     @property
     def sums(self) -> tuple[float, float]:
-        """The sum of the totals of the epoch's steps, and how many steps count."""
+        """The sum of totals times examples of the epoch's steps, and the examples that count."""
         return _minus(_plus(self._ended, self._open), self._began)
 
     def mean(self) -> float | None:

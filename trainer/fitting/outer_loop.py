@@ -90,9 +90,7 @@ class OuterLoop:
         self._window = run.state.window(run.programs)
         self._by_examples = step.program.means_by_examples
         self._sums = self._window.read(self._by_examples)
-        self._watch = WindowWatch.of(
-            step.program, run.programs.balanced, self._history, writers.console.warning
-        )
+        self._watch = self._watched()
         self._epoch = EpochMean()
         self._epoch.restart(self._sums, run.state.host.epoch_sums)
         self._going: Any = None  # the GoingOn of `run`
@@ -106,6 +104,10 @@ class OuterLoop:
         metrics = step.program.metrics.metrics
         # where the host reads the metrics, each log window is a call of the loop
         self._many_windows = not metrics or step.program.reads_metrics
+
+    def _watched(self) -> WindowWatch:
+        program, balanced = self._step.program, self._run.programs.balanced
+        return WindowWatch.of(program, balanced, self._history, self._writers.console.warning)
 
     def open(self, data_start: int) -> None:
         """Opens the data, which began at a step; at the run's present step."""
@@ -191,11 +193,9 @@ class OuterLoop:
         """Takes a step that was traced anew where a callback has set `trainable` otherwise."""
         if not self._step.program.trainables.switches.changed:
             return
-        run, before = self._run, self._names
-        self._step = self._traced()
-        self._names = self._step.program.layout.names
-        if self._names != before:  # a regularizer counts where its variable trains
-            self._change_terms(step)
+        run, self._step = self._run, self._traced()
+        if self._step.program.layout.names != self._names:
+            self._change_terms(step)  # a regularizer counts where its variable trains
         self._loop = run.continued(self._loop, self._step, self._source)
         run.state.hold(run.programs, self._checkpoints)
 
@@ -208,9 +208,15 @@ class OuterLoop:
             )
         if self._result and self._sums.taken:
             self._end_window(step)
-        self.recorder.take_up(self._names, self._step.diagnostics)
+        self._take_up_terms()
         self._window = LogWindow.empty(len(self._names))
         self._sums = self._window.read(self._by_examples)
+
+    def _take_up_terms(self) -> None:
+        """Has rows, and what is watched in windows, be of the terms that the step has now."""
+        self._names = self._step.program.layout.names
+        self.recorder.take_up(self._names, self._step.diagnostics)
+        self._watch = self._watched()
 
     def _end_epoch(self, step: int, epoch: Epoch, events) -> dict:
         """Validation, and the callbacks' logs of an epoch."""
@@ -300,6 +306,8 @@ class OuterLoop:
         self._restores += 1
         run.state.restore_newest(run.programs, self._checkpoints)
         self._step = self._traced()
+        if self._step.program.layout.names != self._names:
+            self._take_up_terms()
         self._window = run.state.window(run.programs)
         self._sums = self._window.read(self._by_examples)
         self._epoch.restart(self._sums, run.state.host.epoch_sums)

@@ -23,14 +23,21 @@ class StepRecord(NamedTuple):
     absent: tf.Tensor | None = None
 
     def joined(self, other: StepRecord) -> StepRecord:
-        """The record of a step of two passes, of which each has other terms."""
+        """The record of a step of two passes, of which each has other terms.
+
+        Absent from the step is what is absent from both.
+        """
         ours = tf.not_equal(self.weighted, 0)
+        absent = None
+        if self.absent is not None and other.absent is not None:
+            absent = self.absent * other.absent
         return StepRecord(
             self.raw + other.raw,
             tf.where(ours, self.weight, other.weight),
             self.weighted + other.weighted,
             tf.maximum(self.examples, other.examples),
             tf.sqrt(tf.square(self.grad_norm) + tf.square(other.grad_norm)),
+            absent,
         )
 
     def finite(self) -> tf.Tensor:

@@ -2,7 +2,9 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+import losses
 from trainer import Trainer
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
@@ -170,3 +172,19 @@ def test_a_group_may_be_frozen_for_a_while():
         base.trainable = trains
         trainer.fit(DATA, steps=2 * phase + 2, **FIT)
     check(model, momentum_by_hand([(False, 2), (True, 2), (False, 2)]))
+
+
+def test_what_is_watched_in_windows_follows_the_terms(capsys):
+    # once the base trains, its regularizer stands before the term, which is below 0 from step 4
+    model = make_model(keras.regularizers.L2(0.01))
+    base = model.layers[0]
+    base.trainable = False
+    sinks = losses.term(
+        lambda step: 3.5 - tf.cast(step.step, tf.float32),
+        name="sinks",
+        weight=losses.UncertaintyWeight(),
+    )
+    trainer = make_trainer(model, terms=[sinks])
+    callbacks = [Sets(base, {0: True})]
+    trainer.fit(DATA, epochs=4, log_every=2, callbacks=callbacks, **FIT)
+    assert "term 'sinks' is negative" in capsys.readouterr().err

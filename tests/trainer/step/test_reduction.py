@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from losses.objective.layout import Layout
-from trainer.step.outputs import ReplicaResult
+from losses.objective.ratio import Ratio
+from trainer.step.outputs import ReplicaResult, StepRecord
 from trainer.step.reduction import sum_results
 from trainer.step.trainable import TrainableVariables
 from trainer.step.weighting import FixedWeighting
@@ -118,3 +119,22 @@ def test_a_statistic_is_the_mean_of_the_replicas_that_had_examples(
     moving_mean = program.model.get_layer("normal").moving_mean.value
     for copy in two_replicas.experimental_local_results(moving_mean):
         np.testing.assert_array_equal(copy, mean)
+
+
+def test_what_both_passes_of_a_step_lack_is_absent_from_it():
+    def record(raw, absent):
+        raw, one = tf.constant(raw), tf.constant(1.0)
+        return StepRecord(raw, tf.ones_like(raw), raw, one, one, absent)
+
+    first = record([2.0, 0.0, 0.0], tf.constant([0.0, 1.0, 1.0]))
+    second = record([0.0, 3.0, 0.0], tf.constant([1.0, 0.0, 1.0]))
+    joined = first.joined(second)
+    np.testing.assert_array_equal(joined.raw, [2, 3, 0])
+    np.testing.assert_array_equal(joined.absent, [0, 0, 1])
+    assert first.joined(record([0.0, 3.0, 1.0], None)).absent is None
+
+
+def test_a_sum_that_a_phase_leaves_out_is_absent_from_it():
+    layout = Layout(("a", "b"), ((), ()), (None, None), (False, True))
+    terms = layout.with_absent({"a": Ratio(tf.constant(6.0), tf.constant(3.0))})
+    np.testing.assert_array_equal(layout.present(terms) != 0, [True, False])
