@@ -29,6 +29,7 @@ from trainer.ledger.history import History
 from trainer.loop.jit_choice import JitChoice
 from trainer.model.build import compiled_arguments, make_model
 from trainer.model.export import export_model
+from trainer.model.variables import owned_variables
 from trainer.persistence.workdir import Workdir, checked_config
 from trainer.run.assemble import RunSettings, UserFunctions, make_run
 from trainer.run.evaluate import follow, predict, prepare_model, prepare_reading
@@ -346,10 +347,4 @@ class Trainer(Hooks):
 
     def _owned_variables(self) -> list:
         """The variables of terms, and those of networks that a subclass keeps."""
-        variables = [variable for term in self.terms for variable in term.variables]
-        for value in vars(self).values():
-            if isinstance(value, keras.Layer) and value is not self.model:
-                variables += value.variables
-            elif isinstance(value, keras.Variable):
-                variables.append(value)
-        return variables
+        return owned_variables(self.terms, vars(self).values(), self.model)

@@ -221,12 +221,7 @@ class BalancedTerms:
         """
 
         def ask(balancer, state, seen, part):
-            statistic, values = seen
-            if balancer.needs == "values":
-                factors = balancer.weights(values, state, step=step)
-            else:
-                factors = balancer.weights(statistic, state, values=values, step=step)
-            factors = tf.cast(factors, tf.float32)
+            factors = tf.cast(_told(balancer, balancer.weights, seen, state, step), tf.float32)
             return factors if part is None else part.into(self.factors_now(), factors, (0,))
 
         axes = self._seen_axes
@@ -254,11 +249,7 @@ class BalancedTerms:
         now = self.state_now()
 
         def ask(balancer, state, seen, part):
-            statistic, values = seen
-            if balancer.needs == "values":
-                following = balancer.next_state(values, state, step=step)
-            else:
-                following = balancer.next_state(statistic, state, values=values, step=step)
+            following = _told(balancer, balancer.next_state, seen, state, step)
             if part is None:
                 return following
             return {n: part.into(now[n], following[n], self._axes[n]) for n in now}
@@ -315,6 +306,14 @@ class BalancedTerms:
         added = [f"uncertainty/{name}" for name in self.names] if trained else []
         added = [name for name in added if name not in known]
         return lines + [Described(name, "balancer", "1") for name in added]
+
+
+def _told(balancer, method: Callable, seen: tuple, state: dict, step):
+    """What a method of a balancer answers to the statistic and the values, as it takes them."""
+    statistic, values = seen
+    if balancer.needs == "values":
+        return method(values, state, step=step)
+    return method(statistic, state, values=values, step=step)
 
 
 def _idle(given: Mapping[str, float | None], watched: Iterable[str]) -> set[str]:

@@ -24,24 +24,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from losses.errors import TermwiseError
 from trainer.debugging.bad_values import evaluate_told, told_by_cause
 from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
 from trainer.fitting.callbacks import epoch_logs, has_batch_events, open_callbacks
-from trainer.fitting.epoch_mean import EpochMean
 from trainer.fitting.going_on import Epoch, GoingOn
+from trainer.fitting.open_window import OpenWindow
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
-from trainer.fitting.window_times import end_times, stamped_windows
-from trainer.fitting.window_watch import WindowWatch
-from trainer.ledger.recorder import Recorder
 from trainer.ledger.rows import stamped
 from trainer.ledger.writers import Writers
 from trainer.loop.programs import TracedStep
-from trainer.loop.train_loop import LoopResult
-from trainer.loop.window import LogWindow
 from trainer.run.events import ReadingEvents
 from trainer.run.run import Run
 
@@ -83,19 +77,11 @@ class OuterLoop:
         self._plan, self._profile, self._signals = plan, profile, signals
         self._writers, self._checkpoints = writers, checkpoints
         self._history = writers.history
-        self._names = step.program.layout.names
-        self.recorder = Recorder(writers, self._names, step.diagnostics, plan.steps)
         self._loop: Any = None  # an OpenLoop, see `open`
         self._data_start = 0  # the step at which the data began
-        self._window = run.state.window(run.programs)
-        self._by_examples = step.program.means_by_examples
-        self._sums = self._window.read(self._by_examples)
-        self._watch = self._watched()
-        self._epoch = EpochMean()
-        self._epoch.restart(self._sums, run.state.host.epoch_sums)
+        self._window = OpenWindow(run, step, writers, plan.steps)
+        self.recorder, self._epoch = self._window.recorder, self._window.epoch
         self._going: Any = None  # the GoingOn of `run`
-        self._result: Any = None  # the LoopResult of the last call
-        self._seconds = 0.0  # spent on the window
         self._stopped = 0  # by which signal
         self._saved_at: int | None = None
         self._restores = 0  # since the last checkpoint
@@ -104,10 +90,6 @@ class OuterLoop:
         metrics = step.program.metrics.metrics
         # where the host reads the metrics, each log window is a call of the loop
         self._many_windows = not metrics or step.program.reads_metrics
-
-    def _watched(self) -> WindowWatch:
-        program, balanced = self._step.program, self._run.programs.balanced
-        return WindowWatch.of(program, balanced, self._history, self._writers.console.warning)
 
     def open(self, data_start: int) -> None:
         """Opens the data, which began at a step; at the run's present step."""
@@ -163,8 +145,8 @@ class OuterLoop:
     def leave(self) -> None:
         """Leaves the data and the log window as they stand, for a further fit."""
         state, loop = self._run.state, self._loop
-        if loop is not None and loop.seen and self._sums.finite:
-            state.leave_window(self._window)
+        if loop is not None and loop.seen and self._window.sums.finite:
+            state.leave_window(self._window.values)
         if loop is not None and loop.in_place:
             state.data.leave(self._step, loop, state.step - self._data_start)
 
@@ -179,10 +161,10 @@ class OuterLoop:
             self.tell(self._profile.before(step))
             step = self._advance(step, count)
             self.tell(self._profile.after(step))
-            if not self._run.skips and not self._sums.finite:
+            if not self._run.skips and not self._window.sums.finite:
                 return self._not_finite(step)
-            if step == plan.steps and self._sums.taken:
-                self._end_window(step)
+            if step == plan.steps:
+                self._window.end(step)
             events.on_train_batch_end(step - 1, self._epoch.logs())
             if step < end:
                 self._save_if_due(step)
@@ -194,29 +176,9 @@ class OuterLoop:
         if not self._step.program.trainables.switches.changed:
             return
         run, self._step = self._run, self._traced()
-        if self._step.program.layout.names != self._names:
-            self._change_terms(step)  # a regularizer counts where its variable trains
+        self._window.change_step(self._step, step)
         self._loop = run.continued(self._loop, self._step, self._source)
         run.state.hold(run.programs, self._checkpoints)
-
-    def _change_terms(self, step: int) -> None:
-        """Ends the log window, and begins one of other terms."""
-        if self._step.program.optimizers.accumulation > 1:
-            raise TermwiseError(
-                "A callback has set `trainable` so that the model has other regularizers, while "
-                "gradients of several steps are added up. End the fit, and call fit() again."
-            )
-        if self._result and self._sums.taken:
-            self._end_window(step)
-        self._take_up_terms()
-        self._window = LogWindow.empty(len(self._names))
-        self._sums = self._window.read(self._by_examples)
-
-    def _take_up_terms(self) -> None:
-        """Has rows, and what is watched in windows, be of the terms that the step has now."""
-        self._names = self._step.program.layout.names
-        self.recorder.take_up(self._names, self._step.diagnostics)
-        self._watch = self._watched()
 
     def _end_epoch(self, step: int, epoch: Epoch, events) -> dict:
         """Validation, and the callbacks' logs of an epoch."""
@@ -239,8 +201,7 @@ class OuterLoop:
             self._save(step, ranked=False)
             self._checkpoints.wait()
             stop(self._stopped, step, self._checkpoints.latest)
-        if self._result and self._sums.taken:  # a callback stopped inside a window
-            self._end_window(step)
+        self._window.end(step)  # inside of which a callback may have stopped
         with self._going.undone_if_it_fails():
             events.on_train_end(logs)
         self._going.note(self._epoch.sums, ended=True)
@@ -250,36 +211,17 @@ class OuterLoop:
 
     def _advance(self, step: int, count: int) -> int:
         """Runs up to `count` steps, and hands on the log windows that ended; the step after."""
-        every, before = self._plan.log_every, self._sums.taken
+        every = self._plan.log_every
         left = every - step % every
         began = time.perf_counter()
         run, position = self._run, step - self._data_start
         with told_by_cause(run, self._source, position, range(step, step + count)):
-            result = self._loop.run(self._window, position, count, left, every)
+            result = self._loop.run(self._window.values, position, count, left, every)
         seconds = max(time.perf_counter() - began, 1e-6)
         if self._grows:
             longest = 16 * self._limit
             self._limit = max(1, min(int(count / seconds * CALL_SECONDS), longest))
-        self._window, self._result = result.window, result
-        self._sums = result.now.sums
-        windows = [result.codec.read(row).sums for row in result.ended]
-        self._epoch.add(windows, self._sums)
-        steps = [step + left + every * number for number in range(len(windows))]
-        after = steps[-1] + self._sums.taken if steps else step + self._sums.taken - before
-        if steps:
-            self._record(result, step, steps, after, seconds)
-        else:
-            self._seconds += seconds
-        self._watch.look(windows, self._sums, after, self._checkpoints)
-        return after
-
-    def _record(self, result: LoopResult, step: int, steps, after: int, seconds: float) -> None:
-        """Hands on the log windows that ended in a call, of steps after `step` up to `after`."""
-        ends = end_times(result, [number - step for number in steps], after - step, seconds)
-        windows, durations = stamped_windows(result, ends, seconds)
-        durations[0] += self._seconds
-        self.recorder.add(result.codec, windows, steps, durations, self._read_metrics())
-        self._seconds = seconds - ends[-1]
+        return self._window.take(result, step, left, every, seconds, self._checkpoints)
 
     def _not_finite(self, step: int) -> int:
         """What follows a step that is not finite: an error, or the last checkpoint.
@@ -292,9 +234,10 @@ class OuterLoop:
         if checkpoints is not None:
             checkpoints.wait()
         newest = checkpoints.latest if checkpoints else None
-        first = step - self._sums.taken + 1
+        sums = self._window.sums
+        first = step - sums.taken + 1
         total = self._history.last_total()
-        error = describe_nonfinite(self._names, self._sums, first, step, total, newest)
+        error = describe_nonfinite(self._window.names, sums, first, step, total, newest)
         if run.on_nonfinite == "restore" and newest and self._restores < RESTORES:
             return self._restore(step, error)
         bad = BadStep(step, self._data_start, self._loop.last_batch, checkpoints)
@@ -306,11 +249,7 @@ class OuterLoop:
         self._restores += 1
         run.state.restore_newest(run.programs, self._checkpoints)
         self._step = self._traced()
-        if self._step.program.layout.names != self._names:
-            self._take_up_terms()
-        self._window = run.state.window(run.programs)
-        self._sums = self._window.read(self._by_examples)
-        self._epoch.restart(self._sums, run.state.host.epoch_sums)
+        self._window.restored(self._step)
         self._going.restored()
         self.open(run.state.leave_out(step - self._data_start))
         restored = self._saved_at = run.state.step
@@ -322,15 +261,6 @@ class OuterLoop:
         else:
             self._history.cut(restored)
         return restored
-
-    def _read_metrics(self) -> dict:
-        """The metrics of the log window that has ended, where the loop cannot read them."""
-        program = self._step.program
-        if program.reads_metrics:
-            return {}
-        results = {f"metrics/{name}": v for name, v in program.metrics.results().items()}
-        program.metrics.reset()
-        return results
 
     def tell(self, line: str | None) -> None:
         """Prints a line where there is one, behind the rows so far."""
@@ -345,16 +275,6 @@ class OuterLoop:
         self._stopped = int(table[:, 0].max())
         self._limit = int(table[:, 2].min())
         return bool(table[:, 1].any())
-
-    def _end_window(self, step: int) -> None:
-        """Hands on a log window that ends early, with the run."""
-        result, metrics = self._result, self._read_metrics()
-        self._step.program.metrics.reset()
-        self.recorder.add(result.codec, result.packed[None], [step], [self._seconds], metrics)
-        self._window = LogWindow.empty(len(self._names))
-        self._sums = self._window.read(self._by_examples)
-        self._epoch.window_ended()
-        self._seconds = 0.0
 
     def _validate(self, step: int, events) -> dict | None:
         if self._validation is None:
@@ -387,7 +307,7 @@ class OuterLoop:
             return
         run = self._run
         self._going.note(self._epoch.sums, ended=run.state.host.ended)
-        run.state.keep_for_checkpoint(self._window, self._step.program.metrics)
+        run.state.keep_for_checkpoint(self._window.values, self._step.program.metrics)
         self.recorder.settle()
         self._writers.flush()
         last = self._history.last("train" if self._validation is None else "eval")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from trainer.loop.feeds import Feed, IteratorFeed, LoopCarry
+from trainer.loop.feeds import ArrayFeed, Feed, IteratorFeed, LoopCarry
+from trainer.loop.programs import TracedStep
 
 
 class AccumulatingFeed(Feed):
@@ -168,3 +169,25 @@ class _EpochOrder:
             return order
 
         return tf.cond(tf.equal(self._epoch, epoch), lambda: tf.identity(self._order), draw)
+
+
+def make_feed(step: TracedStep, source, keeps_batch: bool) -> Feed:
+    """The feed of a step: of accumulated steps, a pipeline, or arrays.
+
+    Args:
+      keeps_batch: whether a pipeline's last batch stays, to be looked at.
+    """
+    program, passes = step.program, step.passes
+    every = program.optimizers.accumulation
+    if every > 1:
+        layout = program.layout
+
+        def count_terms(batch):
+            return layout.by_term(passes.counts(batch)[layout.size : 2 * layout.size])
+
+        terms, xla = len(layout.names), program.placement.xla
+        arguments = program.counter, count_terms, terms, keeps_batch, xla
+        return AccumulatingFeed(source, every, *arguments)
+    if source.indexed:
+        return ArrayFeed(source, program.placement.xla)
+    return IteratorFeed(source, keeps_batch)

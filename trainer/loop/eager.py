@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +63,3 @@ def parts_of(strategy, variables) -> list[tf.Variable]:
     """The variables' parts on all devices of this process."""
     results = strategy.experimental_local_results
     return [part for variable in variables for part in results(tensor_variable(variable))]
-
-
-@contextlib.contextmanager
-def put_back(strategy, variables: list) -> Iterator[None]:
-    """Around a pass after which variables have again, on every replica, the values they had."""
-    parts = parts_of(strategy, variables)
-    values = [tf.identity(part) for part in parts]
-    try:
-        yield
-    finally:
-        for part, value in zip(parts, values, strict=True):
-            part.assign(value)

@@ -16,9 +16,11 @@ from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
-from trainer.loop.eager import PythonStep, first_batch, put_back
+from trainer.loop.eager import PythonStep, parts_of
 from trainer.loop.graph import used_variables, written_variables
+from trainer.loop.specs import local_spec, of_any_size, specs_of_step, to_trace_with
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
+from trainer.model.variables import put_back
 from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, StepProgram
 
@@ -145,7 +147,7 @@ class Programs:
         base = self._base
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
-        base.build(base, _of_any_size(source.element_spec))
+        base.build(base, of_any_size(source.element_spec))
         self._asked = source, xla, class_weight
         if self.prepared and self.program.trainables.switches.changed:
             self._forget()
@@ -225,7 +227,7 @@ class Programs:
     def _traced_passes(self, source, xla, class_weight) -> tuple[TrainPasses, list]:
         """The passes, and the `tf.Variable`s that they read."""
         program = self._placed(self._base, source, xla, class_weight)
-        spec = _to_trace_with(program, source)
+        spec = to_trace_with(program, source)
         program.randomness.prepare()
         accumulation = program.optimizers.accumulation
         if self._balancer is not None:
@@ -236,9 +238,9 @@ class Programs:
             counts = passes.trace_counts(spec)
         if self._every is not None and not self._measures(program.layout):
             self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
-        precomputed = _local_spec(program, counts) if precomputes else None
+        precomputed = local_spec(program, counts) if precomputes else None
         means = self._means_spec(program) if accumulation > 1 else None
-        scales, means = _of_step(program, means)
+        scales, means = specs_of_step(program, means)
         traced = passes.trace(spec, scales, precomputed, means)
         program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
@@ -286,7 +288,7 @@ class Programs:
         if not base.placement.placed(False, xla).eager:
             return contextlib.nullcontext()
         variables = [*base.model.variables, *base.metrics.variables, *self._owned_variables()]
-        return put_back(base.placement.strategy, variables)
+        return put_back(parts_of(base.placement.strategy, variables))
 
     def _trace(self, key, source, xla, class_weight) -> TracedStep:
         program = self._placed(self.program, source, xla, class_weight)
@@ -320,41 +322,3 @@ class Programs:
     @staticmethod
     def _means_spec(program: StepProgram):
         return tf.TensorSpec([len(program.layout.names)], tf.float32)
-
-
-def _of_step(program: StepProgram, means) -> tuple:
-    """Specs of the loss scales and of the mean denominators; themselves for what runs in Python.
-
-    Args:
-      means: the spec of the means, or None.
-    """
-    scales = program.optimizers.scales()
-    if not program.placement.eager:
-        return _spec_of(scales), means
-    return scales, None if means is None else tf.ones(means.shape)
-
-
-def _to_trace_with(program: StepProgram, source):
-    """The spec of a batch; the first batch itself for what runs in Python."""
-    return first_batch(source) if program.placement.eager else source.element_spec
-
-
-def _spec_of(tensor):
-    return None if tensor is None else tf.TensorSpec(tensor.shape, tensor.dtype)
-
-
-def _local_spec(program: StepProgram, counts):
-    results = program.placement.strategy.experimental_local_results
-    return tf.TensorSpec(results(counts)[0].shape, tf.float32)
-
-
-def _of_any_size(spec):
-    """The structure of batches of any size: a model is not built for one of them."""
-    return tf.nest.map_structure(
-        lambda part: (
-            tf.TensorSpec([None, *part.shape[1:]], part.dtype)
-            if isinstance(part, tf.TensorSpec) and part.shape.rank
-            else part
-        ),
-        spec,
-    )

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.loop.accumulation import AccumulatingFeed
-from trainer.loop.feeds import ArrayFeed, Feed, IteratorFeed, LoopCarry
+from trainer.loop.accumulation import make_feed
+from trainer.loop.feeds import Feed, LoopCarry
 from trainer.loop.graph import operations
 from trainer.loop.programs import TracedStep
 from trainer.loop.row_values import row_values
@@ -327,7 +327,7 @@ class TrainLoops:
 
     def open(self, step: TracedStep, source, position: int, now: int) -> OpenLoop:
         """The loop over a source that is opened at batch `position`, at the global step `now`."""
-        feed = make_feed(step, source, self.on_nonfinite)
+        feed = make_feed(step, source, self.on_nonfinite is OnNonfinite.STOP)
         return self._loop(step, source, feed, feed.start(position, now))
 
     def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:
@@ -341,21 +341,3 @@ class TrainLoops:
                 del self._loops[oldest]
             self._loops[key] = make_loop(step, feed, self.on_nonfinite, carry)
         return OpenLoop(self._loops[key], feed, carry)
-
-
-def make_feed(step: TracedStep, source, on_nonfinite: OnNonfinite) -> Feed:
-    """The feed of a step: of accumulated steps, a pipeline, or arrays."""
-    program, passes = step.program, step.passes
-    keeps_batch, every = on_nonfinite is OnNonfinite.STOP, program.optimizers.accumulation
-    if every > 1:
-        layout = program.layout
-
-        def count_terms(batch):
-            return layout.by_term(passes.counts(batch)[layout.size : 2 * layout.size])
-
-        terms, xla = len(layout.names), program.placement.xla
-        arguments = program.counter, count_terms, terms, keeps_batch, xla
-        return AccumulatingFeed(source, every, *arguments)
-    if source.indexed:
-        return ArrayFeed(source, program.placement.xla)
-    return IteratorFeed(source, keeps_batch)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import contextlib
+from collections.abc import Container, Iterator
 
 import keras
 import numpy as np
@@ -39,3 +40,25 @@ def by_path(variables) -> dict:
     for variable in variables:
         paths[free_name(variable.path, paths)] = variable
     return paths
+
+
+def owned_variables(terms, attributes, model) -> list:
+    """The variables of terms, and those of networks among a subclass's attributes."""
+    variables = [variable for term in terms for variable in term.variables]
+    for value in attributes:
+        if isinstance(value, keras.Layer) and value is not model:
+            variables += value.variables
+        elif isinstance(value, keras.Variable):
+            variables.append(value)
+    return variables
+
+
+@contextlib.contextmanager
+def put_back(variables: list) -> Iterator[None]:
+    """Around passes after which `tf.Variable`s have again the values they had."""
+    values = [tf.identity(variable) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -21,6 +21,7 @@ from trainer.persistence.workdir import Workdir
 from trainer.run.data_place import DataPlace
 from trainer.run.held import check_moved, held_variables, plain_variables, shared_anew
 from trainer.run.host_state import HostState
+from trainer.run.train_state import TrainState
 from trainer.run.training import settled, train_as, training_of
 
 
@@ -34,41 +35,6 @@ def make_counter(strategy) -> tf.Variable:
             name="step",
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
-
-
-@dataclass(frozen=True)
-class TrainState:
-    """The variables on which a run's future depends: what a checkpoint holds, part by part.
-
-    model, optimizers: theirs. terms: name -> loss parameters, and what terms and a subclass own.
-    random: the state of draws without a seed. balancer: of the balancer and the diagnostics.
-    metrics: each replica's parts, [replicas, ...] each. window, window_more: of the log window;
-    checkpoints of before have the first alone. step, data_start: the global step, and that at
-    which the data began. held: what the traced step reads or writes beside them, by where it is
-    held. host: one string, the packed `HostState`.
-    """
-
-    model: list
-    optimizers: list
-    terms: dict
-    random: list
-    balancer: list
-    metrics: list
-    window: list
-    window_more: list
-    step: list
-    data_start: list
-    held: dict
-    host: list
-
-    def parts(self) -> dict:
-        """part -> its variables, a list or a dict by name."""
-        return {part.name: getattr(self, part.name) for part in fields(self)}
-
-    def variables(self, *parts: str) -> list:
-        """The variables of some parts, of all by default."""
-        chosen = [self.parts()[part] for part in parts] if parts else self.parts().values()
-        return [v for part in chosen for v in (part.values() if isinstance(part, dict) else part)]
 
 
 class RunState:

@@ -16,7 +16,7 @@ from losses.naming import own_name
 from losses.objective.outputs import by_output, match_labels, match_weights, name_outputs
 from losses.objective.step import Step
 from trainer.model.metrics import of_keras, resolved_metrics
-from trainer.model.variables import free_name, tensor_variable
+from trainer.model.variables import free_name, put_back, tensor_variable
 
 _MADE_LATE = (
     "metrics= holds a metric that makes its variables at the first update. What XLA compiles for "
@@ -221,12 +221,8 @@ class Metrics:
     def set_aside(self, strategy) -> Iterator[None]:
         """Around passes of another split: what layers hold goes on afterwards where it stood."""
         parts = [part for metric in self.held or () for part in _parts(strategy, metric)]
-        values = [tf.identity(part) for part in parts]
-        try:
+        with put_back(parts):
             yield
-        finally:
-            for part, value in zip(parts, values, strict=True):
-                part.assign(value)
 
     @contextlib.contextmanager
     def without_padding(self, present) -> Iterator[None]:

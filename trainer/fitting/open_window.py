@@ -1,0 +1,150 @@
+"""The log window that is being filled, as the host sees it: its sums, its time, and its row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from losses.errors import TermwiseError
+from trainer.fitting.epoch_mean import EpochMean
+from trainer.fitting.window_times import end_times, stamped_windows
+from trainer.fitting.window_watch import WindowWatch
+from trainer.ledger.recorder import Recorder
+from trainer.ledger.window import WindowSums
+from trainer.ledger.writers import Writers
+from trainer.loop.programs import TracedStep
+from trainer.loop.train_loop import LoopResult
+from trainer.loop.window import LogWindow
+from trainer.run.run import Run
+
+
+class OpenWindow:
+    """Takes what calls of the loop return, and hands on the windows that end.
+
+    Args:
+      run: what is trained.
+      step: its traced step.
+      writers: of rows.
+      steps: of the fit.
+    Attributes:
+      names: the terms.
+      values: the `LogWindow` with which the loop goes on.
+      sums: the same on the host.
+      epoch: the mean over the epoch's examples.
+      recorder: in whose thread windows become rows.
+    """
+
+    values: LogWindow
+    sums: WindowSums
+
+    def __init__(self, run: Run, step: TracedStep, writers: Writers, steps: int):
+        self._run, self._step, self._writers = run, step, writers
+        self._by_examples = step.program.means_by_examples
+        self._result: Any = None  # the LoopResult of the last call
+        self._seconds = 0.0  # spent on the window
+        self.names = step.program.layout.names
+        self.recorder = Recorder(writers, self.names, step.diagnostics, steps)
+        self.epoch = EpochMean()
+        self._watch = self._watched()
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Goes on with the window and the epoch's sums of the run's state."""
+        self._set(self._run.state.window(self._run.programs))
+        self.epoch.restart(self.sums, self._run.state.host.epoch_sums)
+
+    def take(
+        self, result: LoopResult, step: int, left: int, every: int, seconds: float, checkpoints
+    ) -> int:
+        """Takes what a call of the loop gave.
+
+        Args:
+          step: at which the call began.
+          left: steps from there to the end of the window it began in.
+          every: steps of a window.
+          seconds: that the call took.
+          checkpoints: of the run, or None.
+        Returns:
+          the step after the call.
+        """
+        before = self.sums.taken
+        self.values, self._result = result.window, result
+        self.sums = result.now.sums
+        windows = [result.codec.read(row).sums for row in result.ended]
+        self.epoch.add(windows, self.sums)
+        ends = [step + left + every * number for number in range(len(windows))]
+        after = ends[-1] + self.sums.taken if ends else step + self.sums.taken - before
+        if ends:
+            self._record(result, step, ends, after, seconds)
+        else:
+            self._seconds += seconds
+        self._watch.look(windows, self.sums, after, checkpoints)
+        return after
+
+    def end(self, step: int) -> None:
+        """Hands on the window, where it holds steps of this fit, before it is full."""
+        if not self._result or not self.sums.taken:
+            return
+        result, metrics = self._result, self._read_metrics()
+        self._step.program.metrics.reset()
+        self.recorder.add(result.codec, result.packed[None], [step], [self._seconds], metrics)
+        self._set(LogWindow.empty(len(self.names)))
+        self.epoch.window_ended()
+        self._seconds = 0.0
+
+    def change_step(self, traced: TracedStep, step: int) -> None:
+        """Goes on with a step that was traced anew; one of other terms ends the window.
+
+        Args:
+          step: the global step.
+        Raises:
+          ValueError: it has other terms while gradients of several steps are added up.
+        """
+        self._step = traced
+        if traced.program.layout.names == self.names:
+            return
+        if traced.program.optimizers.accumulation > 1:
+            raise TermwiseError(
+                "A callback has set `trainable` so that the model has other regularizers, while "
+                "gradients of several steps are added up. End the fit, and call fit() again."
+            )
+        self.end(step)
+        self._take_up_terms()
+        self._set(LogWindow.empty(len(self.names)))
+
+    def restored(self, traced: TracedStep) -> None:
+        """Goes on with the step and the window of a checkpoint."""
+        self._step = traced
+        if traced.program.layout.names != self.names:
+            self._take_up_terms()
+        self.reopen()
+
+    def _take_up_terms(self) -> None:
+        """Has rows, and what is watched in windows, be of the terms that the step has now."""
+        self.names = self._step.program.layout.names
+        self.recorder.take_up(self.names, self._step.diagnostics)
+        self._watch = self._watched()
+
+    def _watched(self) -> WindowWatch:
+        program, balanced = self._step.program, self._run.programs.balanced
+        say = self._writers.console.warning
+        return WindowWatch.of(program, balanced, self._writers.history, say)
+
+    def _set(self, window: LogWindow) -> None:
+        self.values, self.sums = window, window.read(self._by_examples)
+
+    def _record(self, result: LoopResult, step: int, steps, after: int, seconds: float) -> None:
+        """Hands on the windows that ended in a call, of steps after `step` up to `after`."""
+        ends = end_times(result, [number - step for number in steps], after - step, seconds)
+        windows, durations = stamped_windows(result, ends, seconds)
+        durations[0] += self._seconds
+        self.recorder.add(result.codec, windows, steps, durations, self._read_metrics())
+        self._seconds = seconds - ends[-1]
+
+    def _read_metrics(self) -> dict:
+        """The metrics of the window that has ended, where the loop cannot read them."""
+        program = self._step.program
+        if program.reads_metrics:
+            return {}
+        results = {f"metrics/{name}": v for name, v in program.metrics.results().items()}
+        program.metrics.reset()
+        return results
