@@ -315,7 +315,8 @@ RUNNING = {
     "a class id that XLA does not check": (
         dict(model=classifier, loss=SPARSE, jit_compile=True),
         dict(data=(X, with_value(IDS, 5, 12)), **ARRAYS), FloatingPointError,
-        "Kept: nothing, no checkpoint was written.\ndata: the label of example 5 is 12"),
+        "became NaN between steps 1 and 2, at step 2. Kept: nothing, no checkpoint was written.\n"
+        "data: the label of example 5 is 12"),
     "NaN in a pipeline": (
         {}, dict(data=dataset(with_value(X, (13, 2), np.nan), Y)), FloatingPointError,
         "data: x of example 5 is nan at [2] (batch 1 of the data, counted from 0)."),

@@ -92,7 +92,7 @@ class GoingOn:
         self._states.go_on(self._run.state.host.callbacks)
         self._again = True
 
-    def note(self, epoch_sums: tuple[float, int], *, ended: bool = False, **changes) -> None:
+    def note(self, epoch_sums: tuple[float, float], *, ended: bool = False, **changes) -> None:
         """Notes how far the fit and its callbacks are.
 
         Args:
@@ -110,7 +110,7 @@ class GoingOn:
         )
         state.callbacks = self._states.callbacks
 
-    def interrupted(self, epoch_sums: tuple[float, int]) -> None:
+    def interrupted(self, epoch_sums: tuple[float, float]) -> None:
         """Notes what it can where the fit is broken off."""
         if self._model is not None:
             with contextlib.suppress(Exception):  # the failure itself is told

@@ -30,7 +30,7 @@ class HostState:
     ended: bool = True
     stopping: bool = False
     epoch_ended: int = 0
-    epoch_sums: tuple[float, int] = (0.0, 0)
+    epoch_sums: tuple[float, float] = (0.0, 0)
     callbacks: tuple[dict[str, Any], ...] = ()
 
     def packed(self) -> bytes:
