@@ -20,7 +20,7 @@ class HostState:
       ended: whether the fit has come to its end; else it was interrupted.
       stopping: whether a callback has asked the fit to stop.
       epoch_ended: the step at which callbacks had their last `on_epoch_end`.
-      epoch_sums: the sum of the totals of the present epoch's steps, and how many these are.
+      epoch_sums: of the present epoch, totals times examples added up, and the examples.
       callbacks: what `CallbackStates.noted` gives.
     """
 
