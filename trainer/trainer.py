@@ -342,7 +342,7 @@ class Trainer(Hooks):
         """The source of data as `fit` takes it; arguments of `open_data`."""
         shared: dict = dict(batch_size=batch_size, seed=self.seed, hosts=self._run.hosts)
         source = open_data(data, **shared, **arguments)
-        source.given = None if source.indexed else data
+        source.passed = None if source.indexed else data
         return augmented(source, augment, self.seed)
 
     def _owned_variables(self) -> list:

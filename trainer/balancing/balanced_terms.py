@@ -46,7 +46,7 @@ class BalancedTerms:
       balancer: of `losses.balancing`.
       layout: the T terms of a training step.
       strategy: the run's strategy, in whose scope the state is made.
-      given: name -> the given weight, None where it may change; 1 by default.
+      weights: name -> the given weight, None where it may change; 1 by default.
       watched: the terms that reach no variable.
     Attributes:
       names: the balanced terms, m of them, in the ledger's order.
@@ -62,14 +62,14 @@ class BalancedTerms:
         balancer: Balancer,
         layout: Layout,
         strategy,
-        given: Mapping[str, float | None] | None = None,
+        weights: Mapping[str, float | None] | None = None,
         watched: Iterable[str] = (),
     ):
         self.balancer: Any = balancer
-        given = given or {}
-        self.names = _balanced_names(balancer, layout, _idle(given, watched))
+        weights = weights or {}
+        self.names = _balanced_names(balancer, layout, _idle(weights, watched))
         self.positions = np.array([layout.names.index(name) for name in self.names], np.int32)
-        self._varies = any(given.get(name, 1.0) is None for name in self.names)
+        self._varies = any(weights.get(name, 1.0) is None for name in self.names)
         self._axes = term_axes(balancer.initial_state, len(self.names))
         self.state: dict[str, Any] = {}
         with strategy.scope():
@@ -82,16 +82,16 @@ class BalancedTerms:
             self.factors = tf.Variable(ones, trainable=False, name="factors")
 
     def placed_in(
-        self, layout: Layout, given: Mapping[str, float | None], watched: Iterable[str]
+        self, layout: Layout, weights: Mapping[str, float | None], watched: Iterable[str]
     ) -> BalancedTerms:
         """The same terms, with their state, in another layout.
 
         Args:
-          layout, given, watched: as above.
+          layout, weights, watched: as above.
         Raises:
           ValueError: it has other terms that are balanced.
         """
-        names = _balanced_names(self.balancer, layout, _idle(given, watched))
+        names = _balanced_names(self.balancer, layout, _idle(weights, watched))
         if names != self.names:
             raise TermwiseError(
                 f"`trainable` was changed, and {self.balancer!r} would balance "
@@ -100,7 +100,7 @@ class BalancedTerms:
             )
         placed = copy.copy(self)
         placed.positions = np.array([layout.names.index(name) for name in names], np.int32)
-        placed._varies = any(given.get(name, 1.0) is None for name in names)
+        placed._varies = any(weights.get(name, 1.0) is None for name in names)
         return placed
 
     @property
@@ -116,11 +116,11 @@ class BalancedTerms:
         """float32 [m], the factors of the last step that balanced."""
         return tf.convert_to_tensor(self.factors)
 
-    def active(self, given, absent) -> tf.Tensor | None:
+    def active(self, weights, absent) -> tf.Tensor | None:
         """bool [m], the balanced terms that take part in a step; None: all of them always do.
 
         Args:
-          given: float32 [T], the given weights.
+          weights: float32 [T], the given weights.
           absent: float32 [T], 1 where the global batch holds nothing of a term, or None.
         """
         if self.balancer.trained or (absent is None and not self._varies):
@@ -129,7 +129,7 @@ class BalancedTerms:
         if absent is not None:
             active &= tf.equal(tf.gather(absent, self.positions), 0)
         if self._varies:
-            active &= tf.not_equal(tf.gather(given, self.positions), 0)
+            active &= tf.not_equal(tf.gather(weights, self.positions), 0)
         return active
 
     def values(self, weights, raw) -> tf.Tensor:
@@ -316,9 +316,9 @@ def _told(balancer, method: Callable, seen: tuple, state: dict, step):
     return method(statistic, state, values=values, step=step)
 
 
-def _idle(given: Mapping[str, float | None], watched: Iterable[str]) -> set[str]:
+def _idle(weights: Mapping[str, float | None], watched: Iterable[str]) -> set[str]:
     """The terms that no balancer is asked about."""
-    return {*watched, *(name for name, weight in given.items() if weight == 0)}
+    return {*watched, *(name for name, weight in weights.items() if weight == 0)}
 
 
 def _balanced_names(balancer: Balancer, layout: Layout, idle: Container[str]) -> tuple[str, ...]:

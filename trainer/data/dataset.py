@@ -90,7 +90,7 @@ class DatasetSource(Source):
         """
         if not isinstance(other, DatasetSource):
             return False
-        if self.given == other.given:
+        if self.passed == other.passed:
             return True
         return self._fingerprint is not None and self._fingerprint == other._fingerprint
 

@@ -46,7 +46,7 @@ class Source(abc.ABC):
       per_host: whether a batch holds this host's examples alone.
       shuffle: whether the order is drawn anew for each epoch here.
       shuffling: which permutation that is, of `trainer.data.permutation`.
-      given: what the user passed.
+      passed: what the user passed.
     """
 
     what: str
@@ -57,7 +57,7 @@ class Source(abc.ABC):
     per_host: bool = False
     shuffle: bool = False
     shuffling: int = SHUFFLING
-    given: Any = None
+    passed: Any = None
 
     @abc.abstractmethod
     def describe(self) -> dict:

@@ -24,20 +24,20 @@ def find_unseeded(dataset: tf.data.Dataset, again: bool = False) -> list[str]:
       >>> find_unseeded(data.shuffle(8, seed=1).batch(2))
       []
     """
-    found = []
+    unseeded = []
     if dataset.options().deterministic is False:
-        found.append("options().deterministic=False")
+        unseeded.append("options().deterministic=False")
     for part in _parts(dataset):
         if _no_seed(part):
-            found.append(f"{_name(part)}() without a seed")
+            unseeded.append(f"{_name(part)}() without a seed")
         elif again and getattr(part, "_reshuffle_each_iteration", False):
-            found.append(f"{_name(part)}() of a pipeline that was read before")
+            unseeded.append(f"{_name(part)}() of a pipeline that was read before")
         if getattr(part, "_deterministic", None) == "false":
-            found.append(f"{_name(part)}(deterministic=False)")
+            unseeded.append(f"{_name(part)}(deterministic=False)")
         for function in part._functions():
             draws = sorted(_unseeded_draws(function.function.graph.as_graph_def()))
-            found += [f"{draw} without a seed in {_name(part)}()" for draw in draws]
-    return list(dict.fromkeys(found))
+            unseeded += [f"{draw} without a seed in {_name(part)}()" for draw in draws]
+    return list(dict.fromkeys(unseeded))
 
 
 def _parts(dataset) -> Iterator[tf.data.Dataset]:

@@ -65,20 +65,20 @@ class CallbackStates:
         kinds = [{key: entry[key] for key in ("kind", "settings")} for entry in noted]
         return kinds == self._kinds
 
-    def go_on(self, noted, callbacks: list | None = None, own: bool = False) -> list[str]:
+    def go_on(self, noted, callbacks: list | None = None, same_objects: bool = False) -> list[str]:
         """Gives the callbacks the states that were noted.
 
         Args:
           noted: of a fit's callbacks; a callback goes on with that of its kind and settings.
           callbacks: that fit's, where it was one of this process.
-          own: whether, of these, each goes on with its own state alone.
+          same_objects: whether, of these, each goes on with the state of that very object alone.
         Returns:
           sentences about what could not be gone on with.
         """
         objects = [None] * len(noted) if callbacks is None else callbacks
         left, told = list(zip(objects, noted, strict=True)), []
         for callback, kind in zip(self.callbacks, self._kinds, strict=True):
-            by_object = own and callbacks is not None
+            by_object = same_objects and callbacks is not None
             for pair in left:
                 fits = pair[0] is callback if by_object else _is_of(pair[1], kind)
                 if fits:

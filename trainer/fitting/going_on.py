@@ -57,7 +57,7 @@ class GoingOn:
             events.on_train_begin()
         self._states.begin()
         if self._again or not host.stopping:  # behind one that a callback has ended, they begin
-            told = self._states.go_on(host.callbacks, state.callbacks, own=not self._again)
+            told = self._states.go_on(host.callbacks, state.callbacks, same_objects=not self._again)
             for sentence in told:
                 say(sentence)
         if same_call:
@@ -124,7 +124,7 @@ class GoingOn:
             yield
         except BaseException:
             values.put_back()
-            self._states.go_on(noted, self._states.callbacks, own=True)
+            self._states.go_on(noted, self._states.callbacks, same_objects=True)
             raise
 
     @contextlib.contextmanager
@@ -135,7 +135,7 @@ class GoingOn:
             yield
         finally:
             values.put_back()
-            self._states.go_on(noted, self._states.callbacks, own=True)
+            self._states.go_on(noted, self._states.callbacks, same_objects=True)
 
     def _values(self) -> _Values:
         return _Values(self._run.state.trained_variables(self._run.programs))

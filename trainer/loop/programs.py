@@ -255,11 +255,11 @@ class Programs:
     def _balancing(self, program: StepProgram, spec, balancer: Balancer) -> StepProgram:
         """The program with the weighting of the balancer, whose state goes on."""
         strategy = program.placement.strategy
-        layout, given, watched = self._facts(program, spec)
+        layout, weights, watched = self._facts(program, spec)
         if self.balanced is None:
-            self.balanced = BalancedTerms(balancer, layout, strategy, given, watched)
+            self.balanced = BalancedTerms(balancer, layout, strategy, weights, watched)
         else:
-            self.balanced = self.balanced.placed_in(layout, given, watched)
+            self.balanced = self.balanced.placed_in(layout, weights, watched)
         accumulation, discovery = program.optimizers.accumulation, program.discovery
         weighting = choose_weighting(
             self.balanced, program.model, strategy, discovery, accumulation

@@ -196,18 +196,18 @@ class Optimizers:
         for path in group.originals:
             self.mirrored_copies.pop(path, None)
         with self.strategy.scope():
-            own = {}
+            arranged = {}
             for path, variable in originals.items():
                 known = id(variable) in copies
-                own[path] = copies[id(variable)] if known else self._in_scope(variable, path)
-                if own[path] is not variable:
-                    self.mirrored_copies[path] = own[path]
-            now = list(own.values())
+                arranged[path] = copies[id(variable)] if known else self._in_scope(variable, path)
+                if arranged[path] is not variable:
+                    self.mirrored_copies[path] = arranged[path]
+            now = list(arranged.values())
             if [*map(id, now)] != [*map(id, before)]:
-                excluded = [variable for path, variable in own.items() if path in parameters]
+                excluded = [variable for path, variable in arranged.items() if path in parameters]
                 rebuild(optimizer, now, excluded)
                 group.fused = fuse(optimizer, now, self.strategy)
-        group.variables, group.originals = own, dict(originals)
+        group.variables, group.originals = arranged, dict(originals)
 
     def _build(self, group, variables: dict, parameters) -> UpdateGroup:
         optimizer, trained = self.of_group[group], self._trained.get(group)

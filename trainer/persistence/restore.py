@@ -97,18 +97,18 @@ def _counterparts(named: dict[str, dict], saved: dict) -> tuple[dict, dict]:
       list name -> path -> variable; list name -> [(place in the checkpoint, SavedVariable), ...].
     """
     ours, theirs = dict(named), {part: list(enumerate(saved[part])) for part in saved}
-    held = HELD
+    part = HELD
     if OLD_HELD in theirs:
-        held, ours[OLD_HELD] = OLD_HELD, ours.pop(HELD, {})
+        part, ours[OLD_HELD] = OLD_HELD, ours.pop(HELD, {})
         theirs[OLD_HELD] = _renamed(ours[OLD_HELD], theirs[OLD_HELD])
     if ("random" in ours) != ("random" in theirs):  # several replicas, and one
         ours.pop("random", None)
         theirs.pop("random", None)
-        ours[held] = {name: v for name, v in ours.get(held, {}).items() if not _is_seed(name)}
-        theirs[held] = [pair for pair in theirs.get(held, []) if not _is_seed(pair[1].path)]
-    if held in ours or held in theirs:
-        ours[held], theirs[held] = _by_name(ours.get(held, {}), theirs.get(held, []))
-    return {part: v for part, v in ours.items() if v}, theirs
+        ours[part] = {name: v for name, v in ours.get(part, {}).items() if not _is_seed(name)}
+        theirs[part] = [pair for pair in theirs.get(part, []) if not _is_seed(pair[1].path)]
+    if part in ours or part in theirs:
+        ours[part], theirs[part] = _by_name(ours.get(part, {}), theirs.get(part, []))
+    return {name: v for name, v in ours.items() if v}, theirs
 
 
 def _by_name(ours: dict, theirs: list) -> tuple[dict, list]:

@@ -137,7 +137,7 @@ def _metrics(model, settings: RunSettings) -> Metrics:
         settings.metrics,
         output_names(model),
         weighted=settings.weighted_metrics,
-        held=lambda: held_metrics(model),
+        of_layers=lambda: held_metrics(model),
         names=lambda: stable_names(model),
     )
 

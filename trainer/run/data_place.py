@@ -48,7 +48,7 @@ class DataPlace:
         """The source of the last fit where that reads the same pipeline object, else this one."""
         last = self._source
         if isinstance(source, DatasetSource) and isinstance(last, DatasetSource):
-            return last if last.given == source.given else source
+            return last if last.passed == source.passed else source
         return source
 
     def difference(self, described: dict | None, source) -> str | None:

@@ -123,9 +123,9 @@ def _by_order(variables: Iterable) -> dict[str, tf.Variable]:
     named: dict[str, tf.Variable] = {}
     taken: dict[int, list[str]] = {}
     for variable in variables:
-        own = variable.name.split(":")[0]
-        matched = _OF_REPLICA.fullmatch(own)
-        name, replica = (matched[1], int(matched[2])) if matched else (own, 0)
+        full_name = variable.name.split(":")[0]
+        matched = _OF_REPLICA.fullmatch(full_name)
+        name, replica = (matched[1], int(matched[2])) if matched else (full_name, 0)
         names = taken.setdefault(replica, [])
         last = re.sub(r"_[0-9]+$", "", name.split("/")[-1])
         names.append(free_name(f"step/{last}", names))

@@ -68,8 +68,8 @@ def factors_of_regularizers(model) -> list:
     read = list(tape.watched_variables())
     for layer in layers_of(model):
         if _is_users(layer.activity_regularizer):
-            held = [value for _, value in _held_by(layer.activity_regularizer)]
-            read += [tensor_variable(value) for value in held if _is_variable(value)]
+            values = [value for _, value in _held_by(layer.activity_regularizer)]
+            read += [tensor_variable(value) for value in values if _is_variable(value)]
     return [variable for variable in read if parameter_of(variable) is None]
 
 

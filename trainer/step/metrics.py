@@ -55,7 +55,7 @@ class Metrics:
         output_names=None,
         *,
         weighted=None,
-        held: Callable[[], list] = lambda: [],
+        of_layers: Callable[[], list] = lambda: [],
         names: Callable[[], Mapping[str, str]] = dict,
     ):
         self._given = {
@@ -63,7 +63,7 @@ class Metrics:
             "weighted_metrics": resolved_metrics(weighted),
         }
         self._output_names = output_names
-        self._held_by_layers = held
+        self._held_by_layers = of_layers
         self._names = names
         self.outputs: tuple[OutputMetric, ...] | None = None
         self.held: tuple[keras.metrics.Metric, ...] | None = None

@@ -36,8 +36,8 @@ def moving_variables(strategy, model, places=()) -> dict:
 
 def _without_gradient(model, holders: list) -> list:
     """The variables of a model and of other objects that do not train, but for frozen layers."""
-    found = {id(layer): layer for thing in [model, *holders] for layer in layers_of(thing)}
-    layers = [layer for layer in found.values() if isinstance(layer, keras.Layer)]
+    distinct = {id(layer): layer for thing in [model, *holders] for layer in layers_of(thing)}
+    layers = [layer for layer in distinct.values() if isinstance(layer, keras.Layer)]
     frozen = {id(v) for layer in layers if not layer.trainable for v in layer.variables}
     variables = list(model.non_trainable_variables)
     for layer in layers:
