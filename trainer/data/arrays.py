@@ -12,6 +12,7 @@ from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.data.batch import is_whole, unpack
 from trainer.data.lengths import check_lengths
 from trainer.data.permutation import order_of_epoch
+from trainer.data.prefetch import prefetched
 from trainer.data.same import sample
 from trainer.data.source import ACCEPTED, Source, of_generator, of_py_dataset
 
@@ -162,7 +163,7 @@ class ArraySource(Source):
         dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(self.batch_size)
         options = tf.data.Options()
         options.experimental_warm_start = True
-        return iter(dataset.with_options(options).prefetch(tf.data.AUTOTUNE))
+        return iter(prefetched(dataset.with_options(options), tuned=False))
 
 
 def _to_tensor(array, what):

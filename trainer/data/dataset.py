@@ -12,7 +12,7 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from trainer.data.batch import parts_by_name, unpack
 from trainer.data.lengths import of_equal_lengths
-from trainer.data.prefetch import prefetched
+from trainer.data.prefetch import has_work, prefetched
 from trainer.data.source import Source
 
 MOST_BATCHES = 10_000  # that are read again after a failure
@@ -33,6 +33,7 @@ class DatasetSource(Source):
     def __init__(self, dataset, what, hosts=None, gpu=None):
         self._unchecked = dataset
         self.gpu = gpu
+        self._tuned = has_work(dataset)
         self.what = what
         self.hosts = hosts
         self.per_host = hosts is not None
@@ -115,10 +116,10 @@ class DatasetSource(Source):
         dataset = self.dataset.repeat()
         if position:
             dataset = dataset.skip(position)
-        self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None))
+        self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None, self._tuned))
 
     def first_batch(self):
-        self.iterator = iter(prefetched(self.dataset.repeat()))
+        self.iterator = iter(prefetched(self.dataset.repeat(), tuned=self._tuned))
         for batch in itertools.islice(self.iterator, 1):
             self._first = [batch]
             return batch
@@ -142,13 +143,13 @@ class DatasetSource(Source):
         Where each host has its own, also 1.0, or 0.0 for what fills up to the longest host's.
         """
         if not self.per_host:
-            return iter(prefetched(self.dataset, self.gpu))
+            return iter(prefetched(self.dataset, self.gpu, self._tuned))
         local = self.steps_per_epoch or self.count_steps()
         longest = int(self.hosts.exchange(local).max())
         counted = self.dataset.map(lambda *batch: (_joined(batch), 1.0))
         filling = self.dataset.take(1).repeat().map(lambda *batch: (_joined(batch), 0.0))
         dataset = counted.concatenate(filling).take(longest)
-        return iter(dataset.prefetch(tf.data.AUTOTUNE))
+        return iter(prefetched(dataset, tuned=self._tuned))
 
 
 def _joined(batch):
