@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from losses.errors import TermwiseError
+    from trainer.data.named.sources import Sources
     from trainer.debugging.errors import Nonfinite
     from trainer.distributed.devices import prepare_gpus
     from trainer.distributed.hosts import PeerLost
@@ -23,6 +24,7 @@ __all__ = [
     "Nonfinite",
     "PeerLost",
     "Preempted",
+    "Sources",
     "TermwiseError",
     "Trainer",
     "prepare_gpus",
@@ -33,6 +35,7 @@ _PLACES = {
     "Nonfinite": "trainer.debugging.errors",
     "PeerLost": "trainer.distributed.hosts",
     "Preempted": "trainer.fitting.preemption",
+    "Sources": "trainer.data.named.sources",
     "TermwiseError": "losses.errors",
     "Trainer": "trainer.trainer",
     "prepare_gpus": "trainer.distributed.devices",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,24 @@ from losses.balancing.balancer import Balancer
 from losses.objective.term import listed_terms
 from trainer.balancing.balanced_terms import check_balancer
 from trainer.balancing.diagnostics import check_diagnostics_every
-from trainer.data.augment import augmented
 from trainer.data.class_weight import checked_class_weight
-from trainer.data.open import default_batch, open_data, reading_batch
-from trainer.debugging.bad_values import evaluate_told
+from trainer.data.open import default_batch, reading_batch
 from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
-from trainer.debugging.replay import replay
 from trainer.distributed import resolve_strategy, scope_of_all
 from trainer.fitting.fit import FitRequest, run_fit
 from trainer.fitting.plan import plan_fit
-from trainer.hooks import Hooks, overridden
+from trainer.hooks import overridden
 from trainer.ledger.describe import describe_terms
 from trainer.ledger.history import History
 from trainer.loop.jit_choice import JitChoice
 from trainer.model.build import compiled_arguments, make_model
-from trainer.model.export import export_model
-from trainer.model.variables import owned_variables
 from trainer.persistence.workdir import Workdir, checked_config
+from trainer.reading import Reading
 from trainer.run.assemble import RunSettings, UserFunctions, make_run
-from trainer.run.evaluate import follow, predict, prepare_model, prepare_reading
-from trainer.run.events import ReadingEvents
 
 
-class Trainer(Hooks):
+class Trainer(Reading):
     """Trains a Keras model on an objective in which every term is explicit.
 
         total = sum over terms of weight * raw
@@ -248,7 +242,7 @@ class Trainer(Hooks):
         source = self._run.state.data.again(source)
         validation = None
         if validation_data is not None:
-            size = default_batch(validation_data, source.batch_size)
+            size = default_batch(validation_data, source.batch_sizes)
             validation = self._open(validation_data, size, what="validation_data")
         plan = plan_fit(
             source,
@@ -275,76 +269,3 @@ class Trainer(Hooks):
             verbose=verbose,
         )
         return run_fit(run, request)
-
-    def evaluate(self, data, *, batch_size: int | None = None, steps: int | None = None) -> dict:
-        """Every term and metric over a dataset, exact over its examples however it is batched.
-
-        Args:
-          data: as in `fit`.
-          batch_size: for arrays; 64 by default.
-          steps: batches to take; all by default.
-        Returns:
-          dict: total, terms/*, raw/*, weight/*, metrics/*.
-        """
-        source = self._open(data, reading_batch(data, batch_size))
-        prepare_reading(self._run, source, steps)
-        return evaluate_told(self._run, source, steps, ReadingEvents.of("test", [self], self))
-
-    def predict(self, data, *, batch_size: int | None = None):
-        """The model's outputs for every example, in order.
-
-        Args:
-          data: as in `fit`; labels are not used.
-          batch_size: for arrays; 64 by default.
-        Returns:
-          numpy arrays [examples, ...] in the outputs' structure.
-        """
-        source = self._open(data, reading_batch(data, batch_size))
-        return predict(self._run, source, ReadingEvents.of("predict", [self], self))
-
-    def follow(self, poll_seconds: float = 5.0) -> Iterator[int]:
-        """Restores each new checkpoint of a run that another process trains, until it is done.
-
-        Args:
-          poll_seconds: between two looks into the workdir.
-        Yields:
-          int, the step of the checkpoint that is restored; `evaluate` then reads it.
-        """
-        return follow(self._run, poll_seconds)
-
-    def replay(self, data, step: int, *, batch_size: int | None = None, augment=None) -> str:
-        """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
-
-        Trains from the workdir's newest checkpoint up to it; `data` as `fit` was given it.
-        """
-        source = self._open(data, batch_size, augment, shuffle=True, static=True)
-        run = self._run
-        run.traced(source)
-        run.decide_jit(source)
-        run.restore()
-        return replay(run, source, step)
-
-    def export(self, path, *, outputs=None) -> Path:
-        """Writes the inference model alone: no labels, no loss parameters.
-
-        Args:
-          path: a folder (a SavedModel that also holds model.keras), or a path ending in .keras.
-          outputs: names of layers to export instead of the model's outputs.
-        Returns:
-          The path.
-        """
-        prepare_model(self._run)
-        program = self._run.program
-        with program.optimizers.averages(program.trainables.variables):
-            return export_model(self.model, path, outputs)
-
-    def _open(self, data, batch_size, augment=None, **arguments):
-        """The source of data as `fit` takes it; arguments of `open_data`."""
-        shared: dict = dict(batch_size=batch_size, seed=self.seed, hosts=self._run.hosts)
-        source = open_data(data, **shared, **arguments)
-        source.passed = None if source.indexed else data
-        return augmented(source, augment, self.seed)
-
-    def _owned_variables(self) -> list:
-        """The variables of terms, and those of networks that a subclass keeps."""
-        return owned_variables(self.terms, vars(self).values(), self.model)

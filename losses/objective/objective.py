@@ -10,12 +10,18 @@ import tensorflow as tf
 from losses.errors import TermwiseError, TermwiseTypeError, add_note
 from losses.layers import stable_names, stable_path
 from losses.naming import checked_name
-from losses.objective.compiled import CompiledLoss, compiled_ratios, name_losses
+from losses.objective.compiled import (
+    CompiledLoss,
+    compiled_ratios,
+    losses_by_source,
+    name_losses,
+    name_losses_by_source,
+)
 from losses.objective.model_terms import add_loss_terms, computed_loss, regularization_terms
 from losses.objective.outputs import flatten
 from losses.objective.ratio import Ratio
-from losses.objective.step import Step
-from losses.objective.term import Term, Trains, as_ratios
+from losses.objective.step import AbsentSource, Step
+from losses.objective.term import Term, Trains, placed_ratios, ratios_of
 from losses.objective.weights import GivenWeights, Weight, heads, weights_by_name
 
 NOTHING = (
@@ -32,6 +38,7 @@ class Described:
     origin: str  # compiled, model, term, subclass or weight
     weight: str
     trains: tuple[str, ...] | None = None
+    source: str | None = None  # of several
 
 
 @dataclass(frozen=True)
@@ -127,11 +134,17 @@ class Objective:
         ]
 
     def compiled_terms(self, step: Step, *, y, y_pred, sample_weight) -> dict[str, Ratio]:
-        """The compiled losses of these labels and outputs: term name -> Ratio."""
+        """The compiled losses of these labels and outputs: term name -> Ratio.
+
+        Where the losses are by source, these are those of the step's own.
+        """
         if self.loss is None:
             return {}
+        compiled = [each for each in self._compiled(step) if each.source in (None, step.source)]
+        if not compiled:
+            return {}
         return compiled_ratios(
-            self._compiled(y_pred, step.model),
+            compiled,
             y=y,
             y_pred=y_pred,
             sample_weight=sample_weight,
@@ -139,12 +152,15 @@ class Objective:
             output_names=self.output_names,
         )
 
-    def _compiled(self, y_pred, model) -> tuple[CompiledLoss, ...]:
+    def _compiled(self, step: Step) -> tuple[CompiledLoss, ...]:
         """The compiled losses; those of the first call stay."""
         if self.resolved.compiled is None:
-            compiled = name_losses(self.loss, y_pred, self.output_names)
+            if losses_by_source(self.loss, step):
+                compiled = name_losses_by_source(self.loss, step)
+            else:
+                compiled = name_losses(self.loss, step.y_pred, self.output_names)
             if not isinstance(self.loss, dict):  # no names that the user gave
-                names = self._names(model)
+                names = self._names(step.model)
                 compiled = [replace(c, name=stable_path(c.name, names)) for c in compiled]
             self.resolved = replace(self.resolved, compiled=tuple(compiled))
         return self.resolved.compiled or ()
@@ -166,15 +182,34 @@ class Objective:
 
     def compute_terms(self, step: Step) -> dict[str, Ratio]:
         """The compiled losses and the terms: name -> Ratio, in that order."""
-        ratios = step.compiled_terms()
+        ratios = self._of_sources(step)
         for term in self.terms:
             try:
-                value = term.call(step)
+                parts = ratios_of(term, step)
+            except AbsentSource:
+                continue
             except Exception as error:
                 add_note(error, f"(while computing term {term.name!r})")
                 raise
-            parts = as_ratios(term.name, value, step)
             _join(ratios, parts, f"by term {term.name!r}", "by loss=")
+        return ratios
+
+    def loss_of(self, source: str | None):
+        """What `loss=` gives the labels of a source, of None where data have no names."""
+        compiled = self.resolved.compiled or ()
+        by_source = any(each.source is not None for each in compiled)
+        return self.loss.get(source) if by_source else self.loss
+
+    def _of_sources(self, step: Step) -> dict[str, Ratio]:
+        """The compiled losses of a step, of all its sources where they are by source."""
+        if not step.sources:
+            return step.compiled_terms()
+        ratios: dict[str, Ratio] = {}
+        for name, other in step.sources.items():
+            each = step if name == step.source else other
+            if each is step or any(c.source == name for c in self._compiled(step)):
+                parts = each.compiled_terms()
+                ratios |= {key: ratio.placed_by(each.present) for key, ratio in parts.items()}
         return ratios
 
     def complete(self, computed: dict, model_terms: dict[str, Ratio], step: Step):
@@ -196,7 +231,7 @@ class Objective:
         for name, value in computed.items():
             groups = value.groups if isinstance(value, Trains) else None
             value = value.value if isinstance(value, Trains) else value
-            parts = as_ratios(name, value, step)
+            parts = placed_ratios(name, value, step, step.asked)
             _join(terms, parts, "by compute_terms()", "there too")
             if groups is not None:
                 trained.update(dict.fromkeys(parts, groups))
@@ -244,7 +279,8 @@ class Objective:
         """The table's line of one term."""
         wholes = [name, *heads(name)]
         terms = [term for term in self.terms if term.name in wholes]
-        compiled = {loss.name for loss in self.resolved.compiled or ()}
+        compiled = {loss.name: loss.source for loss in self.resolved.compiled or ()}
+        sources = [term.source for term in terms] + [compiled.get(whole) for whole in wholes]
         if name in model_terms:
             origin = "model"
         elif terms:
@@ -252,8 +288,9 @@ class Objective:
         elif name.startswith("uncertainty/"):
             origin = "weight"
         else:
-            origin = "compiled" if compiled.intersection(wholes) else "subclass"
-        return Described(name, origin, str(weights.of(name)), _trains(terms))
+            origin = "compiled" if not compiled.keys().isdisjoint(wholes) else "subclass"
+        source = next((each for each in sources if each is not None), None)
+        return Described(name, origin, str(weights.of(name)), _trains(terms), source)
 
 
 def _check_terms(terms: list) -> None:

@@ -113,10 +113,15 @@ class DatasetSource(Source):
             batches = itertools.chain(self._first, self.iterator)
             self._first, self.iterator = [], itertools.islice(batches, position, None)
             return
-        dataset = self.dataset.repeat()
-        if position:
-            dataset = dataset.skip(position)
+        dataset = self.repeated_from(position)
         self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None, self._tuned))
+
+    def one_pass(self):
+        return self.dataset
+
+    def repeated_from(self, position):
+        dataset = self.dataset.repeat()
+        return dataset.skip(position) if position else dataset
 
     def first_batch(self):
         self.iterator = iter(prefetched(self.dataset.repeat(), tuned=self._tuned))
@@ -124,6 +129,9 @@ class DatasetSource(Source):
             self._first = [batch]
             return batch
         raise TermwiseError(f"{self.what} is an empty dataset. Give at least one batch.")
+
+    def peek(self):
+        return next(iter(self.dataset.take(1)))
 
     def look_again(self, position, count):
         again = self.dataset.repeat().skip(position).take(min(count, MOST_BATCHES))

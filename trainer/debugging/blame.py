@@ -59,7 +59,7 @@ def blamed(error: Nonfinite, run: Run, step: TracedStep, source, bad: BadStep) -
 
 def _cause(run: Run, source, bad: BadStep, batch) -> str | None:
     """What is wrong with the batch, as one clause."""
-    if source.indexed:
+    if source.indexed or len(source.each()) > 1:
         return find_bad_value(run, source, bad.position, 1)
     if not tf.nest.flatten(batch):
         return None

@@ -151,9 +151,16 @@ def _restored(run: Run, request: FitRequest, workdir, checkpoints, console) -> S
         told += f", weights of {warm.path}"
     console.line(
         f"run {run.name} | {describe_devices(run.strategy)} | {request.plan.steps} steps | "
-        f"global batch {request.source.batch_size or 'varies'} | {told}"
+        f"global batch {_sizes(request.source.batch_sizes)} | {told}"
     )
     return Standing(start, resumed, History(rows if resumed else ()), began)
+
+
+def _sizes(batch) -> str:
+    """8, or labelled 8, unlabelled 56."""
+    if isinstance(batch, dict):
+        return ", ".join(f"{name} {_sizes(size)}" for name, size in batch.items())
+    return str(batch or "varies")
 
 
 def _ended(run: Run, request: FitRequest, start: int) -> str | None:

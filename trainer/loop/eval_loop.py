@@ -147,8 +147,8 @@ class EvalLoops:
             self.metrics.settle_held(strategy, parts_of(strategy, program.model.variables))
             return TracedEvaluation(PythonStep(evaluate, source.element_spec), layouts)
         specs = [source.element_spec]
-        if source.per_host:  # and whether the batch counts
-            specs.append(tf.TensorSpec([], tf.float32))
+        if source.counts_spec is not None:  # and whether the batch counts
+            specs.append(source.counts_spec)
         step = _function(program, evaluate).get_concrete_function(*specs)
         self.metrics.settle_held(strategy, step.variables)
         return TracedEvaluation(step, layouts)

@@ -90,8 +90,7 @@ def decide(
     """
     if not choice.pending:
         return
-    first = tf.constant(0, tf.int64)
-    batch = source.batch_at(first) if source.indexed else next(iter(source.dataset.take(1)))
+    batch = source.peek()
     decided = noted()
     if not isinstance(decided, dict) or type(decided.get("compiled")) is not bool:
         reason = _refused(traced(False), source)  # a first start, or starts.jsonl was edited

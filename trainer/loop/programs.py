@@ -317,7 +317,8 @@ class Programs:
 
     def _placed(self, program: StepProgram, source, xla, class_weight) -> StepProgram:
         placement = self._base.placement.placed(source.per_host, xla)
-        return replace(program, placement=placement, class_weight=class_weight)
+        sources = source.names or program.sources
+        return replace(program, placement=placement, class_weight=class_weight, sources=sources)
 
     @staticmethod
     def _means_spec(program: StepProgram):

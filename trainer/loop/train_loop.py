@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.loop.accumulation import make_feed
-from trainer.loop.feeds import Feed, LoopCarry
+from trainer.loop.feeds import Feed, LoopCarry, make_feed
 from trainer.loop.graph import operations
 from trainer.loop.programs import TracedStep
 from trainer.loop.row_values import row_values
@@ -66,7 +65,8 @@ class Segments:
       step: the traced step.
       feed: its batches.
       on_nonfinite: what follows a step that is not finite.
-      program: (inputs, segment, window, count) -> window, compiled by XLA; or None.
+      program: (inputs, segment, window, changing, count) -> window, changing, compiled by XLA; or
+        None.
     """
 
     step: TracedStep
@@ -83,23 +83,24 @@ class Segments:
         feed = self.feed
         carry, segment = feed.enter(inputs, carry, position)
         count = feed.limit(position, count, self.program is not None)
-        if self.program is None:
-            window, changing = self._steps(inputs, segment, window, feed.changing(carry), count)
+        whole, changing = feed.is_whole(position), feed.changing(carry)
+        if self.program is None or whole is True:
+            take = self.program or self._steps
+            window, changing = take(inputs, segment, window, changing, count)
             return window, feed.changed(carry, changing), count
-        whole = feed.is_whole(position)
-        if whole is True:
-            return self.program(inputs, segment, window, count), carry, count
 
         def short():  # at the end of an epoch
             batch, arguments, _ = feed.next(inputs, segment, (), tf.constant(0))
             return self._take(window, batch, arguments)
 
-        window = tf.cond(whole, lambda: self.program(inputs, segment, window, count), short)
-        return window, carry, count
+        def full():
+            return self.program(inputs, segment, window, changing, count)[0]
 
-    def whole_steps(self, inputs, segment, window, count):
+        return tf.cond(whole, full, short), carry, count
+
+    def whole_steps(self, inputs, segment, window, changing, count):
         """`count` steps of full batches: the body of `program`."""
-        return self._steps(inputs, segment, window, (), count, whole=True)[0]
+        return self._steps(inputs, segment, window, changing, count, whole=True)
 
     def _steps(self, inputs, segment, window, changing, count, whole=False):
         def body(done, window, changing):

@@ -87,7 +87,7 @@ class Run:
     def open(self, step: TracedStep, source, data_start: int) -> OpenLoop:
         """The loop over a source, at the present step of a run whose data began at `data_start`."""
         now, state = self.state.step, self.state
-        source.shuffling = state.host.shuffling
+        source.keep_shuffling(state.host.shuffling)
         left = state.data.opened(step, source, now - data_start)
         return left or self.loops.open(step, source, now - data_start, now)
 

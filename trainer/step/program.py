@@ -14,7 +14,7 @@ from losses.errors import TermwiseError
 from losses.objective.layout import Layout
 from losses.objective.objective import Objective
 from losses.objective.step import Step
-from trainer.data.batch import share
+from trainer.data.batch import JointBatch, Share, share
 from trainer.model.switches import Switches
 from trainer.optimizers.optimizers import Optimizers
 from trainer.step.metrics import Metrics
@@ -71,14 +71,17 @@ class Placement:
         """This replica's part of a batch, in replica context.
 
         Args:
-          batch: the global batch, or this host's.
+          batch: the global batch, or this host's; of several sources one of each.
           per_host: whether it is this host's; as the placement says by default.
         Returns:
           The part, and `present`: float32 [], 1.0, or 0.0 where the part is padding; None where
-          it is known to be 1.0.
+          it is known to be 1.0. Of several sources a `Share` of each, and the main one's.
         """
         if self.replicas == 1:
             return batch, None
+        if isinstance(batch, JointBatch):
+            parts = [Share(*self.shard(part, per_host)) for part in batch]  # type: ignore[attr-defined]
+            return type(batch)(*parts), parts[0].present
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
         if self.per_host if per_host is None else per_host:
             local = local_replicas(self.strategy)
@@ -192,6 +195,8 @@ class StepProgram:
       means_by_examples: whether a row's means weigh a step by its examples.
       several_objectives: whether a step may take the gradients of several objectives: each pass
         is a trace of its own, and may leave out terms of the run.
+      sources: the names of the sources that the run trains on, the main one first; none without.
+      undrawn: those of which this program's steps have no batch.
       places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
         and a subclass.
     """
@@ -214,6 +219,8 @@ class StepProgram:
     several_passes: bool = False
     means_by_examples: bool = False
     several_objectives: bool = False
+    sources: tuple[str, ...] = ()
+    undrawn: frozenset[str] = frozenset()
     places: Callable[[], list] = list
 
     @property

@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from losses.objective.layout import Layout
 from trainer.data.open import open_data
-from trainer.loop.accumulation import AccumulatingFeed
-from trainer.loop.feeds import ArrayFeed, IteratorFeed
+from trainer.loop.feeds import AccumulatingFeed, ArrayFeed, IteratorFeed
 from trainer.loop.programs import TracedStep
 from trainer.loop.train_loop import FAR, OnNonfinite, TrainLoops, make_feed, make_segments
 from trainer.loop.window import LogWindow

@@ -147,7 +147,7 @@ class IteratorFeed(Feed):
 
     def next(self, inputs, segment, changing, done, whole=False):
         batch = next(inputs)
-        return batch, (), batch if self._keeps_batch else ()
+        return batch, (), self.source.structured(batch) if self._keeps_batch else ()
 
     def batch_at(self, carry, position):
         return next(self.source.iterator)
