@@ -292,3 +292,82 @@ def test_the_table_and_the_run_line_say_the_sources(capsys):
     trainer.fit(data(), batch_size=BATCHES, steps=1)
     assert "global batch labelled 8, unlabelled 15, boundary 3" in capsys.readouterr().out
     assert "small               term, of unlabelled  0.3" in trainer.describe()
+
+
+def rated_by_hand(steps):
+    """Adam; unlabelled at every third step, boundary at every second: the weights."""
+    network, optimizer = model(), keras.optimizers.Adam(0.05)
+    for number in range(steps):
+        x, y = batch(X, 8, number), batch(Y, 8, number)
+        with tf.GradientTape() as tape:
+            total = tf.reduce_mean(tf.square(network(x) - y))
+            if number % 3 == 0:
+                u = batch(U, 15, number // 3)
+                total += 0.3 * tf.reduce_mean(tf.square(network(u)))
+            if number % 2 == 0:
+                b, yb = batch(B, 3, number // 2), batch(YB, 3, number // 2)
+                total += 0.7 * tf.reduce_mean(tf.square(network(b) - yb))
+        variables = network.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
+    return network.get_weights()
+
+
+def rated(source, settings, steps=12, **fit):
+    trainer = make(optimizer=keras.optimizers.Adam(0.05), **settings)
+    fit = {"batch_size": BATCHES if source is data else {"boundary": 3}, "shuffle": False, **fit}
+    sources = source().every(unlabelled=3, boundary=2)
+    return trainer, trainer.fit(sources, steps=steps, log_every=1, verbose=False, **fit)
+
+
+@pytest.mark.parametrize(
+    ("source", "settings"), [(data, {}), (data, {"jit_compile": True}), (pipelines, {})]
+)
+def test_a_source_drawn_at_some_steps_counts_at_these_alone(source, settings):
+    trainer, history = rated(source, settings)
+    for mine, theirs in zip(trainer.model.get_weights(), rated_by_hand(12), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=5e-6)
+    seen = [row.get("raw/small") is not None for row in history.rows]
+    assert seen == [step % 3 == 0 for step in range(12)]
+
+
+def test_rates_are_the_same_on_two_replicas(two_replicas):
+    trainer, _ = rated(data, {"strategy": two_replicas})
+    for mine, theirs in zip(trainer.model.get_weights(), rated_by_hand(12), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=5e-6)
+
+
+@pytest.mark.parametrize("source", [data, pipelines])
+def test_a_sampled_source_is_drawn_as_often_as_said_and_resumed_exactly(tmp_path, source):
+    fit = {"batch_size": BATCHES if source is data else {"boundary": 3}, "verbose": False}
+    whole = make()
+    history = whole.fit(
+        source().sampled(unlabelled=0.25, boundary=0.5), steps=200, log_every=1, **fit
+    )
+    drawn = np.array([row.get("raw/small") is not None for row in history.rows])
+    assert abs(drawn.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 200)
+    assert 10 < np.sum(drawn[1:] != drawn[:-1])  # not in a row
+    for steps in (37, 111, 200):
+        parts = make(workdir=tmp_path / "run")
+        parts.fit(source().sampled(unlabelled=0.25, boundary=0.5), steps=steps, **fit)
+    for mine, theirs in zip(parts.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("make_data", "message"),
+    [
+        (lambda: data().every(labelled=2), "'labelled' is the main source, which every step"),
+        (lambda: data().every(other=2), r"every\(\) names the source 'other'"),
+        (lambda: data().every(unlabelled=0), r"every\(unlabelled=0\): give a whole number"),
+        (lambda: data().sampled(unlabelled=1.5), r"sampled\(unlabelled=1.5\): give a prob"),
+    ],
+)
+def test_bad_rates_are_one_clear_error(make_data, message):
+    with pytest.raises(ValueError, match=message):
+        make().fit(make_data(), batch_size=3, steps=2, verbose=False)
+
+
+def test_rates_and_accumulated_steps_are_refused():
+    optimizer = keras.optimizers.SGD(0.05, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="cannot be counted over accumulated steps"):
+        make(optimizer=optimizer).fit(data().every(boundary=2), batch_size=3, steps=2)

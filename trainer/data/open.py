@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import zlib
+from dataclasses import replace
 
 import tensorflow as tf
 
@@ -52,13 +53,19 @@ def open_sources(data, *, batch_size, shuffle, augment, seed, static, what, host
         parts[name] = open_sources(
             part,
             **of_part,
-            seed=seed + (zlib.crc32(name.encode()) if parts else 0),
+            seed=seed_of(seed, name) if parts else seed,
             static=static,
             what=f"{what}[{name!r}]",
             hosts=hosts,
         )
         parts[name].name = name
-    return JointSource(parts, what)
+    rates = {name: replace(rate, seed=seed_of(seed, name)) for name, rate in data.rates.items()}
+    return JointSource(parts, what, rates)
+
+
+def seed_of(seed: int, name: str) -> int:
+    """The seed of a source beside the main one: sources of one size have orders of their own."""
+    return seed + zlib.crc32(name.encode())
 
 
 def _of_source(argument: str, value, name: str, part):

@@ -104,6 +104,19 @@ class Source(abc.ABC):
         """The sources that these data are of: this one."""
         return [self]
 
+    @property
+    def subsets(self) -> list[frozenset[str]]:
+        """The sources that a step may have no batch of, one set for each number of `which`."""
+        return [frozenset()]
+
+    def which(self, position) -> tf.Tensor:
+        """int32 [], which of the `subsets` it is at a position, int64 []."""
+        return tf.zeros([], tf.int32)
+
+    def without(self, undrawn: frozenset[str], batch):
+        """A batch, or its spec, without some sources."""
+        return batch
+
     def keep_shuffling(self, shuffling: int) -> None:
         """Has the order of an epoch drawn as a run began with."""
         self.shuffling = shuffling

@@ -11,7 +11,7 @@ import tensorflow as tf
 from trainer.debugging.bad_values import find_bad_value, find_in_batch
 from trainer.debugging.nonfinite import Nonfinite, save_batch
 from trainer.debugging.replay import terms_of_bad_gradients
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.model.variables import read
 from trainer.run.run import Run
 

@@ -22,7 +22,7 @@ from trainer.ledger.describe import describe_run
 from trainer.ledger.format import duration, ledger_table, number
 from trainer.ledger.history import History
 from trainer.ledger.writers import Writers
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep

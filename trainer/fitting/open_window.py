@@ -11,7 +11,7 @@ from trainer.fitting.window_watch import WindowWatch
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.window import WindowSums
 from trainer.ledger.writers import Writers
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import LoopResult
 from trainer.loop.window import LogWindow
 from trainer.run.run import Run

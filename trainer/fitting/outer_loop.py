@@ -35,7 +35,7 @@ from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.rows import stamped
 from trainer.ledger.writers import Writers
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.run.events import ReadingEvents
 from trainer.run.run import Run
 

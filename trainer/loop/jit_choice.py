@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.data.dataset import DatasetSource
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import OpenLoop, TrainLoops
 from trainer.loop.window import LogWindow
 

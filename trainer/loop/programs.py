@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import tensorflow as tf
 
@@ -19,32 +19,11 @@ from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
 from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.specs import local_spec, of_any_size, specs_of_step, to_trace_with
+from trainer.loop.traced_step import TracedStep, Variant
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
 from trainer.model.variables import put_back
 from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, StepProgram
-
-
-@dataclass(frozen=True)
-class TracedStep:
-    """A training step as it was traced.
-
-    Attributes:
-      function: the concrete function, or Python's: the tensors of a batch; with accumulation also
-        float32 [T], the mean denominators -> StepRecord.
-      passes: what the step is made of.
-      diagnostics: of the terms' gradients, or None.
-      key: what it was traced for.
-    """
-
-    function: Any
-    passes: TrainPasses
-    diagnostics: Diagnostics | None
-    key: tuple
-
-    @property
-    def program(self) -> StepProgram:
-        return self.passes.program
 
 
 class Programs:
@@ -153,13 +132,33 @@ class Programs:
             self._forget()
         if not self.prepared:
             self._prepare(source, xla, class_weight)
-        placement = base.placement.placed(source.per_host, xla)
+        step = self._step(source, xla, class_weight)
+        subsets = source.subsets
+        if len(subsets) == 1:
+            return step
+        self._check_variants(step.program)
+        steps = [self._step(source, xla, class_weight, undrawn) for undrawn in subsets]
+        parts = [functools.partial(source.without, undrawn) for undrawn in subsets]
+        variants = tuple(map(Variant, steps, parts))
+        return replace(step, variants=variants, which=source.which, key=(*step.key, source.key))
+
+    def _step(self, source, xla, class_weight, undrawn: frozenset = frozenset()) -> TracedStep:
+        """The step without some sources, traced once."""
+        placement = self._base.placement.placed(source.per_host, xla)
         structure = str((source.element_spec, source.per_host))
         way = placement.xla, placement.eager
-        key = self._round, structure, *way, tuple(sorted(class_weight.items()))
+        key = self._round, structure, *way, tuple(sorted(class_weight.items())), undrawn
         if key not in self._steps:
-            self._steps[key] = self._trace(key, source, xla, class_weight)
+            self._steps[key] = self._trace(key, source, xla, class_weight, undrawn)
         return self._steps[key]
+
+    @staticmethod
+    def _check_variants(program: StepProgram) -> None:
+        if program.optimizers.accumulation > 1:
+            raise TermwiseError(
+                "Sources that are drawn at some steps alone (every(), sampled()) cannot be counted "
+                "over accumulated steps. Draw all at every step, or accumulate none."
+            )
 
     def follow_switches(self) -> None:
         """Traces the step anew, as it was asked for, where `trainable` was set otherwise."""
@@ -290,8 +289,10 @@ class Programs:
         variables = [*base.model.variables, *base.metrics.variables, *self._owned_variables()]
         return put_back(parts_of(base.placement.strategy, variables))
 
-    def _trace(self, key, source, xla, class_weight) -> TracedStep:
+    def _trace(self, key, source, xla, class_weight, undrawn=frozenset()) -> TracedStep:
         program = self._placed(self.program, source, xla, class_weight)
+        program = replace(program, undrawn=undrawn)
+        spec = source.without(undrawn, source.element_spec)
         passes = self._first
         if passes is None or self._steps or program != passes.program:
             passes = self._passes(program)
@@ -302,15 +303,16 @@ class Programs:
                 return self._train_step(batch)
 
         if program.placement.eager:
-            function = PythonStep(train_step, source.element_spec)
-            return TracedStep(function, passes, diagnostics, key)
-        specs = [source.element_spec]
+            function = PythonStep(train_step, spec)
+            return TracedStep(function, passes, diagnostics, key, train_step)
+        specs = [spec]
         if program.optimizers.accumulation > 1:
             specs.append(self._means_spec(program))
         compiled = xla and not program.placement.precomputes_sums
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
-        return TracedStep(function.get_concrete_function(*specs), passes, diagnostics, key)
+        traced = function.get_concrete_function(*specs)
+        return TracedStep(traced, passes, diagnostics, key, train_step)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from trainer.data.dataset import DatasetSource
 from trainer.data.same import difference
 from trainer.data.unseeded import find_unseeded
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import OpenLoop
 
 

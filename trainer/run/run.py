@@ -11,7 +11,8 @@ import tensorflow as tf
 from trainer.distributed.hosts import Hosts
 from trainer.loop.eval_loop import EvalLoops
 from trainer.loop.jit_choice import JitChoice, decide
-from trainer.loop.programs import Programs, TracedStep
+from trainer.loop.programs import Programs
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import OpenLoop, TrainLoops
 from trainer.persistence.workdir import Workdir
 from trainer.run.state import RunState

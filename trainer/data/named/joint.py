@@ -9,12 +9,17 @@ import keyword
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.data.batch import JointBatch
+from trainer.data.named.rates import Rate
 from trainer.data.prefetch import prefetched
 from trainer.data.source import Source
+
+MOST_RATES = 3
+NEVER: Mapping[str, Rate] = {}
 
 
 @functools.cache
@@ -45,9 +50,13 @@ class JointSource(Source):
     Args:
       parts: name -> source, the main one first.
       what: the argument's name, for errors.
+      rates: name -> `Rate` of those that not every step draws. A batch then holds something of
+        theirs all the same, which is of no use.
+    Raises:
+      ValueError: a name or a rate that cannot be one.
     """
 
-    def __init__(self, parts: Mapping[str, Source], what: str):
+    def __init__(self, parts: Mapping[str, Source], what: str, rates: Mapping[str, Rate] = NEVER):
         self.parts: dict[str, Any] = dict(parts)
         self.what = what
         names = checked_names(tuple(parts))
@@ -63,11 +72,54 @@ class JointSource(Source):
         self.main: Any = next(iter(self.parts.values()))
         self.element_spec = self.joined(part.element_spec for part in self.parts.values())
         self.examples, self.steps_per_epoch = self.main.examples, self.main.steps_per_epoch
-        self.indexed = all(part.indexed for part in self.parts.values())
+        self.rates = {name: rate for name, rate in rates.items() if rate != Rate()}
+        self._check_rates()
+        # how often a source was drawn before a step: with a probability no function of tensors
+        drawn = all(rate.probability is None for rate in self.rates.values())
+        self.indexed = drawn and all(part.indexed for part in self.parts.values())
         self.batch_size = self.main.batch_size
         self.shuffle = any(part.shuffle for part in self.parts.values())
         self.iterator: Any = None
         self._first: list = []
+
+    def _check_rates(self) -> None:
+        for name in self.rates:
+            spec = tf.nest.flatten(self.parts[name].element_spec)
+            if name == next(iter(self.parts)):
+                raise TermwiseError(
+                    f"{self.what}: {name!r} is the main source, which every step draws. Give the "
+                    f"rate to another one, or call main() of another one first."
+                )
+            if not all(isinstance(part, tf.TensorSpec) for part in spec):
+                raise TermwiseError(
+                    f"{self.what}: source {name!r} has ragged or sparse batches, and is drawn "
+                    f"{self.rates[name]}. Give dense ones, or draw it at every step."
+                )
+        if len(self.rates) > MOST_RATES:
+            raise TermwiseError(
+                f"{self.what}: {len(self.rates)} sources have rates of their own. Give at most "
+                f"{MOST_RATES}: a step is traced for each set of them."
+            )
+
+    def which(self, position) -> tf.Tensor:
+        """int32 [], which of the `subsets` it is at a position, int64 []."""
+        if not self.rates:
+            return tf.zeros([], tf.int32)
+        drawn = [rate.drawn(position) for rate in self.rates.values()]
+        return tf.add_n([tf.cast(d, tf.int32) * 2**bit for bit, d in enumerate(drawn)])
+
+    @property
+    def subsets(self) -> list[frozenset[str]]:
+        """The sources that a step may have no batch of, one set for each number of `which`."""
+        numbers = range(2 ** len(self.rates))
+        rated = list(enumerate(self.rates))
+        return [frozenset(name for bit, name in rated if not n >> bit & 1) for n in numbers]
+
+    def without(self, undrawn: frozenset[str], batch):
+        if not undrawn:
+            return batch
+        names = tuple(name for name in self.parts if name not in undrawn)
+        return joint_type(names)(*(getattr(batch, name) for name in names))
 
     def joined(self, values) -> Any:
         """One value for each source, in the nesting of a batch."""
@@ -79,8 +131,8 @@ class JointSource(Source):
 
     @property
     def key(self):
-        keys = [(name, part.key) for name, part in self.parts.items()]
-        return None if all(key is None for _, key in keys) else tuple(keys)
+        keys = [(name, part.key, self.rates.get(name)) for name, part in self.parts.items()]
+        return None if all(key is None and rate is None for _, key, rate in keys) else tuple(keys)
 
     def keep_shuffling(self, shuffling: int) -> None:
         for part in self.parts.values():
@@ -88,6 +140,9 @@ class JointSource(Source):
 
     def describe(self):
         described = {name: part.describe() for name, part in self.parts.items()}
+        rates = {name: str(rate) for name, rate in self.rates.items()}
+        for name, rate in rates.items():
+            described[name] = {**described[name], "rate": rate}
         return {"kind": "sources", "sources": described}
 
     def batch_at(self, position, xla: bool = False, order=None):
@@ -99,8 +154,14 @@ class JointSource(Source):
         """
         orders = order or {}
         return self.joined(
-            part.batch_at(position, xla, orders.get(name)) for name, part in self.parts.items()
+            part.batch_at(self.place_of(name, position), xla, orders.get(name))
+            for name, part in self.parts.items()
         )
+
+    def place_of(self, name: str, position):
+        """Where a source stands at a position: how often it was drawn before."""
+        rate = self.rates.get(name)
+        return position if rate is None else rate.before(position)
 
     def first_batch(self):
         if self.indexed:
@@ -120,8 +181,22 @@ class JointSource(Source):
         self.iterator = iter(prefetched(self.repeated_from(position)))
 
     def repeated_from(self, position):
-        parts = [part.repeated_from(position) for part in self.parts.values()]
+        parts = [self._part_from(name, part, position) for name, part in self.parts.items()]
         return tf.data.Dataset.zip(tuple(parts)).map(_flat)
+
+    def _part_from(self, name: str, part: Source, position: int) -> tf.data.Dataset:
+        """The batches of a source from a position on, with zeros where it is not drawn."""
+        batches = part.repeated_from(self.place_of(name, position))
+        if name not in self.rates:
+            return batches
+        zeros = [
+            tf.zeros([size or 1 for size in spec.shape], spec.dtype)
+            for spec in tf.nest.flatten(part.element_spec)
+        ]
+        nothing = tf.data.Dataset.from_tensors(tuple(zeros)).repeat()
+        positions = tf.data.Dataset.range(position, np.iinfo(np.int64).max)
+        choices = positions.map(lambda p: tf.cast(self.rates[name].drawn(p), tf.int64))
+        return tf.data.Dataset.choose_from_datasets([nothing, batches.map(_flat)], choices)
 
     def one_pass(self):
         """The batches of `batches`, with what they count."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.data.named.joint import checked_names
+from trainer.data.named.rates import Rate, checked_every, checked_probability
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -34,6 +35,7 @@ class Sources:
     """
 
     data: Mapping[str, Any] = field(default_factory=dict)
+    rates: Mapping[str, Rate] = field(default_factory=dict)
 
     def __init__(self, **sources):
         if not sources:
@@ -43,6 +45,7 @@ class Sources:
             if isinstance(data, Sources):
                 raise TermwiseTypeError(f"Source {name!r} is itself Sources. Give all in one.")
         object.__setattr__(self, "data", dict(sources))
+        object.__setattr__(self, "rates", {})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,9 +54,35 @@ class Sources:
 
     def main(self, name: str) -> Sources:
         """The same sources with another main one."""
-        self.check_names({name: None}, "main()")
+        self.check_names([name], "main()")
         ordered = {name: self.data[name], **self.data}
         return self._with(data=ordered)
+
+    def every(self, **steps: int) -> Sources:
+        """The same sources, of which some are drawn at every so many steps alone.
+
+        At the other steps their terms are absent, and their part of the step costs nothing.
+
+        Args:
+          steps: name -> whole number of steps; the first step draws.
+        """
+        self.check_names(steps, "every()")
+        return self._rated({name: Rate(checked_every(name, n)) for name, n in steps.items()})
+
+    def sampled(self, **probability: float) -> Sources:
+        """The same sources, of which some are drawn at each step with a probability.
+
+        Whether a step draws follows from the run's seed and the step alone.
+
+        Args:
+          probability: name -> above 0 and at most 1.
+        """
+        self.check_names(probability, "sampled()")
+        rates = {name: Rate(1, checked_probability(name, p)) for name, p in probability.items()}
+        return self._rated(rates)
+
+    def _rated(self, rates: Mapping[str, Rate]) -> Sources:
+        return self._with(rates={**self.rates, **rates})
 
     def _with(self, **changed) -> Sources:
         copied = copy.copy(self)
@@ -61,9 +90,9 @@ class Sources:
             object.__setattr__(copied, name, value)
         return copied
 
-    def check_names(self, by_name: Mapping, what: str) -> None:
+    def check_names(self, names: Iterable[str], what: str) -> None:
         """Raises ValueError where something is given for a source that there is not."""
-        for name in by_name:
+        for name in names:
             if name not in self.data:
                 raise TermwiseError(
                     f"{what} names the source {name!r}; the sources are "

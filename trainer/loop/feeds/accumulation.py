@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from trainer.loop.feeds.feed import ArrayFeed, Feed, IteratorFeed, LoopCarry
 from trainer.loop.feeds.joint import JointArrayFeed
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 
 
 class AccumulatingFeed(Feed):

@@ -146,8 +146,8 @@ class IteratorFeed(Feed):
         return carry._replace(batch=changing)
 
     def next(self, inputs, segment, changing, done, whole=False):
-        batch = next(inputs)
-        return batch, (), self.source.structured(batch) if self._keeps_batch else ()
+        batch = self.source.structured(next(inputs))
+        return batch, (), batch if self._keeps_batch else ()
 
     def batch_at(self, carry, position):
         return next(self.source.iterator)

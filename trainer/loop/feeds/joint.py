@@ -48,12 +48,13 @@ class JointArrayFeed(Feed):
     def next(self, inputs, segment, changing, done, whole=False):
         position = segment + tf.cast(done, tf.int64)
         epochs, orders = dict(changing[0]), dict(changing[1])
+        places = {name: self.source.place_of(name, position) for name in self.source.parts}
         for name, part in self._shuffled.items():
-            epoch = position // part.steps_per_epoch
+            epoch = places[name] // part.steps_per_epoch
             orders[name] = _order(part, epoch, epochs[name], orders[name])
             epochs[name] = epoch
         batches = [
-            part.batch_in_order(arrays, orders.get(name), position, self._xla)
+            part.batch_in_order(arrays, orders.get(name), places[name], self._xla)
             for (name, part), arrays in zip(self.source.parts.items(), inputs, strict=True)
         ]
         return self.source.joined(batches), (), (epochs, orders)
