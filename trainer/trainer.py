@@ -258,7 +258,7 @@ class Trainer(Reading):
         request = FitRequest(
             source=source,
             validation=validation,
-            step=run.traced(source, class_weight),
+            step=run.traced(source, class_weight, plan.steps),
             class_weight=class_weight,
             plan=plan,
             keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best_metric),

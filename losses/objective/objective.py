@@ -21,8 +21,16 @@ from losses.objective.model_terms import add_loss_terms, computed_loss, regulari
 from losses.objective.outputs import flatten
 from losses.objective.ratio import Ratio
 from losses.objective.step import AbsentSource, Step
-from losses.objective.term import Term, Trains, placed_ratios, ratios_of
-from losses.objective.weights import GivenWeights, Weight, heads, weights_by_name
+from losses.objective.term import Term, Trains, check_terms, placed_ratios, ratios_of
+from losses.objective.weights import (
+    LEAST_PAUSE,
+    GivenWeights,
+    Pauses,
+    Weight,
+    find_pauses,
+    heads,
+    weights_by_name,
+)
 
 NOTHING = (
     "There is nothing to minimise: no loss=, no terms=, no regularizer and no add_loss in the "
@@ -90,7 +98,7 @@ class Objective:
         self.output_names = output_names
         self.computes_loss = computes_loss
         self.resolved = Resolved()
-        _check_terms(self.terms)
+        check_terms(self.terms)
         if isinstance(loss_weights, dict):
             for name, weight in loss_weights.items():
                 if not isinstance(weight, (dict, list, tuple)):
@@ -184,6 +192,8 @@ class Objective:
         """The compiled losses and the terms: name -> Ratio, in that order."""
         ratios = self._of_sources(step)
         for term in self.terms:
+            if step.leaves_out(term.name):
+                continue
             try:
                 parts = ratios_of(term, step)
             except AbsentSource:
@@ -264,6 +274,12 @@ class Objective:
         weights = self._given_weights()
         return [v for line in self.described or () for v in weights.of(line.name).dials(step)]
 
+    def pauses(self, names, steps: int) -> Pauses:
+        """Which of the terms pause up to a step: their scheduled weight is 0 for a while."""
+        given = self._given_weights()
+        weights = {name: given.of(name) for name in names}
+        return find_pauses(weights, steps + LEAST_PAUSE)  # one that a later fit goes on with
+
     def constant_weights(self, names) -> dict[str, float | None]:
         """name -> the weight that a term has at every step; None where it may change."""
         weights = {name: self._given_weights().of(name) for name in names}
@@ -293,33 +309,10 @@ class Objective:
         return Described(name, origin, str(weights.of(name)), _trains(terms), source)
 
 
-def _check_terms(terms: list) -> None:
-    """Raises where one is no Term, two have one name, or a weight cannot be one."""
-    by_name: dict[str, Term] = {}
-    for term in terms:
-        if not isinstance(term, Term):
-            raise TermwiseTypeError(
-                f"terms= holds {term!r}, which is no losses.Term. Make one of a function "
-                'with losses.term(function, name="...").'
-            )
-        if term.name in by_name:
-            raise TermwiseError(
-                f"Term {term.name!r} is defined twice in terms=: by {_kind(by_name[term.name])} "
-                f"and by {_kind(term)}. Give one of them another name."
-            )
-        by_name[term.name] = term
-        Weight(term.weight, term.name)
-
-
 def _trains(terms: list[Term]) -> tuple[str, ...] | None:
     """The groups that the first of the terms trains alone; None for all, and for no term."""
     groups = terms[0].trains if terms else None
     return (groups,) if isinstance(groups, str) else groups and tuple(groups)
-
-
-def _kind(term: Term) -> str:
-    function = getattr(term, "function", None)
-    return type(term).__name__ if function is None else f"function {function.__name__}"
 
 
 def _add_penalties(terms: dict[str, Ratio], weights: GivenWeights) -> None:

@@ -125,6 +125,12 @@ class Ratio:
         numerator = self.numerator * factor
         return Ratio(numerator, denominator, self.after, values, present, self.alike)
 
+    def paused(self, counts) -> Ratio:
+        """The same, absent where `counts`, float [], is 0."""
+        ratio = self.scaled(counts).counting(counts)
+        ratio.placed = self.placed
+        return ratio
+
     def placed_by(self, present) -> Ratio:
         """The same, of a source whose examples here may be padding.
 

@@ -62,6 +62,7 @@ class Step:
         self._outputs = outputs  # (step) -> the model's outputs, when they are first read
         self._sources: dict[str, Step] = {}
         self._undrawn: frozenset[str] = frozenset()
+        self._left_out: frozenset[str] = frozenset()
         self._asked: list[str] = []
         self.model = model
         self.step = step
@@ -95,6 +96,15 @@ class Step:
         """
         self._sources, self._undrawn = sources, frozenset(undrawn)
         return self
+
+    def without_terms(self, names) -> Step:
+        """The step, of which terms of some names are not wanted."""
+        self._left_out = frozenset(names)
+        return self
+
+    def leaves_out(self, term: str) -> bool:
+        """Whether a term of this name is not wanted in this step, so that it need not be made."""
+        return term in self._left_out
 
     @property
     def sources(self) -> dict[str, Step]:

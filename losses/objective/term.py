@@ -13,6 +13,7 @@ from losses.naming import checked_name, snake_case
 from losses.objective.parameter import Parameter
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
+from losses.objective.weights import Weight
 
 
 class Term:
@@ -121,6 +122,29 @@ def listed_terms(terms) -> list:
             f"terms= is a {type(terms).__name__}. Give a list of losses.Term objects."
         )
     return list(terms)
+
+
+def check_terms(terms: list) -> None:
+    """Raises where one is no Term, two have one name, or a weight cannot be one."""
+    by_name: dict[str, Term] = {}
+    for term in terms:
+        if not isinstance(term, Term):
+            raise TermwiseTypeError(
+                f"terms= holds {term!r}, which is no losses.Term. Make one of a function "
+                'with losses.term(function, name="...").'
+            )
+        if term.name in by_name:
+            raise TermwiseError(
+                f"Term {term.name!r} is defined twice in terms=: by {_kind(by_name[term.name])} "
+                f"and by {_kind(term)}. Give one of them another name."
+            )
+        by_name[term.name] = term
+        Weight(term.weight, term.name)
+
+
+def _kind(term: Term) -> str:
+    function = getattr(term, "function", None)
+    return type(term).__name__ if function is None else f"function {function.__name__}"
 
 
 class _FunctionTerm(Term):

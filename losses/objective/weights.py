@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from losses.checks import as_number
@@ -76,6 +77,17 @@ class Weight:
         return value
 
     @property
+    def scheduled(self) -> bool:
+        """Whether it is a function of the step alone: it reads no variable."""
+        if self.constant or self.penalizes or not callable(self.value):
+            return False
+        if isinstance(self.value, (keras.Variable, tf.Variable)):
+            return False
+        with tf.GradientTape() as tape:
+            self(tf.zeros([], tf.int64))
+        return not tape.watched_variables()
+
+    @property
     def penalizes(self) -> bool:
         """Whether it is a trainable weight that adds a term of its own."""
         return callable(getattr(self.value, "penalty", None))
@@ -104,6 +116,91 @@ class Weight:
         if type(self.value).__repr__ is not object.__repr__ and not inspect.isfunction(self.value):
             return repr(self.value)
         return getattr(self.value, "__name__", type(self.value).__name__)
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """The terms whose scheduled weight is 0 for a while, and which of them are so together.
+
+    Attributes:
+      weights: name -> the weight of each such term.
+      sets: those that are 0 at once for a while, the largest set first; the last is empty.
+    """
+
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    sets: tuple[frozenset[str], ...] = (frozenset(),)
+
+    def counts(self, name: str, step) -> tf.Tensor:
+        """float32 [], 1 where a term counts at a step, int64 []; 0 where its weight is 0."""
+        return tf.cast(tf.not_equal(self.weights[name](step), 0), tf.float32)
+
+    def which(self, step) -> tf.Tensor:
+        """int32 [], the first of the sets whose terms all have the weight 0 at a step, int64 []."""
+        if len(self.sets) == 1:
+            return tf.zeros([], tf.int32)
+        idle = {name: tf.equal(weight(step), 0) for name, weight in self.weights.items()}
+        fits = [tf.reduce_all([idle[name] for name in names]) for names in self.sets[:-1]]
+        return tf.argmax(tf.stack([*fits, tf.constant(True)]), output_type=tf.int32)
+
+
+LEAST_PAUSE = 10  # steps in a row
+MOST_SETS = 5  # each is a trace of the step
+_AT_A_TIME = 2**16  # steps
+
+
+def find_pauses(weights: Mapping[str, Weight], steps: int) -> Pauses:
+    """The terms that pause: whose scheduled weight is 0 for at least `LEAST_PAUSE` steps in a row.
+
+    Args:
+      weights: name -> weight, of all terms.
+      steps: the last step that is looked at, counted from 0.
+    """
+    scheduled = {name: weight for name, weight in weights.items() if weight.scheduled}
+    if not scheduled:
+        return Pauses()
+    idle = np.concatenate(list(_zeros(scheduled, steps)))
+    names = [name for name, zero in zip(scheduled, idle.T, strict=True) if _pauses(zero)]
+    if not names:
+        return Pauses()
+    columns = idle[:, [name in names for name in scheduled]]
+    rows, counts = np.unique(columns, axis=0, return_counts=True)
+    common = [row for row, count in zip(rows, counts, strict=True) if count >= LEAST_PAUSE]
+    common = sorted(common, key=lambda row: -counts[(rows == row).all(1)][0])[:MOST_SETS]
+    sets = {frozenset(n for n, zero in zip(names, row, strict=True) if zero) for row in common}
+    ordered = sorted(sets - {frozenset()}, key=lambda names: (-len(names), sorted(names)))
+    return Pauses({name: scheduled[name] for name in names}, (*ordered, frozenset()))
+
+
+def _zeros(scheduled: Mapping[str, Weight], steps: int) -> Iterable[np.ndarray]:
+    """Where weights are 0: bool [steps, weights], some steps at a time."""
+
+    def zero(step):
+        return tf.stack([tf.equal(weight(step), 0) for weight in scheduled.values()])
+
+    count = min(steps, _AT_A_TIME)
+
+    def look(start):
+        return tf.map_fn(zero, start + tf.range(count, dtype=tf.int64), fn_output_signature=tf.bool)
+
+    def traced(jit_compile):
+        function = tf.function(look, autograph=False, jit_compile=jit_compile)
+        return function.get_concrete_function(tf.TensorSpec([], tf.int64))
+
+    # many steps are looked through in one program, unless the schedule is one of Python's
+    function = traced(steps > 1000 or None)
+    for start in range(0, steps, count):
+        try:
+            zeros = function(tf.constant(start, tf.int64))
+        except tf.errors.OpError:
+            function = traced(None)
+            zeros = function(tf.constant(start, tf.int64))
+        yield zeros.numpy()[: steps - start]
+
+
+def _pauses(zero: np.ndarray) -> bool:
+    """Whether bools [steps] are true `LEAST_PAUSE` times in a row."""
+    changes = np.flatnonzero(np.diff(np.concatenate([[0], zero.astype(int), [0]])))
+    return bool(len(changes)) and int(np.max(changes[1::2] - changes[::2])) >= LEAST_PAUSE
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def run_fit(run: Run, request: FitRequest) -> History:
         # what cannot be read is found before a file is written
         run.evaluation.trace(request.validation, run.jit.xla)
     check_arrays(run, request.source)
-    run.decide_jit(request.source, request.class_weight)
+    run.decide_jit(request.source, request.class_weight, request.plan.steps)
     workdir = run.workdir if run.hosts.chief else None  # the only host that writes
     with contextlib.ExitStack() as stack:
 
@@ -234,7 +234,7 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
 
 def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing) -> None:
     def traced() -> TracedStep:
-        return run.traced(request.source, request.class_weight)
+        return run.traced(request.source, request.class_weight, request.plan.steps)
 
     outer = OuterLoop(
         run,

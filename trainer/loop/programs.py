@@ -12,6 +12,7 @@ import tensorflow as tf
 from losses.balancing.balancer import Balancer
 from losses.errors import TermwiseError
 from losses.objective.layout import Layout
+from losses.objective.weights import Pauses
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
@@ -19,7 +20,7 @@ from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
 from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.specs import local_spec, of_any_size, specs_of_step, to_trace_with
-from trainer.loop.traced_step import TracedStep, Variant
+from trainer.loop.traced_step import Omission, TracedStep, Variant
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
 from trainer.model.variables import put_back
 from trainer.step.loss_parameters import find_unwatched
@@ -60,6 +61,7 @@ class Programs:
         self._first: TrainPasses | None = None
         self._round = 0  # how often other variables began to train
         self._asked: tuple | None = None  # of the last call of `step`
+        self._found_pauses: dict[tuple, Pauses] = {}
         self.first_settings: tuple[bool, ...] = ()  # of the switches, before the first trace
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
@@ -109,7 +111,9 @@ class Programs:
             return []
         return [*self.balanced.variables, *program.weighting.accumulated.values()]
 
-    def step(self, source, xla: bool, class_weight: Mapping[int, float]) -> TracedStep:
+    def step(
+        self, source, xla: bool, class_weight: Mapping[int, float], until: int | None = None
+    ) -> TracedStep:
         """The traced step for a structure of data.
 
         The first trace of a run also finds the terms and the variables, and the optimizers are
@@ -119,6 +123,7 @@ class Programs:
           source: the data.
           xla: whether XLA compiles the step.
           class_weight: class id -> weight.
+          until: the step to which the run trains, where terms are to pause whose weight is 0.
         Raises:
           RuntimeError: called inside a strategy's scope.
           ValueError: a step that cannot be trained.
@@ -127,34 +132,51 @@ class Programs:
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
         base.build(base, of_any_size(source.element_spec))
-        self._asked = source, xla, class_weight
+        self._asked = source, xla, class_weight, until
         if self.prepared and self.program.trainables.switches.changed:
             self._forget()
         if not self.prepared:
             self._prepare(source, xla, class_weight)
-        step = self._step(source, xla, class_weight)
-        subsets = source.subsets
-        if len(subsets) == 1:
+        pauses = self._pauses(until)
+        traced = functools.partial(self._step, source, xla, class_weight, pauses)
+        left_out = [Omission(u, idle) for u in source.subsets for idle in pauses.sets]
+        step = traced(Omission())
+        if len(left_out) == 1:
             return step
-        self._check_variants(step.program)
-        steps = [self._step(source, xla, class_weight, undrawn) for undrawn in subsets]
-        parts = [functools.partial(source.without, undrawn) for undrawn in subsets]
-        variants = tuple(map(Variant, steps, parts))
-        return replace(step, variants=variants, which=source.which, key=(*step.key, source.key))
+        self._check_rates(source)
+        parts = [functools.partial(source.without, each.undrawn) for each in left_out]
+        variants = tuple(map(Variant, map(traced, left_out), parts))
 
-    def _step(self, source, xla, class_weight, undrawn: frozenset = frozenset()) -> TracedStep:
-        """The step without some sources, traced once."""
+        def which(position):
+            return source.which(position) * len(pauses.sets) + pauses.which(step.program.step)
+
+        return replace(step, variants=variants, which=which, key=(*step.key, source.key))
+
+    def _step(self, source, xla, class_weight, pauses: Pauses, left_out: Omission) -> TracedStep:
+        """The step that leaves something out, traced once."""
         placement = self._base.placement.placed(source.per_host, xla)
         structure = str((source.element_spec, source.per_host))
-        way = placement.xla, placement.eager
-        key = self._round, structure, *way, tuple(sorted(class_weight.items())), undrawn
+        way = placement.xla, placement.eager, tuple(sorted(class_weight.items()))
+        key = self._round, structure, *way, frozenset(pauses.weights), left_out
         if key not in self._steps:
-            self._steps[key] = self._trace(key, source, xla, class_weight, undrawn)
+            program = self._placed(self.program, source, xla, class_weight)
+            program = replace(program, pauses=pauses, **left_out._asdict())
+            spec = source.without(left_out.undrawn, source.element_spec)
+            self._steps[key] = self._trace(key, program, spec)
         return self._steps[key]
 
-    @staticmethod
-    def _check_variants(program: StepProgram) -> None:
-        if program.optimizers.accumulation > 1:
+    def _pauses(self, until: int | None) -> Pauses:
+        """The terms that pause on the way to a step; accumulated steps compute them all."""
+        program = self.program
+        if until is None or program.optimizers.accumulation > 1:
+            return Pauses()
+        key = self._round, until
+        if key not in self._found_pauses:
+            self._found_pauses[key] = program.objective.pauses(program.layout.names, until)
+        return self._found_pauses[key]
+
+    def _check_rates(self, source) -> None:
+        if len(source.subsets) > 1 and self.program.optimizers.accumulation > 1:
             raise TermwiseError(
                 "Sources that are drawn at some steps alone (every(), sampled()) cannot be counted "
                 "over accumulated steps. Draw all at every step, or accumulate none."
@@ -289,10 +311,7 @@ class Programs:
         variables = [*base.model.variables, *base.metrics.variables, *self._owned_variables()]
         return put_back(parts_of(base.placement.strategy, variables))
 
-    def _trace(self, key, source, xla, class_weight, undrawn=frozenset()) -> TracedStep:
-        program = self._placed(self.program, source, xla, class_weight)
-        program = replace(program, undrawn=undrawn)
-        spec = source.without(undrawn, source.element_spec)
+    def _trace(self, key, program: StepProgram, spec) -> TracedStep:
         passes = self._first
         if passes is None or self._steps or program != passes.program:
             passes = self._passes(program)
@@ -308,7 +327,7 @@ class Programs:
         specs = [spec]
         if program.optimizers.accumulation > 1:
             specs.append(self._means_spec(program))
-        compiled = xla and not program.placement.precomputes_sums
+        compiled = program.placement.xla and not program.placement.precomputes_sums
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
         traced = function.get_concrete_function(*specs)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.loop.train_step import TrainPasses
 from trainer.step.program import StepProgram
+
+
+class Omission(NamedTuple):
+    """What a step leaves out: sources of which it has no batch, and terms that pause."""
+
+    undrawn: frozenset[str] = frozenset()
+    idle: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

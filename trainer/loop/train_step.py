@@ -254,7 +254,7 @@ def _completed(program: StepProgram, gradients: dict) -> dict:
 
     So it is updated as by terms of weight 0: whether they are computed changes nothing.
     """
-    if not program.undrawn:
+    if not program.leaves_out:
         return gradients
     strategy, variables = program.placement.strategy, program.trainables.variables
     missing = {path: variables[path] for path in program.trainables.owners if path not in gradients}

@@ -65,17 +65,27 @@ class Run:
         """Whether steps that are not finite are left out."""
         return self.program.skips
 
-    def traced(self, source, class_weight: Mapping[int, float] | None = None) -> TracedStep:
-        """The traced step for a source."""
-        return self.programs.step(source, self.jit.xla, class_weight or {})
+    def traced(
+        self,
+        source,
+        class_weight: Mapping[int, float] | None = None,
+        until: int | None = None,
+    ) -> TracedStep:
+        """The traced step for a source; arguments as of `Programs.step`."""
+        return self.programs.step(source, self.jit.xla, class_weight or {}, until)
 
-    def decide_jit(self, source, class_weight: Mapping[int, float] | None = None) -> None:
+    def decide_jit(
+        self,
+        source,
+        class_weight: Mapping[int, float] | None = None,
+        until: int | None = None,
+    ) -> None:
         """Settles `jit_compile="auto"` where it is pending; not for steps that run in Python."""
         if self.programs.eager:
             return
 
         def traced(xla: bool) -> TracedStep:
-            return self.programs.step(source, xla, class_weight or {})
+            return self.programs.step(source, xla, class_weight or {}, until)
 
         def noted():
             workdir = self.workdir

@@ -164,6 +164,18 @@ def _step_of(program: StepProgram, name: str | None, part: Share, training: bool
     )
 
 
+def _without_pauses(program: StepProgram, terms: dict[str, Ratio], step: Step) -> dict[str, Ratio]:
+    """The terms of a training step but for those that pause."""
+    if not step.training:
+        return terms
+    pausing = program.pauses.weights
+    return {
+        name: ratio.paused(program.pauses.counts(name, step.step)) if name in pausing else ratio
+        for name, ratio in terms.items()
+        if name not in program.idle
+    }
+
+
 def _other_outputs(program: StepProgram) -> Callable[[Step], Any]:
     """(step of a source) -> the model's outputs, made once, for all terms that ask.
 
@@ -202,10 +214,12 @@ def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
     """All terms of a step by name; none counts where the examples are padding."""
     # read before compute_terms(): another call of the model would clear them
     model_terms = program.objective.model_terms(step)
+    step.without_terms(program.idle)
     with own_examples(present):  # a padding example is no one's pair
         computed = program.compute_terms(step)
     terms = program.objective.complete(computed, model_terms, step)
-    leaves_out = program.several_objectives or program.undrawn
+    terms = _without_pauses(program, terms, step)
+    leaves_out = program.several_objectives or program.leaves_out
     if leaves_out and program.discovery.layout is not None:
         terms = program.discovery.layout.with_absent(terms)
 

@@ -14,6 +14,7 @@ from losses.errors import TermwiseError
 from losses.objective.layout import Layout
 from losses.objective.objective import Objective
 from losses.objective.step import Step
+from losses.objective.weights import Pauses
 from trainer.data.batch import JointBatch, Share, share
 from trainer.model.switches import Switches
 from trainer.optimizers.optimizers import Optimizers
@@ -197,6 +198,8 @@ class StepProgram:
         is a trace of its own, and may leave out terms of the run.
       sources: the names of the sources that the run trains on, the main one first; none without.
       undrawn: those of which this program's steps have no batch.
+      pauses: the terms whose scheduled weight is 0 for a while: they are absent there.
+      idle: the terms that this program's steps leave out.
       places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
         and a subclass.
     """
@@ -221,6 +224,8 @@ class StepProgram:
     several_objectives: bool = False
     sources: tuple[str, ...] = ()
     undrawn: frozenset[str] = frozenset()
+    pauses: Pauses = field(default_factory=Pauses)
+    idle: frozenset[str] = frozenset()
     places: Callable[[], list] = list
 
     @property
@@ -232,6 +237,11 @@ class StepProgram:
     def trainables(self) -> TrainableVariables:
         """The variables that train; none before the first trace."""
         return self.discovery.trainables_found
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether steps lack terms of the run."""
+        return bool(self.undrawn or self.idle)
 
     @property
     def hidden(self) -> list[tf.Variable]:
