@@ -20,6 +20,7 @@ from trainer.debugging.profile import Profile
 from trainer.distributed import resolve_strategy, scope_of_all
 from trainer.fitting.fit import FitRequest, run_fit
 from trainer.fitting.plan import plan_fit
+from trainer.fitting.validation import best_by, open_validation
 from trainer.hooks import overridden
 from trainer.ledger.describe import describe_terms
 from trainer.ledger.history import History
@@ -196,6 +197,7 @@ class Trainer(Reading):
         epochs: int | None = None,
         batch_size: int | None = None,
         validation_data=None,
+        validation_sets: Mapping[str, Any] | None = None,
         log_every: int | None = None,
         validate_every: int | None = None,
         checkpoint_every: int | None = None,
@@ -214,10 +216,12 @@ class Trainer(Reading):
 
         Args:
           data: a `tf.data.Dataset` of global batches, or arrays with `batch_size`; x, (x,),
-            (x, y) or (x, y, sample_weight).
+            (x, y) or (x, y, sample_weight); or `trainer.Sources` of these by name.
           steps, epochs: one of them; the same call after an interruption does what is left.
-          batch_size: the global batch, for arrays.
+          batch_size: the global batch, for arrays; of several sources a dict by name, as are
+            `shuffle` and `augment`.
           validation_data: evaluated every `validate_every` steps, and at the end.
+          validation_sets: name -> data, evaluated likewise; their rows have split "eval/<name>".
           log_every: steps per row of the ledger; 100, or an epoch with `epochs`.
           validate_every: steps; one interval is an epoch of the callbacks. An epoch with
             `epochs`, else only the end.
@@ -227,7 +231,8 @@ class Trainer(Reading):
           steps_per_loop: most steps in one call of the loop; by default what two seconds hold.
           keep_last: checkpoints that stay; None keeps all.
           keep_best: checkpoints that stay besides, the best by `best_metric`: a tag of the
-            evaluation's rows, without validation data of the training rows.
+            evaluation's rows, without validation data of the training rows; `"<set>:<tag>"` of one
+            of the `validation_sets`.
           shuffle: arrays are drawn without replacement, anew each epoch.
           augment: for arrays, a function (example, seed) -> example of one example of the data
             and its int32 [2] seed, for `tf.random.stateless_*`; see `trainer.augmenting`.
@@ -240,10 +245,12 @@ class Trainer(Reading):
         class_weight = checked_class_weight(class_weight)
         source = self._open(data, batch_size, augment, shuffle=shuffle, static=True)
         source = self._run.state.data.again(source)
-        validation = None
-        if validation_data is not None:
-            size = default_batch(validation_data, source.batch_sizes)
-            validation = self._open(validation_data, size, what="validation_data")
+
+        def opened(data, what):
+            return self._open(data, default_batch(data, source.batch_sizes), what=what)
+
+        validation = open_validation(validation_data, validation_sets, opened)
+        best = best_by(best_metric, validation)
         plan = plan_fit(
             source,
             steps=steps,
@@ -261,7 +268,8 @@ class Trainer(Reading):
             step=run.traced(source, class_weight, plan.steps),
             class_weight=class_weight,
             plan=plan,
-            keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best_metric),
+            keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best.tag),
+            best_split=best.split,
             events=self,
             callbacks=callbacks,
             describe=self.describe,

@@ -59,9 +59,9 @@ class DatasetSource(Source):
         self.steps_per_epoch = cardinality if cardinality > 0 else None
         if cardinality == tf.data.INFINITE_CARDINALITY:
             self.steps_per_epoch = -1
-            if what == "validation_data":
+            if what.startswith("validation_"):
                 raise TermwiseError(
-                    "validation_data is an infinite dataset, and one evaluation reads all of it. "
+                    f"{what} is an infinite dataset, and one evaluation reads all of it. "
                     "Give data that ends: .take(batches)."
                 )
 

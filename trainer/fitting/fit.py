@@ -35,11 +35,13 @@ class FitRequest:
     """What a call of fit asks for, checked.
 
     Attributes:
-      source, validation: the data; validation may be None.
+      source: the data.
+      validation: split -> data that are evaluated on the way.
       step: the traced step.
       class_weight: class id -> weight.
       plan: the cadences.
       keep: keep_last, keep_best and best_metric of the checkpoints.
+      best_split: the rows that have it.
       events: the Trainer, as the first callback.
       callbacks: the user's.
       describe: () -> the table of terms.
@@ -48,11 +50,12 @@ class FitRequest:
     """
 
     source: Any
-    validation: Any
+    validation: Mapping[str, Any]
     step: TracedStep
     class_weight: Mapping
     plan: Plan
     keep: Mapping
+    best_split: str
     events: Any
     callbacks: Iterable
     describe: Callable[[], str]
@@ -90,9 +93,9 @@ def run_fit(run: Run, request: FitRequest) -> History:
     source = request.source
     batch_size = None if source.per_host else source.batch_size
     run.hosts.check_same("fit", {**vars(request.plan), "batch_size": batch_size})
-    if request.validation is not None and not run.programs.eager:
+    for validation in () if run.programs.eager else request.validation.values():
         # what cannot be read is found before a file is written
-        run.evaluation.trace(request.validation, run.jit.xla)
+        run.evaluation.trace(validation, run.jit.xla)
     check_arrays(run, request.source)
     run.decide_jit(request.source, request.class_weight, request.plan.steps)
     workdir = run.workdir if run.hosts.chief else None  # the only host that writes
@@ -242,6 +245,7 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
         traced=traced,
         source=request.source,
         validation=request.validation,
+        best_split=request.best_split,
         plan=request.plan,
         writers=writers,
         checkpoints=checkpoints,
@@ -260,7 +264,8 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
 def _final(standing: Standing) -> dict:
     """What DONE.json holds."""
     history = standing.history
-    values = {**(history.last() or {}), "eval": history.last("eval")}
+    splits = ["eval", *dict.fromkeys(row["split"] for row in history.rows if "/" in row["split"])]
+    values = {**(history.last() or {}), **{split: history.last(split) for split in splits}}
     return {**values, "seconds": standing.seconds}
 
 

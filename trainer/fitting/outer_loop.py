@@ -21,7 +21,7 @@ An interrupted fit goes on in the midst of this: see `going_on.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer.debugging.bad_values import evaluate_told, told_by_cause
@@ -50,7 +50,9 @@ class OuterLoop:
       run: what is trained.
       step: its traced step.
       traced: () -> the step, traced anew where `trainable` was set otherwise.
-      source, validation: the data; validation may be None.
+      source: the data.
+      validation: split -> data that are evaluated.
+      best_split: the rows by which a checkpoint is one of the best.
       plan: the cadences.
       writers: of rows.
       checkpoints: of the workdir, or None.
@@ -65,7 +67,8 @@ class OuterLoop:
         step: TracedStep,
         traced: Callable[[], TracedStep],
         source,
-        validation,
+        validation: Mapping[str, Any],
+        best_split: str,
         plan: Plan,
         writers: Writers,
         checkpoints,
@@ -73,7 +76,7 @@ class OuterLoop:
         profile: Profile,
     ):
         self._run, self._step, self._traced = run, step, traced
-        self._source, self._validation = source, validation
+        self._source, self._validation, self._best_split = source, validation, best_split
         self._plan, self._profile, self._signals = plan, profile, signals
         self._writers, self._checkpoints = writers, checkpoints
         self._history = writers.history
@@ -276,19 +279,21 @@ class OuterLoop:
         self._limit = int(table[:, 2].min())
         return bool(table[:, 1].any())
 
-    def _validate(self, step: int, events) -> dict | None:
-        if self._validation is None:
-            return None
+    def _validate(self, step: int, events) -> dict[str, dict]:
+        """split -> what was evaluated."""
         reading = ReadingEvents.of("test", events.callbacks, events)
-        values = evaluate_told(self._run, self._validation, None, reading)
-        row = stamped(values, step=step, split="eval")
-        self.recorder.settle()
-        if self._run.state.evaluated == step:  # once more, behind an interruption
-            self._history.append(row)
-        else:
-            self._writers.write(row, self._plan.steps)
-        self._run.state.evaluated = step
-        return values
+        evaluated: dict[str, dict] = {}
+        for split, source in self._validation.items():
+            values = evaluated[split] = evaluate_told(self._run, source, None, reading)
+            row = stamped(values, step=step, split=split)
+            self.recorder.settle()
+            if self._run.state.evaluated == step:  # once more, behind an interruption
+                self._history.append(row)
+            else:
+                self._writers.write(row, self._plan.steps)
+        if evaluated:
+            self._run.state.evaluated = step
+        return evaluated
 
     def _save_if_due(self, step: int) -> None:
         every = self._plan.checkpoint_every
@@ -310,7 +315,7 @@ class OuterLoop:
         run.state.keep_for_checkpoint(self._window.values, self._step.program.metrics)
         self.recorder.settle()
         self._writers.flush()
-        last = self._history.last("train" if self._validation is None else "eval")
+        last = self._history.last(self._best_split)
         now = last if ranked and last and last["step"] == step else None
         if run.hosts.chief:
             self._checkpoints.save(step, now, wait=False)
