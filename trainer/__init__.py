@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trainer.distributed.devices import prepare_gpus
     from trainer.distributed.hosts import PeerLost
     from trainer.distributed.strategies import resolve_strategy
+    from trainer.fitting.phases import Phase, Reached
     from trainer.fitting.preemption import Preempted
     from trainer.ledger.history import History
     from trainer.trainer import Trainer
@@ -23,7 +24,9 @@ __all__ = [
     "History",
     "Nonfinite",
     "PeerLost",
+    "Phase",
     "Preempted",
+    "Reached",
     "Sources",
     "TermwiseError",
     "Trainer",
@@ -34,7 +37,9 @@ _PLACES = {
     "History": "trainer.ledger.history",
     "Nonfinite": "trainer.debugging.errors",
     "PeerLost": "trainer.distributed.hosts",
+    "Phase": "trainer.fitting.phases",
     "Preempted": "trainer.fitting.preemption",
+    "Reached": "trainer.fitting.phases",
     "Sources": "trainer.data.named.sources",
     "TermwiseError": "losses.errors",
     "Trainer": "trainer.trainer",

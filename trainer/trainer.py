@@ -19,6 +19,7 @@ from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
 from trainer.distributed import resolve_strategy, scope_of_all
 from trainer.fitting.fit import FitRequest, run_fit
+from trainer.fitting.phases import Phase, check_phases, first_phase
 from trainer.fitting.plan import plan_fit
 from trainer.fitting.validation import best_by, open_validation
 from trainer.hooks import overridden
@@ -67,6 +68,7 @@ class Trainer(Reading):
       replica_randomness: "different" or "same" draws (dropout masks) on the replicas.
       init_from: a workdir or checkpoint whose weights a new run starts with.
       init_loss_parameters: whether it takes those of the same name too.
+      phases: `trainer.Phase` objects of every `fit`: spans that set weights, what trains, the rate.
       name: the run's name; the workdir's by default.
     Attributes:
       model, optimizer, strategy, step, loss_parameters: of the run, as the properties say.
@@ -108,11 +110,13 @@ class Trainer(Reading):
         replica_randomness: str = "different",
         init_from: str | Path | None = None,
         init_loss_parameters: bool = True,
+        phases: Iterable[Phase] = (),
         name: str | None = None,
     ):
         super().__init__()
         check_balancer(balancer)
         check_diagnostics_every(gradient_diagnostics_every)
+        self._set(phases=check_phases(phases))
         jit, mode = JitChoice(jit_compile, run_eagerly), check_mode(on_nonfinite, workdir)
         self._set(strategy=resolve_strategy(strategy))
         folder = None if workdir is None else Workdir(workdir)
@@ -210,6 +214,7 @@ class Trainer(Reading):
         shuffle: bool = True,
         augment: Callable | None = None,
         profile_steps: tuple[int, int] | None = None,
+        phases: Iterable[Phase] | None = None,
         verbose: bool = True,
     ) -> History:
         """Trains to the global step `steps` (or to `epochs` passes), from where the run stands.
@@ -238,6 +243,7 @@ class Trainer(Reading):
             and its int32 [2] seed, for `tf.random.stateless_*`; see `trainer.augmenting`.
           profile_steps: (first, last); the steps after `first` up to `last` are profiled, into
             the workdir's TensorBoard folder, and a line says where their time went.
+          phases: `trainer.Phase` objects, one after another; those of the constructor by default.
           verbose: print the run's line, progress and ledger.
         Returns:
           History; `.rows` are the lines of metrics.jsonl.
@@ -251,6 +257,7 @@ class Trainer(Reading):
 
         validation = open_validation(validation_data, validation_sets, opened)
         best = best_by(best_metric, validation)
+        course = self._parts["phases"] if phases is None else check_phases(phases)
         plan = plan_fit(
             source,
             steps=steps,
@@ -265,7 +272,8 @@ class Trainer(Reading):
         request = FitRequest(
             source=source,
             validation=validation,
-            step=run.traced(source, class_weight, plan.steps),
+            phases=course,
+            step=run.traced(source, class_weight, plan.steps, first_phase(course)),
             class_weight=class_weight,
             plan=plan,
             keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best.tag),

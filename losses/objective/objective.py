@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -97,6 +98,7 @@ class Objective:
         self.add_loss_sums = tuple(add_loss_sums)
         self.output_names = output_names
         self.computes_loss = computes_loss
+        self.overrides: Mapping = {}
         self.resolved = Resolved()
         check_terms(self.terms)
         if isinstance(loss_weights, dict):
@@ -104,12 +106,28 @@ class Objective:
                 if not isinstance(weight, (dict, list, tuple)):
                     Weight(weight, name)
 
+    def reweighted(self, weights: Mapping, names, by: str) -> Objective:
+        """The same objective, some of whose terms have other weights.
+
+        Args:
+          weights: name or pattern -> weight.
+          names: of all terms.
+          by: who gives them, for errors.
+        Raises:
+          ValueError: a name that is no term's; a weight that is not finite.
+        """
+        for name, weight in weights.items():
+            Weight(weight, name)
+        other = copy.copy(self)
+        other.overrides = weights
+        GivenWeights(weights, {}).check_names(names, by=by)
+        return other
+
     @property
     def empty(self) -> bool:
         """No loss is given; the model or a subclass may still have some."""
-        losses = flatten(self.loss) if self.loss is not None else {}
-        others = self.terms or self.computes_loss
-        return not others and all(loss is None for loss in losses.values())
+        losses = [] if self.loss is None else flatten(self.loss).values()
+        return all(each is None for each in losses) and not (self.terms or self.computes_loss)
 
     @property
     def described(self) -> tuple[Described, ...] | None:
@@ -125,11 +143,7 @@ class Objective:
         self.resolved = replace(self.resolved, described=None)
 
     def describe_with(self, function: Callable[[tuple], Iterable[Described]]) -> None:
-        """Changes the table of terms, for what weighs them further, such as a balancer.
-
-        Args:
-          function: takes the lines, gives the new ones.
-        """
+        """Changes the lines of the table of terms, for what weighs them further."""
         self.described = function(self.described or ())
 
     def places(self) -> list[tuple[str, object]]:
@@ -289,7 +303,7 @@ class Objective:
         compiled = [loss.name for loss in self.resolved.compiled or ()]
         by_name = weights_by_name(self.loss_weights, compiled)
         of_terms = {term.name: term.weight for term in self.terms}
-        return GivenWeights(by_name, of_terms, self.resolved.names or {})
+        return GivenWeights(by_name, of_terms, self.resolved.names or {}, self.overrides)
 
     def _line(self, name: str, model_terms, weights: GivenWeights) -> Described:
         """The table's line of one term."""

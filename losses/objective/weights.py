@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -211,11 +212,13 @@ class GivenWeights:
       by_name: those of `loss_weights=`, which come first; a key may be a pattern of names.
       of_terms: those of the `losses.Term` objects.
       aliases: Keras's name of a layer -> the name it has in those of terms.
+      overrides: what comes before `by_name`: of a phase.
     """
 
     by_name: Mapping[str, Any]
     of_terms: Mapping[str, Any]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, name: str) -> Weight:
         """The weight of a term: its own, else that of the term it is a part of, else 1.
@@ -229,22 +232,25 @@ class GivenWeights:
         head, _, weighed = name.partition("/")
         if head == "uncertainty" and weighed and self.of(weighed).penalizes:
             return Weight(1.0, name)
-        for weights in (self._named(), self._matching(name), self.of_terms):
+        by_name = [(self._named(given), self._matching(given, name)) for given in self._given]
+        for weights in (*itertools.chain(*by_name), self.of_terms):
             for whole in (name, *heads(name)):
                 if whole in weights:
                     return Weight(weights[whole], name)
         return Weight(None, name)
 
-    def _named(self) -> dict[str, Any]:
-        """`by_name`, with each of Keras's names under that of the term too."""
-        return {
-            **{stable_path(n, self.aliases): w for n, w in self.by_name.items()},
-            **self.by_name,
-        }
+    @property
+    def _given(self) -> list[Mapping[str, Any]]:
+        """The weights by name, those first that come first."""
+        return [self.overrides, self.by_name] if self.overrides else [self.by_name]
 
-    def _matching(self, name: str) -> dict[str, Any]:
+    def _named(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Weights by name, with each of Keras's names under that of the term too."""
+        return {**{stable_path(n, self.aliases): w for n, w in given.items()}, **given}
+
+    def _matching(self, given: Mapping[str, Any], name: str) -> dict[str, Any]:
         """The weight of the patterns that match a name, by that name."""
-        matching = {p: w for p, w in self.by_name.items() if _matches(p, name)}
+        matching = {p: w for p, w in given.items() if _matches(p, name)}
         if len({_identity(weight) for weight in matching.values()}) > 1:
             raise TermwiseError(
                 f"loss_weights= has the patterns {' and '.join(map(repr, matching))}, which both "
@@ -252,12 +258,15 @@ class GivenWeights:
             )
         return dict.fromkeys([name] if matching else [], next(iter(matching.values()), None))
 
-    def check_names(self, terms: Iterable[str], exact: Iterable[str] = ()) -> None:
-        """Raises ValueError where `loss_weights=` names what is no term and no part's whole.
+    def check_names(
+        self, terms: Iterable[str], exact: Iterable[str] = (), by: str = "loss_weights="
+    ) -> None:
+        """Raises ValueError where `by_name` names what is no term and no part's whole.
 
         Args:
           terms: the names of all terms.
           exact: those that the user gave, which mean themselves.
+          by: who gives the weights, for errors.
         """
         known = list(terms)
         wholes = {whole for name in known for whole in heads(name)}
@@ -265,13 +274,13 @@ class GivenWeights:
             other = stable_path(name, self.aliases)
             if name in known and other in known and name != other and name not in exact:
                 raise TermwiseError(
-                    f"loss_weights= names {name!r}: a term, and Keras's name for term {other!r}. "
+                    f"{by} names {name!r}: a term, and Keras's name for term {other!r}. "
                     "Give the layers names of your own."
                 )
             named = {name, other} & {*known, *wholes}
             if not named and not any(_matches(name, term) for term in known):
                 raise TermwiseError(
-                    f"loss_weights= names term {name!r}; the terms are "
+                    f"{by} names term {name!r}; the terms are "
                     f"{', '.join(map(repr, known))}.{suggestion(name, known)}"
                 )
 

@@ -23,7 +23,13 @@ def _scales_sparse(program: Program) -> bool:
     return scales and program.model in ("recurrent", "sequences")
 
 
+def _evaluates_averages(program: Program) -> bool:
+    averages = dict(program.settings).get("use_ema")
+    return bool(averages) and program.callback in ("plateau", "stopping", "best")
+
+
 REASONS = [
     (_adds_half_precision, "Keras 3.15 raises: it adds losses of float32 and of half precision"),
     (_scales_sparse, "Keras 3.15 raises: it divides a sparse gradient by loss_scale_factor"),
+    (_evaluates_averages, "a callback watches the validation, of the averages here, not in Keras"),
 ]

@@ -369,5 +369,5 @@ def test_bad_rates_are_one_clear_error(make_data, message):
 
 def test_rates_and_accumulated_steps_are_refused():
     optimizer = keras.optimizers.SGD(0.05, gradient_accumulation_steps=2)
-    with pytest.raises(ValueError, match="cannot be counted over accumulated steps"):
+    with pytest.raises(ValueError, match="cannot be counted over accumulated"):
         make(optimizer=optimizer).fit(data().every(boundary=2), batch_size=3, steps=2)

@@ -11,6 +11,7 @@ import keras
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.fitting.callback_state import check_state
 from trainer.fitting.validation import prefix_of
+from trainer.ledger.rows import STAMP
 from trainer.run.events import has_events
 
 BATCH_EVENTS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
@@ -182,7 +183,7 @@ def epoch_logs(train: dict | None, evaluations: Mapping[str, dict], loss: float 
     evaluated = [(prefix_of(split), row) for split, row in evaluations.items()]
     for prefix, row in (("", train), *evaluated):
         for key, value in (row or {}).items():
-            if key in ("step", "split", "time"):
+            if key in STAMP:
                 continue
             logs[prefix + key] = value
             if key == "total":

@@ -15,6 +15,7 @@ from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callback_state import CallbackStates
 from trainer.fitting.callbacks import check_callbacks
 from trainer.fitting.outer_loop import OuterLoop
+from trainer.fitting.phases import Course, Phase
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.console import Console
@@ -37,6 +38,7 @@ class FitRequest:
     Attributes:
       source: the data.
       validation: split -> data that are evaluated on the way.
+      phases: of the training, one after another.
       step: the traced step.
       class_weight: class id -> weight.
       plan: the cadences.
@@ -51,6 +53,7 @@ class FitRequest:
 
     source: Any
     validation: Mapping[str, Any]
+    phases: tuple[Phase, ...]
     step: TracedStep
     class_weight: Mapping
     plan: Plan
@@ -116,6 +119,8 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
     )
     standing = _restored(run, request, workdir, checkpoints, console)
     console.line(request.describe())
+    for phase in request.phases:
+        console.line(f"phase {phase.name}: {phase}")
     ended = _ended(run, request, standing.start)
     if ended is not None:
         console.line(f"{ended}: nothing to do")
@@ -236,8 +241,12 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
 
 
 def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing) -> None:
+    host = run.state.host
+    course = Course(request.phases, host.phase, host.phase_began)
+
     def traced() -> TracedStep:
-        return run.traced(request.source, request.class_weight, request.plan.steps)
+        until, phase = request.plan.steps, course.of_step
+        return run.traced(request.source, request.class_weight, until, phase)
 
     outer = OuterLoop(
         run,
@@ -245,6 +254,7 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
         traced=traced,
         source=request.source,
         validation=request.validation,
+        course=course,
         best_split=request.best_split,
         plan=request.plan,
         writers=writers,

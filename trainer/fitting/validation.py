@@ -7,6 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from losses.errors import TermwiseError, TermwiseTypeError
+from trainer.debugging.bad_values import evaluate_told
+from trainer.ledger.recorder import Recorder
+from trainer.ledger.rows import stamped
+from trainer.ledger.writers import Writers
+from trainer.run.events import ReadingEvents
+from trainer.run.run import Run
 
 EVAL = "eval"
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -76,3 +82,41 @@ def best_by(best_metric: str, splits) -> BestBy:
 def prefix_of(split: str) -> str:
     """What stands before the tags of a split in callbacks' logs: `val_`, `val_hard_`."""
     return "val_" + split.removeprefix(EVAL).removeprefix("/") + ("_" if "/" in split else "")
+
+
+class Evaluations:
+    """Evaluates the data sets of a fit, and has their rows written.
+
+    Args:
+      run: whose model.
+      sources: of `open_validation`.
+      writers, recorder: of rows; those of training are written first.
+      steps: of the fit.
+    """
+
+    def __init__(
+        self, run: Run, sources: Mapping[str, Any], writers: Writers, recorder: Recorder, steps: int
+    ):
+        self._run, self._sources, self._steps = run, sources, steps
+        self._writers, self._recorder = writers, recorder
+
+    def at(self, step: int, events, more: Mapping[str, str]) -> dict[str, dict]:
+        """split -> what was evaluated at a step.
+
+        Args:
+          events: of the callbacks.
+          more: what else stands in the rows.
+        """
+        state, reading = self._run.state, ReadingEvents.of("test", events.callbacks, events)
+        evaluated: dict[str, dict] = {}
+        for split, source in self._sources.items():
+            values = evaluated[split] = evaluate_told(self._run, source, None, reading)
+            row = stamped({**more, **values}, step=step, split=split)
+            self._recorder.settle()
+            if state.evaluated == step:  # once more, behind an interruption
+                self._writers.history.append(row)
+            else:
+                self._writers.write(row, self._steps)
+        if evaluated:
+            state.evaluated = step
+        return evaluated

@@ -129,7 +129,8 @@ class EvalLoops:
             self._switches = Switches.of(program.model)
         placement, weighting = program.placement, id(program.weighting)
         way = placement.per_host, placement.xla, placement.eager
-        return str(source.element_spec), *way, weighting, self._switches.now
+        weights = tuple(program.objective.overrides.items())
+        return str(source.element_spec), *way, weighting, weights, self._switches.now
 
     def _traced(self, program: StepProgram, source) -> TracedEvaluation:
         strategy = program.placement.strategy

@@ -20,11 +20,11 @@ from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
 from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.specs import local_spec, of_any_size, specs_of_step, to_trace_with
-from trainer.loop.traced_step import Omission, TracedStep, Variant
+from trainer.loop.traced_step import Omission, TracedStep, with_variants
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
 from trainer.model.variables import put_back
 from trainer.step.loss_parameters import find_unwatched
-from trainer.step.program import Discovery, StepProgram
+from trainer.step.program import NO_PHASE, Discovery, PhaseOfStep, StepProgram
 
 
 class Programs:
@@ -62,6 +62,7 @@ class Programs:
         self._round = 0  # how often other variables began to train
         self._asked: tuple | None = None  # of the last call of `step`
         self._found_pauses: dict[tuple, Pauses] = {}
+        self._phase = NO_PHASE  # of the last step that was asked for
         self.first_settings: tuple[bool, ...] = ()  # of the switches, before the first trace
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
@@ -71,6 +72,12 @@ class Programs:
     def program(self) -> StepProgram:
         """The program of the run's first trace; before it without a weighting."""
         return self._base if self._first is None else self._first.program
+
+    @property
+    def evaluated(self) -> StepProgram:
+        """The program by which a run is evaluated: with the weights of its phase."""
+        program = self.program if self._first is None else self._phase.of(self.program)
+        return replace(program, idle=frozenset())
 
     @property
     def prepared(self) -> bool:
@@ -112,7 +119,12 @@ class Programs:
         return [*self.balanced.variables, *program.weighting.accumulated.values()]
 
     def step(
-        self, source, xla: bool, class_weight: Mapping[int, float], until: int | None = None
+        self,
+        source,
+        xla: bool,
+        class_weight: Mapping[int, float],
+        until: int | None = None,
+        phase: PhaseOfStep = NO_PHASE,
     ) -> TracedStep:
         """The traced step for a structure of data.
 
@@ -124,6 +136,7 @@ class Programs:
           xla: whether XLA compiles the step.
           class_weight: class id -> weight.
           until: the step to which the run trains, where terms are to pause whose weight is 0.
+          phase: of the training.
         Raises:
           RuntimeError: called inside a strategy's scope.
           ValueError: a step that cannot be trained.
@@ -132,35 +145,28 @@ class Programs:
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
         base.build(base, of_any_size(source.element_spec))
-        self._asked = source, xla, class_weight, until
+        self._asked = source, xla, class_weight, until, phase
         if self.prepared and self.program.trainables.switches.changed:
             self._forget()
         if not self.prepared:
             self._prepare(source, xla, class_weight)
+        self._phase = phase
         pauses = self._pauses(until)
         traced = functools.partial(self._step, source, xla, class_weight, pauses)
-        left_out = [Omission(u, idle) for u in source.subsets for idle in pauses.sets]
         step = traced(Omission())
-        if len(left_out) == 1:
-            return step
         self._check_rates(source)
-        parts = [functools.partial(source.without, each.undrawn) for each in left_out]
-        variants = tuple(map(Variant, map(traced, left_out), parts))
-
-        def which(position):
-            return source.which(position) * len(pauses.sets) + pauses.which(step.program.step)
-
-        return replace(step, variants=variants, which=which, key=(*step.key, source.key))
+        return with_variants(step, source, pauses, traced)
 
     def _step(self, source, xla, class_weight, pauses: Pauses, left_out: Omission) -> TracedStep:
         """The step that leaves something out, traced once."""
         placement = self._base.placement.placed(source.per_host, xla)
         structure = str((source.element_spec, source.per_host))
         way = placement.xla, placement.eager, tuple(sorted(class_weight.items()))
-        key = self._round, structure, *way, frozenset(pauses.weights), left_out
+        key = self._round, structure, *way, frozenset(pauses.weights), left_out, self._phase.key
         if key not in self._steps:
             program = self._placed(self.program, source, xla, class_weight)
             program = replace(program, pauses=pauses, **left_out._asdict())
+            program = self._phase.of(program)
             spec = source.without(left_out.undrawn, source.element_spec)
             self._steps[key] = self._trace(key, program, spec)
         return self._steps[key]
@@ -170,16 +176,17 @@ class Programs:
         program = self.program
         if until is None or program.optimizers.accumulation > 1:
             return Pauses()
-        key = self._round, until
+        key = self._round, until, self._phase.key
         if key not in self._found_pauses:
-            self._found_pauses[key] = program.objective.pauses(program.layout.names, until)
+            objective = self._phase.of(program).objective
+            self._found_pauses[key] = objective.pauses(program.layout.names, until)
         return self._found_pauses[key]
 
     def _check_rates(self, source) -> None:
         if len(source.subsets) > 1 and self.program.optimizers.accumulation > 1:
             raise TermwiseError(
-                "Sources that are drawn at some steps alone (every(), sampled()) cannot be counted "
-                "over accumulated steps. Draw all at every step, or accumulate none."
+                "Sources that some steps do not draw (every(), sampled()) cannot be counted over "
+                "accumulated steps. Draw all at every step, or accumulate none."
             )
 
     def follow_switches(self) -> None:
@@ -257,7 +264,8 @@ class Programs:
         precomputes = program.placement.precomputes_sums
         if precomputes or accumulation > 1 or self._every is not None:
             counts = passes.trace_counts(spec)
-        if self._every is not None and not self._measures(program.layout):
+        measured = None if self.diagnostics is None else self.diagnostics.names
+        if self._every is not None and measured != program.layout.names:
             self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
         precomputed = local_spec(program, counts) if precomputes else None
         means = self._means_spec(program) if accumulation > 1 else None
@@ -298,10 +306,6 @@ class Programs:
         written = [line.name for line in objective.described or () if line.origin != "compiled"]
         watched = passes.watched_terms(spec, written)
         return layout, objective.constant_weights(layout.names), watched
-
-    def _measures(self, layout) -> bool:
-        """Whether there are diagnostics of these terms."""
-        return self.diagnostics is not None and self.diagnostics.names == layout.names
 
     def _put_back(self, xla: bool):
         """Around the first pass: one that runs in Python changes nothing that stays."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from losses.objective.weights import Pauses
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.loop.train_step import TrainPasses
 from trainer.step.program import StepProgram
@@ -67,3 +69,24 @@ class Variant:
             # a function that holds collectives cannot be called in a branch
             return self.step.in_place(batch, *arguments)
         return self.step.function(*tf.nest.flatten(batch, expand_composites=True), *arguments)
+
+
+def with_variants(step: TracedStep, source, pauses: Pauses, traced: Callable) -> TracedStep:
+    """A step with those that leave out what some steps do not draw, or what pauses.
+
+    Args:
+      step: which leaves out nothing.
+      source: its data.
+      pauses: the terms that pause.
+      traced: (Omission) -> TracedStep.
+    """
+    left_out = [Omission(u, idle) for u in source.subsets for idle in pauses.sets]
+    if len(left_out) == 1:
+        return step
+    parts = [functools.partial(source.without, each.undrawn) for each in left_out]
+    variants = tuple(map(Variant, map(traced, left_out), parts))
+
+    def which(position):
+        return source.which(position) * len(pauses.sets) + pauses.which(step.program.step)
+
+    return replace(step, variants=variants, which=which, key=(*step.key, source.key))

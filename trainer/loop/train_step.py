@@ -257,7 +257,8 @@ def _completed(program: StepProgram, gradients: dict) -> dict:
     if not program.leaves_out:
         return gradients
     strategy, variables = program.placement.strategy, program.trainables.variables
-    missing = {path: variables[path] for path in program.trainables.owners if path not in gradients}
+    owners = program.trainables.of_groups(program.trained).owners
+    missing = {path: variables[path] for path in owners if path not in gradients}
     zeros = {path: tf.zeros(v.shape, v.dtype) for path, v in missing.items()}
     return {**gradients, **mirrored(strategy, variables, zeros)}
 

@@ -121,7 +121,7 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         workdir=workdir,
         programs=programs,
         loops=TrainLoops(OnNonfinite.of(program.skips)),
-        evaluation=EvalLoops(lambda: programs.program, evaluation),
+        evaluation=EvalLoops(lambda: programs.evaluated, evaluation),
         jit=settings.jit,
         state=state,
         on_nonfinite=settings.on_nonfinite,

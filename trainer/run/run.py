@@ -16,7 +16,7 @@ from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import OpenLoop, TrainLoops
 from trainer.persistence.workdir import Workdir
 from trainer.run.state import RunState
-from trainer.step.program import StepProgram
+from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ class Run:
         source,
         class_weight: Mapping[int, float] | None = None,
         until: int | None = None,
+        phase: PhaseOfStep = NO_PHASE,
     ) -> TracedStep:
         """The traced step for a source; arguments as of `Programs.step`."""
-        return self.programs.step(source, self.jit.xla, class_weight or {}, until)
+        return self.programs.step(source, self.jit.xla, class_weight or {}, until, phase)
 
     def decide_jit(
         self,

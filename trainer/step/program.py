@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from losses.checks import as_number
 from losses.distributed.hosts import host_count, host_index, local_replicas
 from losses.errors import TermwiseError
 from losses.objective.layout import Layout
@@ -17,6 +18,7 @@ from losses.objective.step import Step
 from losses.objective.weights import Pauses
 from trainer.data.batch import JointBatch, Share, share
 from trainer.model.switches import Switches
+from trainer.optimizers.groups import WHOLE
 from trainer.optimizers.optimizers import Optimizers
 from trainer.step.metrics import Metrics
 from trainer.step.randomness import Randomness
@@ -200,6 +202,7 @@ class StepProgram:
       undrawn: those of which this program's steps have no batch.
       pauses: the terms whose scheduled weight is 0 for a while: they are absent there.
       idle: the terms that this program's steps leave out.
+      trained: the groups that train; None: all.
       places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
         and a subclass.
     """
@@ -226,6 +229,7 @@ class StepProgram:
     undrawn: frozenset[str] = frozenset()
     pauses: Pauses = field(default_factory=Pauses)
     idle: frozenset[str] = frozenset()
+    trained: tuple[str, ...] | None = None
     places: Callable[[], list] = list
 
     @property
@@ -272,3 +276,58 @@ class StepProgram:
     def reads_metrics(self) -> bool:
         """Whether the loop reads the metrics at the end of a log window; else the host does."""
         return self.placement.replicas == 1 and self.metrics.traceable
+
+
+@dataclass(frozen=True)
+class PhaseOfStep:
+    """What a phase changes of a step.
+
+    Attributes:
+      name: of the phase, for errors.
+      weights: name or pattern of terms -> weight, instead of the given ones; 0 leaves a term out.
+      trains: the groups that train; None: all.
+    """
+
+    name: str = ""
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    trains: tuple[str, ...] | None = None
+
+    @property
+    def key(self) -> tuple:
+        """What two phases that are alike have in common."""
+        weights = [(name, _identity(weight)) for name, weight in self.weights.items()]
+        return self.name, tuple(weights), self.trains
+
+    def of(self, program: StepProgram) -> StepProgram:
+        """The program of a step in this phase.
+
+        Raises:
+          ValueError: a term or group that there is not.
+        """
+        if not self.weights and self.trains is None:
+            return program
+        names = program.layout.names
+        objective = program.objective.reweighted(self.weights, names, f"phase {self.name!r}")
+        constant = objective.constant_weights(names)
+        before = program.objective.constant_weights(names)
+        off = {name for name in names if constant[name] == 0 and before[name] != 0}
+        self._check_groups(program)
+        idle = program.idle | off
+        return replace(program, objective=objective, idle=idle, trained=self.trains)
+
+    def _check_groups(self, program: StepProgram) -> None:
+        groups = set(program.trainables.groups.values()) - {WHOLE}
+        for name in self.trains or ():
+            if name not in groups:
+                raise TermwiseError(
+                    f"Phase {self.name!r} trains the group {name!r}; the groups are "
+                    f"{', '.join(map(repr, sorted(groups))) or 'none'}: give Trainer(groups=)."
+                )
+
+
+def _identity(weight):
+    number = as_number(weight)
+    return id(weight) if number is None else number
+
+
+NO_PHASE = PhaseOfStep()

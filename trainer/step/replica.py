@@ -89,6 +89,7 @@ def _backward(program: StepProgram, tape, share, forward: Forward, scales) -> Ba
     trainables = program.discovery.candidates(
         lambda: program.find_trainables(tape.watched_variables(), forward.step.model)
     )
+    trainables = trainables.of_groups(program.trained)
     optimizers, objective = program.optimizers, program.objective
     trained_groups = {line.name: line.trains or () for line in objective.described or []}
     return Backward(
