@@ -16,7 +16,7 @@ from trainer.balancing.diagnostics import check_diagnostics_every
 from trainer.data.augment import augmented
 from trainer.data.class_weight import checked_class_weight
 from trainer.data.open import default_batch, open_data, reading_batch
-from trainer.debugging.bad_values import evaluate_told
+from trainer.debugging.bad_values import evaluate_told, examples_told
 from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
 from trainer.debugging.replay import replay
@@ -25,6 +25,7 @@ from trainer.fitting.fit import FitRequest, run_fit
 from trainer.fitting.plan import plan_fit
 from trainer.hooks import Hooks, overridden
 from trainer.ledger.describe import describe_terms
+from trainer.ledger.examples import Examples
 from trainer.ledger.history import History
 from trainer.loop.jit_choice import JitChoice
 from trainer.model.build import compiled_arguments, make_model
@@ -48,9 +49,8 @@ class Trainer(Hooks):
       model: a Keras model, or a function that builds one, called inside the strategy's scope.
         None where a subclass has `build_model`.
       optimizer: as in `Model.compile`; with `groups`, a dict by group.
-      loss: as in `Model.compile`.
-      loss_weights: as in `Model.compile`; may name any term, and hold functions of the step,
-        variables and trainable weights.
+      loss, loss_weights: as in `Model.compile`; weights may name any term, and be functions of the
+        step, variables and trainable weights.
       terms: `losses.Term` objects.
       balancer: of `losses.balancing`; derives the terms' weights, or the direction, from their
         values or gradients.
@@ -70,8 +70,8 @@ class Trainer(Hooks):
       config: a mapping of plain values, kept as config.json and shown in TensorBoard.
       seed: int of the shuffling of arrays; `keras.utils.set_random_seed` seeds the weights.
       replica_randomness: "different" or "same" draws (dropout masks) on the replicas.
-      init_from: a workdir or checkpoint whose weights a new run starts with.
-      init_loss_parameters: whether it takes those of the same name too.
+      init_from, init_loss_parameters: a workdir or checkpoint whose weights a new run starts with;
+        whether it takes loss parameters of the same name too.
       name: the run's name; the workdir's by default.
     Attributes:
       model, optimizer, strategy, step, loss_parameters: of the run, as the properties say.
@@ -225,20 +225,18 @@ class Trainer(Hooks):
           batch_size: the global batch, for arrays.
           validation_data: evaluated every `validate_every` steps, and at the end.
           log_every: steps per row of the ledger; 100, or an epoch with `epochs`.
-          validate_every: steps; one interval is an epoch of the callbacks. An epoch with
-            `epochs`, else only the end.
+          validate_every: steps, an epoch of the callbacks; with `epochs` an epoch, else the end.
           checkpoint_every: steps; the end is always saved.
           class_weight: class id -> weight.
           callbacks: Keras callbacks.
           steps_per_loop: most steps in one call of the loop; by default what two seconds hold.
           keep_last: checkpoints that stay; None keeps all.
-          keep_best: checkpoints that stay besides, the best by `best_metric`: a tag of the
-            evaluation's rows, without validation data of the training rows.
+          keep_best: those that stay besides, the best by `best_metric`: a tag of the evaluation's
+            rows, without validation data of the training rows.
           shuffle: arrays are drawn without replacement, anew each epoch.
-          augment: for arrays, a function (example, seed) -> example of one example of the data
-            and its int32 [2] seed, for `tf.random.stateless_*`; see `trainer.augmenting`.
-          profile_steps: (first, last); the steps after `first` up to `last` are profiled, into
-            the workdir's TensorBoard folder, and a line says where their time went.
+          augment: for arrays, (example, seed) -> example; int32 [2], for `tf.random.stateless_*`.
+          profile_steps: (first, last); the steps after `first` up to `last` are profiled, for
+            TensorBoard, and a line says where their time went.
           verbose: print the run's line, progress and ledger.
         Returns:
           History; `.rows` are the lines of metrics.jsonl.
@@ -280,8 +278,7 @@ class Trainer(Hooks):
         """Every term and metric over a dataset, exact over its examples however it is batched.
 
         Args:
-          data: as in `fit`.
-          batch_size: for arrays; 64 by default.
+          data, batch_size: as in `fit`; arrays are read 64 examples at a time by default.
           steps: batches to take; all by default.
         Returns:
           dict: total, terms/*, raw/*, weight/*, metrics/*.
@@ -290,14 +287,22 @@ class Trainer(Hooks):
         prepare_reading(self._run, source, steps)
         return evaluate_told(self._run, source, steps, ReadingEvents.of("test", [self], self))
 
-    def predict(self, data, *, batch_size: int | None = None):
-        """The model's outputs for every example, in order.
+    def examples(self, data, *, top: int | None = None, batch_size: int | None = None) -> Examples:
+        """Every example's value of every term, in the order of the data, by `evaluate`'s weights.
 
         Args:
-          data: as in `fit`; labels are not used.
-          batch_size: for arrays; 64 by default.
+          data, batch_size: as in `evaluate`.
+          top: how many of the hardest examples of each term are wanted, with what they are.
         Returns:
-          numpy arrays [examples, ...] in the outputs' structure.
+          `Examples`, a dict: term -> numpy [examples]; with `top` -> list of `Example`.
+        """
+        source = self._open(data, reading_batch(data, batch_size))
+        return examples_told(self._run, source, top)
+
+    def predict(self, data, *, batch_size: int | None = None):
+        """The model's outputs for every example, in order: numpy [examples, ...] each.
+
+        Args: as in `evaluate`; labels are not used.
         """
         source = self._open(data, reading_batch(data, batch_size))
         return predict(self._run, source, ReadingEvents.of("predict", [self], self))
@@ -305,17 +310,14 @@ class Trainer(Hooks):
     def follow(self, poll_seconds: float = 5.0) -> Iterator[int]:
         """Restores each new checkpoint of a run that another process trains, until it is done.
 
-        Args:
-          poll_seconds: between two looks into the workdir.
-        Yields:
-          int, the step of the checkpoint that is restored; `evaluate` then reads it.
+        Looks every `poll_seconds`; yields the step that is restored, for `evaluate` to read.
         """
         return follow(self._run, poll_seconds)
 
     def replay(self, data, step: int, *, batch_size: int | None = None, augment=None) -> str:
         """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
 
-        Trains from the workdir's newest checkpoint up to it; `data` as `fit` was given it.
+        Trains from the newest checkpoint up to it; `data` as `fit` was given it.
         """
         source = self._open(data, batch_size, augment, shuffle=True, static=True)
         run = self._run
@@ -325,13 +327,11 @@ class Trainer(Hooks):
         return replay(run, source, step)
 
     def export(self, path, *, outputs=None) -> Path:
-        """Writes the inference model alone: no labels, no loss parameters.
+        """Writes the inference model alone (no labels, no loss parameters); gives the path.
 
         Args:
           path: a folder (a SavedModel that also holds model.keras), or a path ending in .keras.
           outputs: names of layers to export instead of the model's outputs.
-        Returns:
-          The path.
         """
         prepare_model(self._run)
         program = self._run.program
