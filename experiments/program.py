@@ -175,7 +175,8 @@ def _describe(experiment: Experiment, command: Command) -> None:
 def _replay(experiment: Experiment, command: Command) -> None:
     assert command.step is not None  # as `_check_mode` has seen to
     with user_errors():
-        table = experiment.trainer.replay(experiment.train_data, command.step, **experiment.batch)
+        arguments = {k: v for k, v in experiment.fit.items() if k in ("batch_size", "hardest")}
+        table = experiment.trainer.replay(experiment.train_data, command.step, **arguments)
     print(table)
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
 from losses.objective.term import listed_terms
+from losses.terms.hardest import Hardest
 from trainer.balancing.balanced_terms import check_balancer
 from trainer.balancing.diagnostics import check_diagnostics_every
 from trainer.data.augment import augmented
@@ -52,12 +53,11 @@ class Trainer(Hooks):
       loss, loss_weights: as in `Model.compile`; weights may name any term, and be functions of the
         step, variables and trainable weights.
       terms: `losses.Term` objects.
-      balancer: of `losses.balancing`; derives the terms' weights, or the direction, from their
-        values or gradients.
+      balancer: of `losses.balancing`; weights, or the direction, from values or gradients.
       metrics, weighted_metrics: as in `Model.compile`.
       strategy: "auto", "one_device", "mirrored", or a `tf.distribute.Strategy`.
       workdir: the folder of the run; None keeps nothing on disk.
-      jit_compile: compile the step with XLA; "auto" times both before the run's first step.
+      jit_compile: compile the step with XLA; "auto" times both before the first step.
       run_eagerly: run each step in Python, untraced, to step through it.
       groups: group name -> pattern of variable paths (or a list, a layer, variables).
       update_every: group name -> steps between its updates.
@@ -68,21 +68,18 @@ class Trainer(Hooks):
         "restore" goes back to the last checkpoint, and on past the data.
       row_means: of a row over "steps" alike, or "examples": a short batch counts less, as in Keras.
       config: a mapping of plain values, kept as config.json and shown in TensorBoard.
-      seed: int of the shuffling of arrays; `keras.utils.set_random_seed` seeds the weights.
+      seed: of the shuffling of arrays; `keras.utils.set_random_seed` seeds the weights.
       replica_randomness: "different" or "same" draws (dropout masks) on the replicas.
       init_from, init_loss_parameters: a workdir or checkpoint whose weights a new run starts with;
         whether it takes loss parameters of the same name too.
       name: the run's name; the workdir's by default.
     Attributes:
-      model, optimizer, strategy, step, loss_parameters: of the run, as the properties say.
-      terms: the `losses.Term` objects.
-      name, config, seed: as they were given.
-      workdir: the run's folder, or None.
+      model, optimizer, strategy, step, loss_parameters, terms, name, config, seed, workdir: of the
+        run, as the properties say.
     A subclass may set any other attribute. Layers and variables among them are saved with the run,
     and train where a term reads them.
     Raises:
-      ValueError, TypeError: an argument that cannot work, before anything is built; an attribute
-        of a public name that a subclass sets.
+      ValueError, TypeError: an argument that cannot work; a public name that a subclass sets.
       RuntimeError: made inside a strategy's scope.
     """
 
@@ -156,7 +153,6 @@ class Trainer(Hooks):
             train_step=lambda batch: self.train_step(batch),
             owned_variables=self._owned_variables,
             open_data=self._open,
-            # where loss parameters may be held, for their names
             places=[(self.name, type(self).compute_terms), (self.name, self)],
             overridden=overridden(type(self)),
         )
@@ -184,9 +180,10 @@ class Trainer(Hooks):
 
     def describe(self) -> str:
         """The table of terms: name, from, weight; and the loss parameters."""
-        run = self._run
-        parameters = self.loss_parameters if run.programs.prepared else None
-        return describe_terms(run.program.objective, parameters, run.program.trainables.networks)
+        programs, program = self._run.programs, self._run.program
+        parameters = self.loss_parameters if programs.prepared else None
+        networks = program.trainables.networks
+        return describe_terms(program.objective, parameters, networks, programs.shares)
 
     def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
@@ -206,6 +203,7 @@ class Trainer(Hooks):
         validate_every: int | None = None,
         checkpoint_every: int | None = None,
         class_weight: Mapping[int, float] | None = None,
+        hardest: float | Mapping[str, float] | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         steps_per_loop: int | None = None,
         keep_last: int | None = 3,
@@ -228,20 +226,21 @@ class Trainer(Hooks):
           validate_every: steps, an epoch of the callbacks; with `epochs` an epoch, else the end.
           checkpoint_every: steps; the end is always saved.
           class_weight: class id -> weight.
+          hardest: share of a batch, the hardest, of which each compiled loss learns; or by term.
           callbacks: Keras callbacks.
           steps_per_loop: most steps in one call of the loop; by default what two seconds hold.
           keep_last: checkpoints that stay; None keeps all.
-          keep_best: those that stay besides, the best by `best_metric`: a tag of the evaluation's
-            rows, without validation data of the training rows.
+          keep_best: the best stay besides, by `best_metric`: a tag of the evaluation's rows, or
+            without validation data of the training rows.
           shuffle: arrays are drawn without replacement, anew each epoch.
           augment: for arrays, (example, seed) -> example; int32 [2], for `tf.random.stateless_*`.
-          profile_steps: (first, last); the steps after `first` up to `last` are profiled, for
-            TensorBoard, and a line says where their time went.
+          profile_steps: (first, last); a profile of those after `first`, and a line of it.
           verbose: print the run's line, progress and ledger.
         Returns:
           History; `.rows` are the lines of metrics.jsonl.
         """
         class_weight = checked_class_weight(class_weight)
+        self._run.programs.hardest = Hardest.of(hardest)
         source = self._open(data, batch_size, augment, shuffle=shuffle, static=True)
         source = self._run.state.data.again(source)
         validation = None
@@ -314,11 +313,12 @@ class Trainer(Hooks):
         """
         return follow(self._run, poll_seconds)
 
-    def replay(self, data, step: int, *, batch_size: int | None = None, augment=None) -> str:
+    def replay(self, data, step, *, batch_size=None, augment=None, hardest=None) -> str:
         """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
 
-        Trains from the newest checkpoint up to it; `data` as `fit` was given it.
+        Trains from the newest checkpoint up to it; the arguments as `fit` was given them.
         """
+        self._run.programs.hardest = Hardest.of(hardest)
         source = self._open(data, batch_size, augment, shuffle=True, static=True)
         run = self._run
         run.traced(source)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
+from losses.checks import share_of_batch
 from losses.errors import TermwiseError, TermwiseTypeError
 from losses.naming import checked_name, snake_case
 from losses.objective.parameter import Parameter
@@ -21,6 +22,7 @@ class Term:
       weight: a number, a function of the step, a variable or a trainable weight.
       name: str, its name in every table and log; the class name in snake_case by default.
       trains: None (every group of variables it reaches), or a group's name or a list of them.
+      hardest: None, or the share of a batch's examples, the hardest, that it learns from alone.
 
     Example:
       >>> class Sparsity(Term):
@@ -30,8 +32,9 @@ class Term:
       'sparsity'
     """
 
-    def __init__(self, weight=1.0, name=None, trains=None):
+    def __init__(self, weight=1.0, name=None, trains=None, hardest=None):
         self.weight = weight
+        self.hardest = None if hardest is None else share_of_batch(hardest, owner=self)
         name = str(name) if name else snake_case(type(self).__name__)
         self.name = checked_name(name, "A term's name")
         self.trains = trains
@@ -92,7 +95,8 @@ class Term:
         )
 
     def get_config(self) -> dict:
-        return {"weight": self.weight, "name": self.name, "trains": self.trains}
+        config = {"weight": self.weight, "name": self.name, "trains": self.trains}
+        return config if self.hardest is None else {**config, "hardest": self.hardest}
 
     @classmethod
     def from_config(cls, config):
@@ -127,13 +131,13 @@ class _FunctionTerm(Term):
         return self.function(step)
 
 
-def term(function, name=None, weight=1.0, trains=None) -> Term:
+def term(function, name=None, weight=1.0, trains=None, hardest=None) -> Term:
     """A term of a function of the step.
 
     Args:
       function: takes a `losses.Step`; returns what `Term.call` returns.
       name: str; the function's own name by default (a lambda needs one).
-      weight, trains: as in `Term`.
+      weight, trains, hardest: as in `Term`.
     Raises:
       ValueError: a lambda without a name.
       TypeError: not a function.
@@ -151,7 +155,7 @@ def term(function, name=None, weight=1.0, trains=None) -> Term:
             'losses.term() was given a lambda without a name. Pass name="..."; '
             "it is what the ledger and TensorBoard show."
         )
-    return _FunctionTerm(function, name=name, weight=weight, trains=trains)
+    return _FunctionTerm(function, name=name, weight=weight, trains=trains, hardest=hardest)
 
 
 class Trains:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from losses.balancing.balancer import Balancer
 from losses.errors import TermwiseError
 from losses.objective.layout import Layout
+from losses.terms.hardest import Hardest
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.weightings import choose_weighting
@@ -60,6 +61,7 @@ class Programs:
     Attributes:
       balanced, diagnostics: of the terms, after the first trace; None without.
       written: the variables that the forward and backward pass writes, on any replica.
+      hardest: which terms of the steps that are asked for learn from the hardest examples alone.
     """
 
     def __init__(
@@ -85,11 +87,19 @@ class Programs:
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
         self.written: list[tf.Variable] = []
+        self.hardest = Hardest()
 
     @property
     def program(self) -> StepProgram:
         """The program of the run's first trace; before it without a weighting."""
         return self._base if self._first is None else self._first.program
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """term -> the share of a batch that it learns from, of the steps that are asked for now."""
+        if not self.prepared:
+            return {}
+        return replace(self.program, hardest=self.hardest).shares
 
     @property
     def prepared(self) -> bool:
@@ -156,7 +166,7 @@ class Programs:
         placement = base.placement.placed(source.per_host, xla)
         structure = str((source.element_spec, source.per_host))
         way = placement.xla, placement.eager
-        key = self._round, structure, *way, tuple(sorted(class_weight.items()))
+        key = self._round, structure, *way, self.hardest, tuple(sorted(class_weight.items()))
         if key not in self._steps:
             self._steps[key] = self._trace(key, source, xla, class_weight)
         return self._steps[key]
@@ -317,7 +327,8 @@ class Programs:
 
     def _placed(self, program: StepProgram, source, xla, class_weight) -> StepProgram:
         placement = self._base.placement.placed(source.per_host, xla)
-        return replace(program, placement=placement, class_weight=class_weight)
+        of_fit = {"class_weight": class_weight, "hardest": self.hardest}
+        return replace(program, placement=placement, **of_fit)
 
     @staticmethod
     def _means_spec(program: StepProgram):

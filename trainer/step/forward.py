@@ -10,13 +10,14 @@ import keras
 import tensorflow as tf
 
 from losses.distributed.gather import own_examples
-from losses.errors import TermwiseTypeError, add_note
+from losses.errors import TermwiseError, TermwiseTypeError, add_note
 from losses.layers import layers_of
 from losses.objective.class_ids import classes_of
 from losses.objective.layout import Layout
 from losses.objective.model_terms import overrides
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
+from losses.terms.hardest import keep_hardest
 from trainer.data.batch import examples_in, unpack
 from trainer.data.class_weight import class_weights
 from trainer.distributed.agreement import scope_of_all
@@ -139,6 +140,29 @@ def make_step(program: StepProgram, batch, training: bool) -> Step:
     return step
 
 
+def _hardest(program: StepProgram, terms: dict[str, Ratio], present) -> dict[str, Ratio]:
+    """The terms that learn from the hardest examples alone; `present` of `Placement.shard`.
+
+    Raises:
+      ValueError: it cannot be exact: of accumulated steps, or of replicas that cannot be compared.
+    """
+    layout = program.discovery.layout if program.several_objectives else None
+    shares = program.hardest.shares(program.objective, terms, layout.names if layout else ())
+    if shares and program.optimizers.accumulation > 1:
+        raise TermwiseError(
+            f"hardest= of term {next(iter(shares))!r}: the hardest examples of "
+            f"{program.optimizers.accumulation} accumulated steps are known after the last of them "
+            "alone. Drop gradient_accumulation_steps, or hardest=."
+        )
+    if shares and program.placement.precomputes_sums:
+        raise TermwiseError(
+            f"hardest= of term {next(iter(shares))!r} compares the examples of all replicas, for "
+            "which what XLA compiles cannot wait. Pass jit_compile=False, or train on one replica."
+        )
+    with own_examples(present):
+        return {name: keep_hardest(name, terms[name], share) for name, share in shares.items()}
+
+
 def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
     """All terms of a step by name; none counts where the examples are padding."""
     # read before compute_terms(): another call of the model would clear them
@@ -146,6 +170,8 @@ def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
     with own_examples(present):  # a padding example is no one's pair
         computed = program.compute_terms(step)
     terms = program.objective.complete(computed, model_terms, step)
+    if step.training:
+        terms.update(_hardest(program, terms, present))
     if program.several_objectives and program.discovery.layout is not None:
         terms = program.discovery.layout.with_absent(terms)
 
