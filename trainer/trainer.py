@@ -14,6 +14,7 @@ from losses.objective.term import listed_terms
 from losses.terms.hardest import Hardest
 from trainer.balancing.balanced_terms import check_balancer
 from trainer.balancing.diagnostics import check_diagnostics_every
+from trainer.balancing.helps import check_helps
 from trainer.data.augment import augmented
 from trainer.data.class_weight import checked_class_weight
 from trainer.data.open import default_batch, open_data, reading_batch
@@ -47,11 +48,9 @@ class Trainer(Hooks):
     or any event of `keras.callbacks.Callback` (`on_epoch_end`, ...).
 
     Args:
-      model: a Keras model, or a function that builds one, called inside the strategy's scope.
-        None where a subclass has `build_model`.
+      model: a Keras model, or a function that builds one in the strategy's scope; or `build_model`.
       optimizer: as in `Model.compile`; with `groups`, a dict by group.
-      loss, loss_weights: as in `Model.compile`; weights may name any term, and be functions of the
-        step, variables and trainable weights.
+      loss, loss_weights: as in `Model.compile`; weights of any term, also schedules or trainable.
       terms: `losses.Term` objects.
       balancer: of `losses.balancing`; weights, or the direction, from values or gradients.
       metrics, weighted_metrics: as in `Model.compile`.
@@ -64,18 +63,16 @@ class Trainer(Hooks):
       loss_parameter_optimizer: for the loss parameters; the model's own by default.
       add_loss_sums: patterns of layer paths whose `add_loss` is a sum over examples.
       gradient_diagnostics_every: steps between looks at norm, cosines, share of terms' gradients.
+      helps_every, helps_for: steps between looks at what each term does for validation; of terms.
       on_nonfinite: "raise" stops with the term's name and the step; "skip" leaves the step out;
         "restore" goes back to the last checkpoint, and on past the data.
       row_means: of a row over "steps" alike, or "examples": a short batch counts less, as in Keras.
-      config: a mapping of plain values, kept as config.json and shown in TensorBoard.
-      seed: of the shuffling of arrays; `keras.utils.set_random_seed` seeds the weights.
+      config, seed: plain values for config.json and TensorBoard; of the shuffling of arrays.
       replica_randomness: "different" or "same" draws (dropout masks) on the replicas.
-      init_from, init_loss_parameters: a workdir or checkpoint whose weights a new run starts with;
-        whether it takes loss parameters of the same name too.
+      init_from, init_loss_parameters: a workdir or checkpoint to start with; whether of both kinds.
       name: the run's name; the workdir's by default.
     Attributes:
-      model, optimizer, strategy, step, loss_parameters, terms, name, config, seed, workdir: of the
-        run, as the properties say.
+      model, optimizer, strategy, step, loss_parameters, terms, name, config, seed, workdir: so.
     A subclass may set any other attribute. Layers and variables among them are saved with the run,
     and train where a term reads them.
     Raises:
@@ -103,6 +100,8 @@ class Trainer(Hooks):
         loss_parameter_optimizer: Any = None,
         add_loss_sums: Iterable[str] = (),
         gradient_diagnostics_every: int | None = None,
+        helps_every: int | None = None,
+        helps_for: str | Iterable[str] | None = None,
         on_nonfinite: str = "raise",
         row_means: str = "steps",
         config: Mapping | None = None,
@@ -115,6 +114,7 @@ class Trainer(Hooks):
         super().__init__()
         check_balancer(balancer)
         check_diagnostics_every(gradient_diagnostics_every)
+        check_helps(helps_every, helps_for)
         jit, mode = JitChoice(jit_compile, run_eagerly), check_mode(on_nonfinite, workdir)
         self._set(strategy=resolve_strategy(strategy))
         folder = None if workdir is None else Workdir(workdir)
@@ -135,6 +135,7 @@ class Trainer(Hooks):
             weighted_metrics=weighted_metrics,
             balancer=balancer,
             diagnostics_every=gradient_diagnostics_every,
+            helps=(helps_every, helps_for),
             replica_randomness=replica_randomness,
             jit=jit,
             on_nonfinite=mode,
@@ -329,9 +330,8 @@ class Trainer(Hooks):
     def export(self, path, *, outputs=None) -> Path:
         """Writes the inference model alone (no labels, no loss parameters); gives the path.
 
-        Args:
-          path: a folder (a SavedModel that also holds model.keras), or a path ending in .keras.
-          outputs: names of layers to export instead of the model's outputs.
+        `path` is a folder (a SavedModel, and model.keras in it), or ends in .keras; `outputs` are
+        names of layers to export instead of the model's outputs.
         """
         prepare_model(self._run)
         program = self._run.program

@@ -14,6 +14,7 @@ from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callback_state import CallbackStates
 from trainer.fitting.callbacks import check_callbacks
+from trainer.fitting.helping import check_measurable
 from trainer.fitting.outer_loop import OuterLoop
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
@@ -93,6 +94,7 @@ def run_fit(run: Run, request: FitRequest) -> History:
     if request.validation is not None and not run.programs.eager:
         # what cannot be read is found before a file is written
         run.evaluation.trace(request.validation, run.jit.xla)
+    check_measurable(run, request.source, request.validation)
     check_arrays(run, request.source)
     run.decide_jit(request.source, request.class_weight)
     workdir = run.workdir if run.hosts.chief else None  # the only host that writes

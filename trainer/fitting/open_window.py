@@ -42,7 +42,7 @@ class OpenWindow:
         self._result: Any = None  # the LoopResult of the last call
         self._seconds = 0.0  # spent on the window
         self.names = step.program.layout.names
-        self.recorder = Recorder(writers, self.names, step.diagnostics, steps)
+        self.recorder = Recorder(writers, self.names, step.measured, steps)
         self.epoch = EpochMean()
         self._watch = self._watched()
         self.reopen()
@@ -121,7 +121,7 @@ class OpenWindow:
     def _take_up_terms(self) -> None:
         """Has rows, and what is watched in windows, be of the terms that the step has now."""
         self.names = self._step.program.layout.names
-        self.recorder.take_up(self.names, self._step.diagnostics)
+        self.recorder.take_up(self.names, self._step.measured)
         self._watch = self._watched()
 
     def _watched(self) -> WindowWatch:

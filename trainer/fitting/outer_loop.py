@@ -7,6 +7,7 @@ until the last step, or until a callback or a signal stops:
         on_train_batch_begin
         a call of the inner loop           many steps; rows of the windows that ended in it
         not finite?                        an error, or back to the last checkpoint
+        what helps validation, where due
         on_train_batch_end
         a checkpoint, where one is due
     on_test_begin, validation, on_test_end
@@ -30,6 +31,7 @@ from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
 from trainer.fitting.callbacks import epoch_logs, has_batch_events, open_callbacks
 from trainer.fitting.going_on import Epoch, GoingOn
+from trainer.fitting.helping import Measurement
 from trainer.fitting.open_window import OpenWindow
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
@@ -82,6 +84,7 @@ class OuterLoop:
         self._window = OpenWindow(run, step, writers, plan.steps)
         self.recorder, self._epoch = self._window.recorder, self._window.epoch
         self._going: Any = None  # the GoingOn of `run`
+        self._measurement: Measurement | None = None
         self._stopped = 0  # by which signal
         self._saved_at: int | None = None
         self._restores = 0  # since the last checkpoint
@@ -155,6 +158,7 @@ class OuterLoop:
         plan = self._plan
         while step < end and not model.stop_training and not self._stopped:
             due = self._profile.next_stop(step, plan.next_stop(step, self._many_windows))
+            due = due if self._step.helps is None else min(due, self._step.helps.next_stop(step))
             count = min(due - step, self._limit)
             events.on_train_batch_begin(step)
             self._follow_switches(step)
@@ -163,6 +167,7 @@ class OuterLoop:
             self.tell(self._profile.after(step))
             if not self._run.skips and not self._window.sums.finite:
                 return self._not_finite(step)
+            self._measure_helps(step)
             if step == plan.steps:
                 self._window.end(step)
             events.on_train_batch_end(step - 1, self._epoch.logs())
@@ -170,6 +175,16 @@ class OuterLoop:
                 self._save_if_due(step)
             model.stop_training = self._agree(model.stop_training)
         return step
+
+    def _measure_helps(self, step: int) -> None:
+        """Measures what the terms do for validation, where it is due, by the last batch."""
+        if self._step.helps is None or not self._step.helps.due(step):
+            return
+        if self._measurement is None or self._measurement.step is not self._step:
+            self._measurement = Measurement(self._run, self._step, self._validation)
+        position = step - 1 - self._data_start
+        batch = self._source.batch_again(position, self._loop.last_batch)
+        self._measurement.take(batch, step)
 
     def _follow_switches(self, step: int) -> None:
         """Takes a step that was traced anew where a callback has set `trainable` otherwise."""

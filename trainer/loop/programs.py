@@ -15,6 +15,7 @@ from losses.objective.layout import Layout
 from losses.terms.hardest import Hardest
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
+from trainer.balancing.helps import Helps, Measured, helps_of
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
@@ -36,12 +37,19 @@ class TracedStep:
       passes: what the step is made of.
       diagnostics: of the terms' gradients, or None.
       key: what it was traced for.
+      helps: what the terms do for validation, or None.
     """
 
     function: Any
     passes: TrainPasses
     diagnostics: Diagnostics | None
     key: tuple
+    helps: Helps | None = None
+
+    @property
+    def measured(self) -> Measured:
+        """What rows tell beside the terms."""
+        return Measured(self.diagnostics, self.helps)
 
     @property
     def program(self) -> StepProgram:
@@ -58,8 +66,9 @@ class Programs:
       diagnostics_every: steps between two measurements of the terms' gradients, or None.
       on_first_trace: called once, when the optimizers are built.
       owned_variables: () -> variables of terms, and of networks that a subclass keeps.
+      helps: `helps_every` and `helps_for` of the Trainer.
     Attributes:
-      balanced, diagnostics: of the terms, after the first trace; None without.
+      balanced, diagnostics, helps: of the terms, after the first trace; None without.
       written: the variables that the forward and backward pass writes, on any replica.
       hardest: which terms of the steps that are asked for learn from the hardest examples alone.
     """
@@ -72,11 +81,12 @@ class Programs:
         diagnostics_every: int | None = None,
         on_first_trace: Callable[[Programs], None] = lambda programs: None,
         owned_variables: Callable[[], list] = list,
+        helps: tuple = (None, None),
     ):
         self._base = base
         self._train_step = train_step
         self._balancer = balancer
-        self._every = diagnostics_every
+        self._every, self._helps = diagnostics_every, helps
         self._on_first_trace = on_first_trace
         self._owned_variables = owned_variables
         self._steps: dict[tuple, TracedStep] = {}
@@ -86,6 +96,7 @@ class Programs:
         self.first_settings: tuple[bool, ...] = ()  # of the switches, before the first trace
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
+        self.helps: Helps | None = None
         self.written: list[tf.Variable] = []
         self.hardest = Hardest()
 
@@ -130,7 +141,8 @@ class Programs:
     @property
     def balancing_variables(self) -> list:
         """What a checkpoint holds of the balancer and the diagnostics."""
-        variables = [] if self.diagnostics is None else self.diagnostics.variables
+        measured = (part.variables for part in (self.diagnostics, self.helps) if part is not None)
+        variables = [variable for part in measured for variable in part]
         if self.balanced is None:
             return variables
         return [*self._variables_of_balancer(self.program), *variables]
@@ -244,10 +256,11 @@ class Programs:
             program = self._balancing(program, spec, self._balancer)
         passes = self._passes(program)
         precomputes = program.placement.precomputes_sums
-        if precomputes or accumulation > 1 or self._every is not None:
+        if precomputes or accumulation > 1 or (self._every, self._helps[0]) != (None, None):
             counts = passes.trace_counts(spec)
         if self._every is not None and not self._measures(program.layout):
             self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
+        self.helps = helps_of(self._helps, program, self.helps)
         precomputed = local_spec(program, counts) if precomputes else None
         means = self._means_spec(program) if accumulation > 1 else None
         scales, means = specs_of_step(program, means)
@@ -313,14 +326,15 @@ class Programs:
 
         if program.placement.eager:
             function = PythonStep(train_step, source.element_spec)
-            return TracedStep(function, passes, diagnostics, key)
+            return TracedStep(function, passes, diagnostics, key, self.helps)
         specs = [source.element_spec]
         if program.optimizers.accumulation > 1:
             specs.append(self._means_spec(program))
         compiled = xla and not program.placement.precomputes_sums
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
-        return TracedStep(function.get_concrete_function(*specs), passes, diagnostics, key)
+        traced = function.get_concrete_function(*specs)
+        return TracedStep(traced, passes, diagnostics, key, self.helps)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)

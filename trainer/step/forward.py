@@ -56,7 +56,9 @@ class Forward(NamedTuple):
         return tf.concat([*parts, counts], 0)
 
 
-def run_forward(program: StepProgram, weighting, batch, present, tape=None) -> Forward:
+def run_forward(
+    program: StepProgram, weighting, batch, present, tape=None, training: bool = True
+) -> Forward:
     """The forward pass of a training step.
 
     Args:
@@ -64,24 +66,25 @@ def run_forward(program: StepProgram, weighting, batch, present, tape=None) -> F
       weighting: of this pass.
       batch, present: of `Placement.shard`.
       tape: that of the gradients, for what the weighting records; None records nothing.
+      training: False for the pass of an evaluation.
     """
     tap = contextlib.nullcontext(()) if tape is None else weighting.tap(tape)
     with program.metrics.without_padding(present):
         with tap as recorded:
-            step = make_step(program, batch, training=True)
+            step = make_step(program, batch, training=training)
             tapped = tuple(recorded)
         terms = make_terms(program, step, present)
     layout = Layout.of(terms)
     return Forward(step, terms, layout, *layout.pack(terms), tapped)
 
 
-def stateless_forward(program: StepProgram, batch, present) -> Forward:
+def stateless_forward(program: StepProgram, batch, present, training: bool = True) -> Forward:
     """`run_forward` in a pass that changes nothing: no statistics move, no draws advance."""
     # reading a model's losses there asks for the values of the regularized variables
     regularized = [v for v in program.model.variables if getattr(v, "regularizer", None)]
     values = [(v, tf.convert_to_tensor(v.value)) for v in regularized]
     with keras.StatelessScope(values, collect_losses=True, initialize_variables=False):
-        return run_forward(program, program.weighting, batch, present)
+        return run_forward(program, program.weighting, batch, present, training=training)
 
 
 def build_by_call(program: StepProgram, spec) -> None:
