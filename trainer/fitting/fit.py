@@ -14,6 +14,7 @@ from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callback_state import CallbackStates
 from trainer.fitting.callbacks import check_callbacks
+from trainer.fitting.helping import check_measurable
 from trainer.fitting.outer_loop import OuterLoop
 from trainer.fitting.phases import Course, Phase
 from trainer.fitting.plan import Plan
@@ -23,7 +24,7 @@ from trainer.ledger.describe import describe_run
 from trainer.ledger.format import duration, ledger_table, number
 from trainer.ledger.history import History
 from trainer.ledger.writers import Writers
-from trainer.loop.traced_step import TracedStep
+from trainer.loop.traced_step import Asked, TracedStep
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep
@@ -40,7 +41,7 @@ class FitRequest:
       validation: split -> data that are evaluated on the way.
       phases: of the training, one after another.
       step: the traced step.
-      class_weight: class id -> weight.
+      asked: what the fit asks of the step, in its first phase.
       plan: the cadences.
       keep: keep_last, keep_best and best_metric of the checkpoints.
       best_split: the rows that have it.
@@ -55,7 +56,7 @@ class FitRequest:
     validation: Mapping[str, Any]
     phases: tuple[Phase, ...]
     step: TracedStep
-    class_weight: Mapping
+    asked: Asked
     plan: Plan
     keep: Mapping
     best_split: str
@@ -99,8 +100,9 @@ def run_fit(run: Run, request: FitRequest) -> History:
     for validation in () if run.programs.eager else request.validation.values():
         # what cannot be read is found before a file is written
         run.evaluation.trace(validation, run.jit.xla)
+    check_measurable(run, request.source, next(iter(request.validation.values()), None))
     check_arrays(run, request.source)
-    run.decide_jit(request.source, request.class_weight, request.plan.steps)
+    run.decide_jit(request.source, request.asked)
     workdir = run.workdir if run.hosts.chief else None  # the only host that writes
     with contextlib.ExitStack() as stack:
 
@@ -245,8 +247,7 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
     course = Course(request.phases, host.phase, host.phase_began)
 
     def traced() -> TracedStep:
-        until, phase = request.plan.steps, course.of_step
-        return run.traced(request.source, request.class_weight, until, phase)
+        return run.traced(request.source, replace(request.asked, phase=course.of_step))
 
     outer = OuterLoop(
         run,

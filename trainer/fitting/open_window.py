@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+
+import numpy as np
 
 from losses.errors import TermwiseError
 from trainer.fitting.epoch_mean import EpochMean
-from trainer.fitting.window_times import end_times, stamped_windows
 from trainer.fitting.window_watch import WindowWatch
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.window import WindowSums
@@ -46,7 +48,7 @@ class OpenWindow:
         self._result: Any = None  # the LoopResult of the last call
         self._seconds = 0.0  # spent on the window
         self.names = step.program.layout.names
-        self.recorder = Recorder(writers, self.names, step.diagnostics, steps)
+        self.recorder = Recorder(writers, self.names, step.measured, steps)
         self.epoch = EpochMean()
         self._watch = self._watched()
         self.reopen()
@@ -125,7 +127,7 @@ class OpenWindow:
     def _take_up_terms(self) -> None:
         """Has rows, and what is watched in windows, be of the terms that the step has now."""
         self.names = self._step.program.layout.names
-        self.recorder.take_up(self.names, self._step.diagnostics)
+        self.recorder.take_up(self.names, self._step.measured)
         self._watch = self._watched()
 
     def _watched(self) -> WindowWatch:
@@ -138,8 +140,8 @@ class OpenWindow:
 
     def _record(self, result: LoopResult, step: int, steps, after: int, seconds: float) -> None:
         """Hands on the windows that ended in a call, of steps after `step` up to `after`."""
-        ends = end_times(result, [number - step for number in steps], after - step, seconds)
-        windows, durations = stamped_windows(result, ends, seconds)
+        ends = _end_times(result, [number - step for number in steps], after - step, seconds)
+        windows, durations = _stamped_windows(result, ends, seconds)
         durations[0] += self._seconds
         more = {**self.more, **self._read_metrics()}
         self.recorder.add(result.codec, windows, steps, durations, more)
@@ -153,3 +155,28 @@ class OpenWindow:
         results = {f"metrics/{name}": v for name, v in program.metrics.results().items()}
         program.metrics.reset()
         return results
+
+
+def _end_times(result: LoopResult, done: list[int], count: int, seconds: float) -> np.ndarray:
+    """When each log window of a call ended, float64 [W], in seconds since the call began.
+
+    The loop notes the time of day; where that has jumped, or is not to be had, the steps are taken
+    to be equally long.
+
+    Args:
+      result: of the call, which has just ended.
+      done: the steps of the call up to the end of each window.
+      count: the steps of the call.
+      seconds: that it took, by a clock that does not jump.
+    """
+    ends = seconds - (time.time() - result.ended[:, -1])
+    if np.all(np.isfinite(ends)) and ends[0] >= 0 and np.all(np.diff(ends) >= 0):
+        return np.minimum(ends, seconds)
+    return seconds * np.asarray(done, np.float64) / max(count, 1)
+
+
+def _stamped_windows(result: LoopResult, ends: np.ndarray, seconds: float) -> tuple:
+    """The windows that ended, with the time of day, as a row tells it; and how long each took."""
+    windows = result.ended.copy()
+    windows[:, -1] = time.time() - seconds + ends
+    return windows, np.diff(ends, prepend=0.0)

@@ -18,7 +18,10 @@ PENDING = "(the model's own losses and loss parameters are found by build(data) 
 
 
 def describe_terms(
-    objective: Objective, parameters: Mapping | None, networks: Iterable = ()
+    objective: Objective,
+    parameters: Mapping | None,
+    networks: Iterable = (),
+    shares: Mapping[str, float] | None = None,
 ) -> str:
     """The table of terms as text.
 
@@ -26,6 +29,7 @@ def describe_terms(
       objective: the run's; its terms are complete after the first trace.
       parameters: name -> loss parameter; None before the first trace.
       networks: those outside the model that train, in words.
+      shares: term -> the share of a batch that it learns from, the hardest; None: all of each.
     """
     rows = [("term", "from", "weight")]
     if objective.described is None:
@@ -34,7 +38,9 @@ def describe_terms(
     for term in objective.described:
         trains = f", trains {', '.join(term.trains)}" if term.trains else ""
         source = f", of {term.source}" if term.source else ""
-        rows.append((term.name, f"{term.origin}{source}{trains}", term.weight))
+        share = (shares or {}).get(term.name)
+        hardest = "" if share is None else f", hardest {share:g}"
+        rows.append((term.name, f"{term.origin}{source}{trains}{hardest}", term.weight))
     tables = [format_table(rows, words=True)]
     if parameters:
         shapes = [(name, str(tuple(variable.shape))) for name, variable in parameters.items()]

@@ -13,6 +13,7 @@ import tensorflow as tf
 from losses.errors import TermwiseRuntimeError
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.direction import dense, mirrored
+from trainer.balancing.helps import probe_validation
 from trainer.balancing.probe import note_watched, probe_residuals, probe_terms
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
@@ -136,6 +137,16 @@ class TrainPasses:
         """path -> [m, ...], the gradients of the balanced terms' residuals; nothing is changed."""
         probe = functools.partial(probe_residuals, self.program, self._balanced_names)
         return self._summed(self._looking(probe)(batch))
+
+    def validation(self, chosen, batch, *valid):
+        """path -> the gradient of the validation objective over a batch; float32 [], its examples.
+
+        Args:
+          chosen, valid: as in `probe_validation`.
+        """
+        probe = functools.partial(probe_validation, self.program, chosen)
+        gradients, examples = self._looking(probe)(batch, *valid)
+        return self._summed(gradients), examples
 
     def _summed(self, rows: dict) -> dict:
         if self.program.placement.replicas == 1:

@@ -16,6 +16,7 @@ from losses.objective.layout import Layout
 from losses.objective.objective import Objective
 from losses.objective.step import Step
 from losses.objective.weights import Pauses
+from losses.terms.hardest import Hardest
 from trainer.data.batch import JointBatch, Share, share
 from trainer.model.switches import Switches
 from trainer.optimizers.groups import WHOLE
@@ -193,6 +194,7 @@ class StepProgram:
       discovery: what the first trace finds out.
       weighting: how the terms are weighed.
       class_weight: class id -> weight of the labels.
+      hardest: which terms learn from the hardest examples alone.
       skips: whether steps that are not finite are left out.
       several_passes: whether groups may ask for several passes of the tape.
       means_by_examples: whether a row's means weigh a step by its examples.
@@ -221,6 +223,7 @@ class StepProgram:
     discovery: Discovery
     weighting: Weighting = field(default_factory=FixedWeighting)
     class_weight: Mapping[int, float] = field(default_factory=dict)
+    hardest: Hardest = field(default_factory=Hardest)
     skips: bool = False
     several_passes: bool = False
     means_by_examples: bool = False
@@ -271,6 +274,11 @@ class StepProgram:
             return {}
         by_group = dict(zip(self.optimizers.of_group, tf.unstack(scales), strict=True))
         return {path: by_group[group] for path, group in self.trainables.owners.items()}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """term -> the share of a batch that it learns from, for those that learn from less."""
+        return self.hardest.shares(self.objective, self.layout.names)
 
     @property
     def reads_metrics(self) -> bool:
