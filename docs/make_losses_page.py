@@ -43,7 +43,7 @@ FAMILIES = {
     "Critics": ["Wasserstein"],
     "Terms that see the whole step": [
         *("AdversarialRegularization", "VirtualAdversarial", "Consistency", "GaussianKL"),
-        *("GradientPenalty", "PDEResidual", "derivative", "WeightPenalty"),
+        *("GradientPenalty", "PDEResidual", "derivative", "WeightPenalty", "Constraint"),
     ],
     "Weights and schedules": [
         "UncertaintyWeight",

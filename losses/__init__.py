@@ -35,6 +35,7 @@ from losses.objective.term import term
 from losses.terms import (
     AdversarialRegularization,
     Consistency,
+    Constraint,
     GaussianKL,
     GradientPenalty,
     PDEResidual,
@@ -53,6 +54,7 @@ __all__ = [
     "CategoricalFocal",
     "Charbonnier",
     "Consistency",
+    "Constraint",
     "Contrastive",
     "Dice",
     "GaussianKL",

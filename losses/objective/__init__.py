@@ -19,7 +19,7 @@ from losses.objective.reduction import (
 )
 from losses.objective.registry import get, register_loss
 from losses.objective.step import Step, model_inputs
-from losses.objective.term import Term, Trains, listed_terms
+from losses.objective.term import Term, Trains, as_ratios, listed_terms
 from losses.objective.weights import Weight
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Term",
     "Trains",
     "Weight",
+    "as_ratios",
     "by_output",
     "class_ids",
     "compiled_ratios",

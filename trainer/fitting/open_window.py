@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from losses.errors import TermwiseError
+from losses.terms.constraint import constraints_of
+from trainer.fitting.constraint_watch import ConstraintWatch
 from trainer.fitting.epoch_mean import EpochMean
 from trainer.fitting.window_times import end_times, stamped_windows
 from trainer.fitting.window_watch import WindowWatch
@@ -42,7 +44,11 @@ class OpenWindow:
         self._result: Any = None  # the LoopResult of the last call
         self._seconds = 0.0  # spent on the window
         self.names = step.program.layout.names
-        self.recorder = Recorder(writers, self.names, step.diagnostics, steps)
+        constraints = constraints_of(step.program.objective.terms)
+        watch = ConstraintWatch(constraints, writers.history.rows, writers.console.warning)
+        self.recorder = Recorder(
+            writers, self.names, step.diagnostics, steps, constraints, watch.look
+        )
         self.epoch = EpochMean()
         self._watch = self._watched()
         self.reopen()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from losses.errors import TermwiseError
 from losses.objective.layout import Layout
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
+from trainer.balancing.multipliers import check_constraints, check_moved, prepare_multipliers
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
@@ -244,6 +246,7 @@ class Programs:
         traced = passes.trace(spec, scales, precomputed, means)
         program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
+        prepare_multipliers(program, functools.partial(passes.watched_terms, spec))
         return passes, self._note_written(program, traced)
 
     def _note_written(self, program: StepProgram, traced) -> list:
@@ -256,6 +259,7 @@ class Programs:
         """The program with the weighting of the balancer, whose state goes on."""
         strategy = program.placement.strategy
         layout, weights, watched = self._facts(program, spec)
+        watched.update(check_constraints(program.objective.terms, layout, balancer))
         if self.balanced is None:
             self.balanced = BalancedTerms(balancer, layout, strategy, weights, watched)
         else:
@@ -310,7 +314,9 @@ class Programs:
         compiled = xla and not program.placement.precomputes_sums
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
-        return TracedStep(function.get_concrete_function(*specs), passes, diagnostics, key)
+        traced = function.get_concrete_function(*specs)
+        check_moved(program, functools.partial(written_variables, traced))
+        return TracedStep(traced, passes, diagnostics, key)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)
