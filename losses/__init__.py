@@ -10,10 +10,12 @@ from losses.catalog import (
     Dice,
     GaussianNLL,
     GeneralRobust,
+    InfoNCE,
     IoU,
     NPairs,
     NTXent,
     Quantile,
+    SparseCrossentropy,
     SparseFocal,
     StudentTNLL,
     SupCon,
@@ -24,6 +26,7 @@ from losses.catalog import (
     WeightedMSE,
     WeightedRMSE,
     YOLOv3,
+    noncrossing,
 )
 from losses.errors import TermwiseError
 from losses.objective import Described as Described
@@ -61,6 +64,7 @@ __all__ = [
     "GaussianNLL",
     "GeneralRobust",
     "GradientPenalty",
+    "InfoNCE",
     "IoU",
     "NPairs",
     "NTXent",
@@ -68,6 +72,7 @@ __all__ = [
     "Parameter",
     "Quantile",
     "Ratio",
+    "SparseCrossentropy",
     "SparseFocal",
     "Step",
     "StudentTNLL",
@@ -89,6 +94,7 @@ __all__ = [
     "balancing",
     "derivative",
     "get",
+    "noncrossing",
     "schedules",
     "term",
 ]

@@ -17,7 +17,7 @@ from losses.objective.reduction import (
     with_mask,
     with_trailing_axes,
 )
-from losses.objective.registry import get, register_loss
+from losses.objective.registry import get, made, register_loss
 from losses.objective.step import Step, model_inputs
 from losses.objective.term import Term, Trains, as_ratios, listed_terms
 from losses.objective.weights import Weight
@@ -41,6 +41,7 @@ __all__ = [
     "flatten",
     "get",
     "listed_terms",
+    "made",
     "mask_of",
     "match_labels",
     "model_inputs",

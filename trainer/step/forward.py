@@ -143,7 +143,8 @@ def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
     """All terms of a step by name; none counts where the examples are padding."""
     # read before compute_terms(): another call of the model would clear them
     model_terms = program.objective.model_terms(step)
-    with own_examples(present):  # a padding example is no one's pair
+    accumulated = program.optimizers.accumulation if step.training else 1
+    with own_examples(present, accumulated):  # a padding example is no one's pair
         computed = program.compute_terms(step)
     terms = program.objective.complete(computed, model_terms, step)
     if program.several_objectives and program.discovery.layout is not None:
