@@ -132,7 +132,7 @@ class Trainer(Reading):
         self._set(workdir=folder, name=name, config=checked_config(config), seed=seed)
         with scope_of_all(self.strategy):
             self._set(model=make_model(model, self.build_model, self.strategy))
-            self._set(terms=[*self.build_terms(), *listed_terms(terms)])
+            self._set(terms=listed_terms(terms, self.build_terms()))
         settings = RunSettings(
             loss=loss,
             loss_weights=loss_weights,

@@ -17,9 +17,9 @@ from losses.objective.reduction import (
     with_mask,
     with_trailing_axes,
 )
-from losses.objective.registry import get, register_loss
+from losses.objective.registry import get, made, register_loss
 from losses.objective.step import Step, model_inputs
-from losses.objective.term import Term, Trains, listed_terms
+from losses.objective.term import Term, Trains, as_ratios, listed_terms
 from losses.objective.weights import Weight, heads
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Term",
     "Trains",
     "Weight",
+    "as_ratios",
     "by_output",
     "class_ids",
     "compiled_ratios",
@@ -41,6 +42,7 @@ __all__ = [
     "get",
     "heads",
     "listed_terms",
+    "made",
     "mask_of",
     "match_labels",
     "model_inputs",

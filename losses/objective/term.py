@@ -99,6 +99,10 @@ class Term:
             "per example, a scalar, or losses.Ratio."
         )
 
+    def for_run(self) -> Term:
+        """What a run trains on: the term itself, unless it has a state of its own in each run."""
+        return self
+
     def get_config(self) -> dict:
         config = {"weight": self.weight, "name": self.name, "trains": self.trains}
         more = {"source": self.source, "hardest": self.hardest}
@@ -115,9 +119,12 @@ class Term:
         return cls(**config)
 
 
-def listed_terms(terms) -> list:
+def listed_terms(terms, built: Iterable = ()) -> list:
     """`terms=` as a list; one Term alone, or None, is an error that says so.
 
+    Args:
+      terms: as the Trainer takes it; called in the scope of its strategy.
+      built: the terms that come before them.
     Raises:
       TypeError: it is no list of terms.
     """
@@ -125,7 +132,7 @@ def listed_terms(terms) -> list:
         raise TermwiseTypeError(
             f"terms= is a {type(terms).__name__}. Give a list of losses.Term objects."
         )
-    return list(terms)
+    return [term.for_run() if isinstance(term, Term) else term for term in [*built, *terms]]
 
 
 def check_terms(terms: list) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import keras
 import tensorflow as tf
 
+from losses.naming import own_name
 from losses.objective.objective import Objective
 from losses.objective.outputs import flatten
 from losses.objective.weights import Weight
@@ -95,7 +96,9 @@ def _losses_before_the_trace(objective: Objective) -> Iterator[tuple[str, str, s
 
 def _loss_name(loss) -> str:
     """The name of a `keras.losses.Loss`, of a function, or of a name as `Model.compile` takes."""
-    return getattr(loss, "name", None) or getattr(loss, "__name__", None) or str(loss)
+    if getattr(loss, "name", None):
+        return own_name(loss)
+    return getattr(loss, "__name__", None) or str(loss)
 
 
 def _terms_before_the_trace(objective: Objective) -> Iterator[tuple[str, str, str]]:

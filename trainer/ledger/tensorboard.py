@@ -43,13 +43,17 @@ _CHARTS = {
         "metrics": "metrics/",
         "loss parameters": "loss_parameters/",
     },
+    "constraints": {
+        "multipliers": "multiplier/",
+        "violations": "violation/",
+    },
     "gradients": {
         "gradient norms": "grad_norm/",
         "gradient cosines": "grad_cosine/",
     },
 }
 # Folded at first: most runs do not measure these.
-_FOLDED = {"gradients"}
+_FOLDED = {"constraints", "gradients"}
 
 
 class EventFiles:

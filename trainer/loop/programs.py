@@ -16,6 +16,7 @@ from losses.objective.weights import Pauses
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.helps import Helps, helps_of
+from trainer.balancing.multipliers import check_constraints, check_moved, prepare_multipliers
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
@@ -262,6 +263,7 @@ class Programs:
         traced = passes.trace(spec, scales, precomputed, means)
         program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
+        prepare_multipliers(program, functools.partial(passes.watched_terms, spec))
         return passes, self._note_written(program, traced)
 
     def _make_measures(self, program: StepProgram) -> None:
@@ -281,6 +283,7 @@ class Programs:
         """The program with the weighting of the balancer, whose state goes on."""
         strategy = program.placement.strategy
         layout, weights, watched = self._facts(program, spec)
+        watched.update(check_constraints(program.objective.terms, layout, balancer))
         if self.balanced is None:
             self.balanced = BalancedTerms(balancer, layout, strategy, weights, watched)
         else:
@@ -331,6 +334,7 @@ class Programs:
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
         traced = function.get_concrete_function(*specs)
+        check_moved(program, functools.partial(written_variables, traced))
         return TracedStep(traced, passes, diagnostics, key, train_step, helps=self.helps)
 
     def _passes(self, program: StepProgram) -> TrainPasses:

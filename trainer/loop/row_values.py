@@ -1,4 +1,4 @@
-"""What stands in a row of the ledger beside the terms: loss parameters, metrics, learning rates."""
+"""What stands in a row of the ledger beside the terms: parameters, multipliers, metrics, rates."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.balancing.multipliers import multiplier_values
 from trainer.step.program import StepProgram
 
 
 def row_values(program: StepProgram) -> dict[str, Any]:
-    """tag -> [], a row's loss parameters (means of larger ones), metrics, learning rates, shares.
+    """tag -> [], a row's parameters (means of larger ones), multipliers, metrics, rates, shares.
 
     Metrics are among them where `program.reads_metrics`; else the host reads them.
     """
@@ -18,6 +19,7 @@ def row_values(program: StepProgram) -> dict[str, Any]:
         f"loss_parameters/{name}": tf.reduce_mean(tf.cast(value, tf.float32))
         for name, value in program.trainables.parameter_values().items()
     }
+    values.update(multiplier_values(program.objective.terms))
     if program.reads_metrics:
         metrics = program.metrics.tensors()
         values.update({f"metrics/{name}": value for name, value in metrics.items()})

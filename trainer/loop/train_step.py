@@ -14,6 +14,7 @@ from losses.errors import TermwiseRuntimeError
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.direction import dense, mirrored
 from trainer.balancing.helps import probe_validation
+from trainer.balancing.multipliers import move_multipliers, sums_to_move_by
 from trainer.balancing.probe import note_watched, probe_residuals, probe_terms
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
@@ -250,14 +251,16 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     examples = result.sums[-2]
     if program.placement.replicas == 1:  # of static batches a constant
         examples = tf.cast(examples_in(batch), tf.float32)
-    return gradients, StepRecord(raw, weights, weights * raw, examples, norm, result.absent)
+    sums = sums_to_move_by(program, result.sums)
+    return gradients, StepRecord(raw, weights, weights * raw, examples, norm, result.absent, sums)
 
 
 def apply_gradients(context: StepContext, gradients: dict, record: StepRecord) -> None:
-    """One update of every group that is due; none where the step is left out."""
+    """One update of every group that is due, and of the multipliers; none of a step left out."""
     program = context.passes.program
     finite = record.finite() if program.skips else None
     program.optimizers.apply(gradients, program.trainables.variables, program.step, finite)
+    move_multipliers(program, record, finite)
 
 
 def _completed(program: StepProgram, gradients: dict) -> dict:

@@ -12,6 +12,8 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from losses.layers import stable_names
 from losses.objective.objective import NOTHING, Objective
+from losses.objective.registry import made
+from losses.terms.constraint import check_weights, constraints_of
 from trainer.distributed.agreement import check_alike
 from trainer.distributed.hosts import Hosts
 from trainer.loop.eval_loop import EvalLoops
@@ -162,8 +164,11 @@ def _described(parts: Mapping, settings: RunSettings, program: StepProgram) -> d
 
 def _objective(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Objective:
     model, replicas = parts["model"], parts["strategy"].num_replicas_in_sync
+    check_weights(constraints_of(parts["terms"]), settings.loss_weights)
+    with parts["strategy"].scope():
+        loss = made(settings.loss)
     objective = Objective(
-        loss=settings.loss,
+        loss=loss,
         loss_weights=settings.loss_weights,
         add_loss_sums=settings.add_loss_sums,
         terms=parts["terms"],

@@ -251,7 +251,8 @@ def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
     # read before compute_terms(): another call of the model would clear them
     model_terms = program.objective.model_terms(step)
     step.without_terms(program.idle)
-    with own_examples(present):  # a padding example is no one's pair
+    accumulated = program.optimizers.accumulation if step.training else 1
+    with own_examples(present, accumulated):  # a padding example is no one's pair
         computed = program.compute_terms(step)
     terms = program.objective.complete(computed, model_terms, step)
     if step.training:

@@ -15,7 +15,9 @@ class StepRecord(NamedTuple):
 
     raw, weight, weighted: float32 [terms]; examples: float32 [], of the global batch;
     grad_norm: float32 [], of the gradient of the total; absent: float32 [terms], 1 where the
-    batch holds nothing of a term; None where it holds something of each.
+    batch holds nothing of a term; None where it holds something of each; sums: float32 [2K], the
+    numerators and denominators over the global batch, by which multipliers move; None where there
+    is no constraint.
     """
 
     raw: tf.Tensor
@@ -24,6 +26,7 @@ class StepRecord(NamedTuple):
     examples: tf.Tensor
     grad_norm: tf.Tensor
     absent: tf.Tensor | None = None
+    sums: tf.Tensor | None = None
 
     def joined(self, other: StepRecord) -> StepRecord:
         """The record of a step of two passes, of which each has other terms.
@@ -34,6 +37,9 @@ class StepRecord(NamedTuple):
         absent = None
         if self.absent is not None and other.absent is not None:
             absent = self.absent * other.absent
+        sums = None
+        if self.sums is not None and other.sums is not None:
+            sums = self.sums + other.sums
         return StepRecord(
             self.raw + other.raw,
             tf.where(ours, self.weight, other.weight),
@@ -41,6 +47,7 @@ class StepRecord(NamedTuple):
             tf.maximum(self.examples, other.examples),
             tf.sqrt(tf.square(self.grad_norm) + tf.square(other.grad_norm)),
             absent,
+            sums,
         )
 
     def finite(self) -> tf.Tensor:
