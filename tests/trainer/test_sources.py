@@ -398,3 +398,15 @@ def test_the_hardest_examples_are_those_of_the_terms_own_source(two_replicas):
         rows += trainer.fit(data(), hardest={"small": 0.2}, **fit).rows
     outputs = np.sort(model().predict(U[:15], verbose=0)[:, 0] ** 2)[-3:]
     np.testing.assert_allclose([row["raw/small"] for row in rows], np.mean(outputs), rtol=1e-5)
+
+
+def test_a_term_that_a_step_does_not_draw_has_no_gradient_to_measure():
+    trainer = make(gradient_diagnostics_every=1)
+    fit = {"batch_size": BATCHES, "log_every": 1, "verbose": False}
+    first, second = trainer.fit(data().every(unlabelled=2), steps=2, **fit).rows
+    assert first["grad_norm/small"] > 0 and first["update_share/small"] is not None
+    for tag in ("grad_norm/small", "update_share/small", "grad_cosine/mean_squared_error:small"):
+        assert second[tag] is None
+    assert second["grad_norm/boundary"] > 0
+    shares = second["update_share/mean_squared_error"] + second["update_share/boundary"]
+    assert abs(shares - 1) < 1e-6

@@ -238,7 +238,7 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     gradients = _completed(program, gradients)
     if context.diagnostics is not None:
         rows = functools.partial(passes.jacobian, batch, precomputed)
-        context.diagnostics.measure_when_due(rows, weights, program.step)
+        context.diagnostics.measure_when_due(rows, weights, program.step, result.absent)
     strategy = program.placement.strategy
     local = [strategy.experimental_local_results(g)[0] for g in gradients.values()]
     several = scales is not None and len(program.optimizers.of_group) > 1
