@@ -27,7 +27,10 @@ from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep
 from trainer.persistence.workdir import Workdir
+from trainer.report.hints import find_hints
 from trainer.run.run import Run
+
+SHOWN_HINTS = 3
 
 
 @dataclass(frozen=True)
@@ -278,5 +281,10 @@ def _summarize(console, standing: Standing, checkpoints, workdir) -> None:
         f"done {last['step']} steps in {duration(seconds)} | total {number(last['total'], 'null')} "
         f"(first {number(first['total'], 'null')}){saved}"
     )
+    hints = [] if console.quiet else find_hints(history.rows)
+    for hint in hints[:SHOWN_HINTS]:
+        console.line(f"look: {hint}")
+    if len(hints) > SHOWN_HINTS and workdir is not None:
+        console.line(f"      {len(hints) - SHOWN_HINTS} more in `python -m trainer.report`")
     if workdir is not None:
         console.line(f"see it: tensorboard --logdir {workdir.events}")
