@@ -210,7 +210,12 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
         seed=run.seed,
     )
     if workdir is not None:
-        workdir.start(config, standing.resumed_from, run.jit.notes)
+        described = [
+            {"name": term.name, "from": term.origin, "weight": term.weight}
+            for term in program.objective.described or ()
+        ]
+        notes = {**run.jit.notes, "terms": described}
+        workdir.start(config, standing.resumed_from, notes)
     writers = Writers(standing.history, console, workdir, config, standing.resumed_from)
     finished = False
     try:

@@ -12,33 +12,61 @@ from losses.objective.objective import Objective
 from losses.objective.outputs import flatten
 from losses.objective.weights import Weight
 from trainer.ledger.format import format_table
+from trainer.ledger.notebook import html_tables
 from trainer.optimizers.arguments import describe_optimizer
+
+
+class TermTable(str):
+    """The table of terms: text, which a notebook shows as tables.
+
+    Args:
+      text: the table as it is printed.
+      tables: its parts, lists of rows of cells, the head first; for notebooks.
+      notes: lines below.
+    """
+
+    _tables: list
+    _notes: list
+
+    def __new__(cls, text: str, tables: Iterable = (), notes: Iterable = ()):
+        table = super().__new__(cls, text)
+        table._tables, table._notes = list(tables), list(map(str, notes))
+        return table
+
+    def _repr_html_(self) -> str:
+        return html_tables(self._tables, self._notes)
+
+    def _repr_pretty_(self, printer, cycle: bool) -> None:
+        printer.text(str(self))
+
 
 PENDING = "(the model's own losses and loss parameters are found by build(data) or fit)"
 
 
 def describe_terms(
     objective: Objective, parameters: Mapping | None, networks: Iterable = ()
-) -> str:
-    """The table of terms as text.
+) -> TermTable:
+    """The table of terms as text; a notebook shows it as a table.
 
     Args:
       objective: the run's; its terms are complete after the first trace.
       parameters: name -> loss parameter; None before the first trace.
       networks: those outside the model that train, in words.
     """
-    rows = [("term", "from", "weight")]
+    rows: list[tuple[str, ...]] = [("term", "from", "weight")]
     if objective.described is None:
         rows += [*_losses_before_the_trace(objective), *_terms_before_the_trace(objective)]
-        return "\n".join([format_table(rows, words=True), PENDING])
+        return TermTable("\n".join([format_table(rows, words=True), PENDING]), [rows], [PENDING])
     for term in objective.described:
         trains = f", trains {', '.join(term.trains)}" if term.trains else ""
         rows.append((term.name, f"{term.origin}{trains}", term.weight))
-    tables = [format_table(rows, words=True)]
+    tables: list[list[tuple[str, ...]]] = [rows]
     if parameters:
         shapes = [(name, str(tuple(variable.shape))) for name, variable in parameters.items()]
-        tables.append(format_table([("loss parameter", "shape"), *shapes], words=True))
-    return "\n".join([*tables, *map(str, networks)])
+        tables.append([("loss parameter", "shape"), *shapes])
+    notes = [str(network) for network in networks]
+    lines = [format_table(table, words=True) for table in tables]
+    return TermTable("\n".join([*lines, *notes]), tables, notes)
 
 
 def describe_run(

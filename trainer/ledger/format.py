@@ -69,23 +69,28 @@ def ledger_table(history: History) -> str:
 
     Below it the loss parameters, in the first window and in the last.
     """
+    return "\n".join(map(format_table, ledger_cells(history)))
+
+
+def ledger_cells(history: History) -> list[list[tuple[str, ...]]]:
+    """The cells of `ledger_table`: two tables, one, or none where there are no rows."""
     first, last = history.first(), history.last()
     if not first or not last:
-        return ""
+        return []
     names = [key.removeprefix("terms/") for key in last if key.startswith("terms/")]
     total = number(last["total"])
     rows: list[tuple[str, ...]] = [("term", "raw", "weight", "weighted", "share", "first", "last")]
     rows += [_term_cells(name, first, last) for name in names]
     rows.append(("total", "", "", total, "100%", number(first["total"]), total))
-    tables = [format_table(rows)]
+    tables = [rows]
     learned = [key for key in last if key.startswith("loss_parameters/")]
     if learned:
         parameters = [
             (key.removeprefix("loss_parameters/"), number(first.get(key)), number(last[key]))
             for key in learned
         ]
-        tables.append(format_table([("loss parameter", "first", "last"), *parameters]))
-    return "\n".join(tables)
+        tables.append([("loss parameter", "first", "last"), *parameters])
+    return tables
 
 
 def _term_cells(name: str, first: dict, last: dict) -> tuple[str, ...]:

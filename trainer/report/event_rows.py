@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.report.folders import is_events, open_file
+from trainer.report.hint import thinned
 from trainer.report.row_index import Places
 
 MOST_STEPS = 20000  # of a split; a run of Termwise has metrics.jsonl, which has no such bound
@@ -57,10 +58,7 @@ class EventRows:
 
     def rows(self, split: str, first: float, last: float, points: int) -> list[dict[str, Any]]:
         """At most `points` rows of a split from one step to another, evenly chosen."""
-        rows = [row for row in self._rows[split] if first <= row["step"] <= last]
-        if len(rows) <= points:
-            return rows
-        return [rows[round(i * (len(rows) - 1) / (points - 1))] for i in range(points)]
+        return thinned([row for row in self._rows[split] if first <= row["step"] <= last], points)
 
     def _joined(self, split: str, scalars: dict[str, dict[int, Any]]) -> list[dict[str, Any]]:
         """One row for each step that all tags have; what has another cadence is said."""

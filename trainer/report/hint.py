@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 FEWEST = 8  # rows from which anything is concluded
+MOST = 1000  # rows of a split that are looked at; of more, evenly chosen ones
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,18 @@ class Rows:
 
     Attributes:
       train, evals: those of each split that have a total.
+      skipped, steps: of training, behind the first row.
       terms: names of the terms, in the order of the objective.
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], every: dict[str, float] | None = None):
-        self.every = (every or {}).get("train", 1.0)
-        self.all_train = [row for row in rows if row.get("split") == "train"]
-        self.train = [row for row in self.all_train if number(row.get("total")) is not None]
-        self.evals = [
-            row
-            for row in rows
-            if row.get("split") == "eval" and number(row.get("total")) is not None
-        ]
+        train = [row for row in rows if row.get("split") == "train"]
+        skipped = sum(number(row.get("skipped_steps")) or 0 for row in train[1:])
+        self.skipped = skipped * (every or {}).get("train", 1.0)
+        self.steps = train[-1]["step"] - train[0]["step"] if len(train) > 2 else 0
+        self.train = thinned([row for row in train if number(row.get("total")) is not None])
+        evals = [row for row in rows if row.get("split") == "eval"]
+        self.evals = thinned([row for row in evals if number(row.get("total")) is not None])
         keys = dict.fromkeys(key for row in (self.train[:1] + self.train[-1:]) for key in row)
         self.terms = [key.removeprefix("terms/") for key in keys if key.startswith("terms/")]
 
@@ -77,6 +78,13 @@ class Rows:
         return {
             names[0] if len(names) == 1 else f"{head}/*": names for head, names in groups.items()
         }
+
+
+def thinned(rows: list[dict[str, Any]], most: int = MOST) -> list[dict[str, Any]]:
+    """At most `most` of some rows, evenly chosen, the first and the last among them."""
+    if len(rows) <= most:
+        return rows
+    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
 
 
 def number(value: Any) -> float | None:

@@ -44,18 +44,13 @@ def find_hints(rows: Sequence[dict[str, Any]], every: dict[str, float] | None = 
 
 
 def _skipped(run: Rows) -> Iterator[Hint]:
-    rows = run.all_train
-    if len(rows) < 3:
-        return
-    steps = rows[-1]["step"] - rows[0]["step"]
-    skipped = sum(number(row.get("skipped_steps")) or 0 for row in rows[1:]) * run.every
-    share = min(skipped / steps, 1.0) if steps > 0 else 0.0
+    share = min(run.skipped / run.steps, 1.0) if run.steps > 0 else 0.0
     if share > SKIPPED:
         yield Hint(
             "skipped",
             f"{percent(share)} of the steps were skipped as not finite",
             "lower the learning rate or clip gradients; --mode=replay names the term",
-            numbers={"share": share, "skipped": skipped, "steps": steps},
+            numbers={"share": share, "skipped": run.skipped, "steps": run.steps},
         )
 
 

@@ -8,9 +8,10 @@ export function stacked(bands, length) {
   const up = new Float64Array(length), down = new Float64Array(length);
   return bands.map((band) => {
     const from = new Float64Array(length), to = new Float64Array(length);
+    const sum = band.values.reduce((a, b) => a + (b || 0), 0); // where it is 0, on the side where it mostly is
     for (let i = 0; i < length; i++) {
       const value = isNumber(band.values[i]) ? band.values[i] : 0;
-      const side = value < 0 ? down : up;
+      const side = value < 0 || (value === 0 && sum < 0) ? down : up;
       from[i] = side[i];
       to[i] = side[i] += value;
     }
