@@ -17,7 +17,7 @@ const MOST_CHARTS = 12;
 
 class Page {
   constructor(root, source) {
-    Object.assign(this, { root, source, state: load(), colours: new Colours(), data: new Map(), runs: [], plots: new Map(), fields: [], more: new Set() });
+    Object.assign(this, { root, source, state: load(), colours: new Colours(), data: new Map(), runs: [], plots: new Map(), fields: [] });
     this.aside = element("aside", { "aria-label": "runs and terms" });
     this.bar = element("div", { class: "bar", role: "toolbar", "aria-label": "view" });
     this.note = element("p", { class: "note", role: "status", hidden: true });
@@ -52,7 +52,9 @@ class Page {
         const newest = [...this.runs].sort((a, b) => b.changed - a.changed)[0];
         this.state.runs = this.source.live ? [newest.name] : this.runs.map((run) => run.name);
       }
+      if (this.state.runs.some((name) => !this.data.has(name))) this.draw();
       const changed = await this.fetch();
+      this.looked = true;
       if (changed || before !== JSON.stringify(this.runs) || this.problem) {
         this.problem = null;
         this.draw();
@@ -201,7 +203,8 @@ class Page {
       groups.add(entry.group);
       const { colour, cycle } = this.colours.of(entry.name);
       const isolated = state.only.length > 0 && entry.terms.every((name) => state.only.includes(name));
-      const pick = keyed(element("button", { type: "button", class: "term", "aria-pressed": String(isolated), title: "show alone" }, element("i", { class: `swatch c${cycle}`, style: { "--colour": colour } }), element("span", {}, entry.name)), `term ${entry.name}`);
+      const pick = keyed(element("button", { type: "button", class: "term", "aria-pressed": String(isolated), title: `${entry.name}: show alone` }, element("i", { class: `swatch c${cycle}`, style: { "--colour": colour } }),
+        element("span", {}, opened && entry.group.endsWith("/*") ? entry.name.slice(entry.group.length - 1) : entry.name)), `term ${entry.name}`);
       pick.onclick = () => this.set({ only: isolated ? state.only.filter((name) => !entry.terms.includes(name)) : [...new Set([...state.only, ...entry.terms])] });
       const many = entry.terms.length > 1 || entry.group === "others";
       const unfold = many ? keyed(button(`▸ ${entry.terms.length}`, null, () => this.toggle(entry.group), "unfold"), `fold ${entry.group}`) : null;
@@ -245,7 +248,8 @@ class Page {
   drawNote(chosen) {
     const notes = [];
     if (this.problem) notes.push(this.problem);
-    if (!this.runs.length && !this.problem) notes.push("No runs here yet: a run is a folder with metrics.jsonl. fit(workdir=...) writes one.");
+    if (chosen.length < this.state.runs.length || (!this.looked && !this.problem)) notes.push("Reading …");
+    if (!this.runs.length && this.looked && !this.problem) notes.push("No runs here yet: a run is a folder with metrics.jsonl. fit(workdir=...) writes one.");
     for (const { name, data } of chosen) {
       const { answer, about, train } = data;
       if (!answer.complete) notes.push(`${name}: ${Math.floor((100 * answer.read) / answer.size)} % of its rows are read so far.`);
@@ -349,7 +353,8 @@ class Page {
     const sets = chosen.length > 1 && layout === "side" ? chosen.map((run) => [run]) : chosen.length ? [chosen] : [];
     const shown = sets.map((runs, i) => {
       const plot = this.plot(`main ${i}`, sets.length > 1 ? 300 : 380, seen);
-      const caption = element("figcaption", {}, runs.map((run) => element("span", {}, chosen.length > 1 ? element("b", { class: "letter", style: { color: run.ink } }, run.letter) : null, run.name)), element("span", { class: "quiet" }, title));
+      const caption = element("figcaption", {}, runs.map((run) => element("span", {}, chosen.length > 1 ? element("b", { class: "letter", style: { color: run.ink } }, run.letter) : null,
+        runs.length > 1 ? element("i", { class: "dash", style: { "border-top-style": ["solid", "dashed", "dotted"][chosen.indexOf(run) % 3] } }) : null, run.name)), element("span", { class: "quiet" }, title));
       plot.figure.querySelector("figcaption")?.remove();
       plot.figure.prepend(caption);
       return [plot, spec(runs)];
@@ -376,6 +381,7 @@ class Page {
 
   drawPanels(chosen) {
     const parts = [];
+    this.panels.classList.toggle("one", chosen.length < 2);
     for (const run of chosen) parts.push(this.ledgerOf(run, chosen.length > 1));
     parts.push(...chosen.map((run) => this.section(chosen.length > 1 ? `${run.letter}: what is off` : "What is off", hintList(run.data.about.hints, (names) => this.set({ only: this.all.filter((name) => names.some((n) => n === name || (n.endsWith("/*") && name.startsWith(n.slice(0, -1))))) })))));
     if (chosen.length > 1) parts.push(element("section", { class: "wide" }, comparison(this.fields, chosen.map((run) => ({ ...run, table: run.data.train })), this.all, this.colours)));
@@ -431,20 +437,17 @@ class Page {
     const named = (head) => [...tags].filter((tag) => tag.startsWith(head));
     const norms = named("grad_norm/").filter((tag) => tag !== "grad_norm/total");
     const pair = this.pair && [this.pair, this.pair.split(":").reverse().join(":")].map((p) => `grad_cosine/${p}`);
-    const groups = [["Metrics", named("metrics/")], ["Loss parameters", named("loss_parameters/")],
-      ["Learning rate", [...tags].filter((tag) => tag === "learning_rate" || tag.startsWith("learning_rate/"))],
-      ["Gradients", [...(tags.has("grad_norm/total") ? ["grad_norm/total"] : []), ...(norms.length ? [norms] : []), ...(pair ? [pair] : [])]],
-      ["Speed", [...tags].filter((tag) => tag === "steps_per_second" || tag === "examples_per_second")]];
-    return groups.filter(([, of]) => of.length).flatMap(([title, of]) => {
-      const all = this.more.has(title), some = all ? of : of.slice(0, MOST_CHARTS);
-      return [element("h2", {}, title), element("div", { class: "charts" }, some.map((tag) => this.chart(tag, chosen))),
-        some.length < of.length ? button(`all ${of.length}`, null, () => { this.more.add(title); this.draw(); }) : null];
-    });
+    const groups = [["metric", named("metrics/")], ["loss parameter", named("loss_parameters/")],
+      ["", [...(pair ? [pair] : []), ...(norms.length ? [norms] : []), ...(tags.has("grad_norm/total") ? ["grad_norm/total"] : [])]],
+      ["", [...tags].filter((tag) => tag.startsWith("learning_rate"))], ["", ["steps_per_second", "examples_per_second"].filter((tag) => tags.has(tag))]];
+    const all = groups.flatMap(([kind, of]) => of.slice(0, this.more ? of.length : MOST_CHARTS).map((tag) => this.chart(tag, chosen, kind)));
+    const left = groups.reduce((sum, [, of]) => sum + of.length, 0) - all.length;
+    return [element("h2", {}, "Beside the terms"), element("div", { class: "charts" }, all), left ? button(`${left} more charts`, null, () => { this.more = true; this.draw(); }) : null];
   }
 
-  chart(tag, chosen) {
+  chart(tag, chosen, kind) {
     const many = Array.isArray(tag), list = many ? tag : [tag], cosines = list[0].startsWith("grad_cosine/");
-    const name = many ? (cosines ? `cosine of ${this.pair}` : "norms of the terms' gradients") : tag.replace(/^(metrics|loss_parameters)\//, "");
+    const name = many ? (cosines ? `cosine of ${this.pair}` : "gradient norms of the terms") : tag.replace(/^(metrics|loss_parameters)\//, "").replace("grad_norm/total", "gradient norm of the total").replaceAll("_per_second", " per second");
     const plot = this.plot(`chart ${many ? (cosines ? "cosine" : "norms") : tag}`, 150, this.seen), layers = [];
     for (const run of chosen) {
       for (const split of ["train", "eval"]) {
@@ -454,16 +457,16 @@ class Page {
           if (!table.tags[one]) continue;
           const term = one.replace("grad_norm/", ""), isTerm = many && !cosines;
           if (isTerm && !this.isActive({ terms: [term] })) continue;
-          const label = `${chosen.length > 1 ? `${run.letter} ` : ""}${split === "eval" ? "eval " : ""}${isTerm ? term : name}`;
+          const short = `${chosen.length > 1 ? `${run.letter} ` : ""}${split === "eval" ? "eval " : ""}`, label = `${short}${isTerm ? term : name}`;
           const keep = table.column(one).map((value, i) => [table.xs(this.state.x)[i], value]).filter(([, value]) => !many || isNumber(value));
-          layers.push({ kind: "line", xs: keep.map(([x]) => x), values: keep.map(([, value]) => value), name: label, colour: isTerm ? this.colours.of(term).colour : this.ink(run),
+          layers.push({ kind: "line", xs: keep.map(([x]) => x), values: keep.map(([, value]) => value), name: label, short, colour: isTerm ? this.colours.of(term).colour : this.ink(run),
             dash: split === "eval" ? [5, 4] : chosen.length > 1 && isTerm ? run.dash : [], dots: split === "eval", title: (i) => tickText(keep[i]?.[0] ?? 0) });
         }
       }
     }
-    const last = layers.map((layer) => layer.values.findLast(isNumber)).filter(isNumber);
+    const last = layers.map((layer) => [layer.short, layer.values.findLast(isNumber)]).filter(([, value]) => isNumber(value));
     plot.figure.querySelector("figcaption")?.remove();
-    plot.figure.prepend(element("figcaption", {}, element("span", {}, name), !many && last.length ? element("span", { class: "quiet" }, last.slice(0, 3).map((v) => shown(v, 4)).join(" · ")) : null));
+    plot.figure.prepend(element("figcaption", {}, element("span", {}, kind ? element("span", { class: "quiet" }, `${kind} `) : null, name), !many && last.length ? element("span", { class: "quiet" }, last.slice(0, 4).map(([short, value]) => `${short}${shown(value, 4)}`).join(" · ")) : null));
     this.pending.push([plot, { x: this.axis(), y: { log: false }, layers, ...(chosen[0] ? this.cursor(chosen[0]) : {}), label: name }]);
     return plot.figure;
   }

@@ -220,7 +220,7 @@ export class Plot {
     pen.lineWidth = 1;
     pen.textBaseline = "middle";
     pen.textAlign = "right";
-    const rows = Math.max(2, Math.floor(height / 55));
+    const rows = Math.max(3, Math.floor(height / 50));
     for (const tick of spec.y.log ? logTicks(...this.y, rows) : niceTicks(...this.y, rows)) {
       const y = Math.round(this.toY(tick)) + 0.5;
       if (y < TOP - 3 || y > height - BOTTOM + 3) continue;
