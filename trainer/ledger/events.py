@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from trainer.ledger.format import ledger_cells
+from trainer.ledger.history import History
 from trainer.ledger.rows import STAMP
 from trainer.ledger.tensorboard import EventFiles
 from trainer.ledger.writer import Writer
@@ -22,12 +25,16 @@ class EventWriter(Writer):
     def __init__(self, directory: Path, config: dict | None, resumed: int | None):
         self._directory = directory
         self._files = EventFiles(directory, restart_step=resumed)
+        self._columns = resumed is None and bool(config)  # whether they are to be written
         if resumed is None:
             self._files.layout()
             if config:
                 self._files.configuration(config)
 
     def write(self, row: dict, total_steps: int) -> None:
+        if self._columns and row["split"] == "train":
+            self._files.columns(tag for tag in row if tag not in STAMP)
+            self._columns = False
         values = {tag: value for tag, value in row.items() if tag not in STAMP}
         self._files.scalars(row["split"], row["step"], values, wall_time=row["time"])
 
@@ -46,3 +53,17 @@ class EventWriter(Writer):
         if finished:
             self._files.finish()
         self._files.close()
+
+    def ledger(self, history: History) -> None:
+        """Writes the table at the end of a run, as a text."""
+        tables = []
+        for head, *rows in ledger_cells(history):
+            lines = [head, ["---"] * len(head), *rows]
+            tables.append("\n".join("|".join(["", *map(_cell, line), ""]) for line in lines))
+        if tables:
+            self._files.text("ledger", "\n\n".join(tables))
+
+
+def _cell(text: str) -> str:
+    """Text that is no markup: TensorBoard renders Markdown and leaves out HTML."""
+    return text if set(text) <= set("-") else re.sub(r"([\\`*_{}\[\]<>|#!])", r"\\\1", text)

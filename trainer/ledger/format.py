@@ -97,7 +97,7 @@ def _term_cells(name: str, first: dict, last: dict) -> tuple[str, ...]:
     """The cells of one term in the table at the end of a run."""
     total, weighted = last["total"], last[f"terms/{name}"]
     share = f"{100 * weighted / total:.1f}%" if total and weighted is not None else "-"
-    raw, weight = number(last[f"raw/{name}"]), number(last[f"weight/{name}"])
+    raw, weight = number(last.get(f"raw/{name}")), number(last.get(f"weight/{name}"))
     in_first = number(first.get(f"terms/{name}"))
     return name, raw, weight, number(weighted), share, in_first, number(weighted)
 

@@ -75,3 +75,5 @@ class Writers:
         with contextlib.ExitStack() as stack:
             for writer in self._writers:
                 stack.callback(writer.close, finished)
+            if finished and self._events is not None:
+                self._events.ledger(self.history)

@@ -17,6 +17,7 @@ FEWEST_EVALS, FEWEST_MEASURED = 5, 5
 DRIFT = 1.25  # times its lowest value, by which the evaluation of a term has risen
 SKIPPED = 0.05
 SLOW, SLOW_SECONDS = 0.5, 120.0  # of the speed before; runs that took less are too short to tell
+PLAIN = ("regularization/", "add_loss/", "uncertainty/")
 STILL = 1e-7  # of a value's size: less is no change
 
 
@@ -199,7 +200,12 @@ def _shares(run: Rows, names: Iterable[str]) -> list[float]:
 
 
 def _one_is_all(run: Rows) -> Iterator[Hint]:
-    weighed = [name for name in run.terms if any(run.column(f"weight/{name}"))]
+    # one loss with small regularizers is how most models are trained
+    weighed = [
+        name
+        for name in run.terms
+        if not name.startswith(PLAIN) and any(run.column(f"weight/{name}"))
+    ]
     if len(weighed) < 2:
         return
     for name in weighed:

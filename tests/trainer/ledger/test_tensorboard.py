@@ -288,6 +288,26 @@ def test_the_configuration_is_a_session_of_the_hparams_plugin(tmp_path):
     assert end.status == api_pb2.STATUS_SUCCESS
 
 
+def test_the_total_and_metrics_are_the_first_columns_of_the_hparams_tab_and_speed_the_last(
+    tmp_path,
+):
+    events = EventFiles(tmp_path)
+    events.configuration({"seed": 0, "name": "adam", "jit": True})
+    events.columns(["examples_per_second", "terms/a", "metrics/x", "learning_rate", "total"])
+    events.close()
+    contents = read(tmp_path).PluginTagToContent("hparams")
+    experiment = metadata.parse_experiment_plugin_data(contents[metadata.EXPERIMENT_TAG])
+    assert [f"{info.name.group} {info.name.tag}" for info in experiment.metric_infos] == [
+        *("eval total", "train total", "eval metrics/x", "train metrics/x"),
+        *("eval terms/a", "train terms/a", "train learning_rate", "train examples_per_second"),
+    ]
+    assert {info.name: info.type for info in experiment.hparam_infos} == {
+        "seed": api_pb2.DATA_TYPE_FLOAT64,
+        "name": api_pb2.DATA_TYPE_STRING,
+        "jit": api_pb2.DATA_TYPE_BOOL,
+    }
+
+
 def test_runs_of_equal_configuration_are_two_rows_with_the_last_totals_of_both_splits(tmp_path):
     for run, offset in (("q1", 0.0), ("q2", 1.0)):
         events = EventFiles(tmp_path / run / "tb")

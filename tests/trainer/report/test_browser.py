@@ -46,7 +46,8 @@ def train(workdir, steps, **arguments):
     net = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(2, kernel_regularizer="l2", name="out")], name="net"
     )
-    trainer = Trainer(net, optimizer="adam", loss="mse", workdir=workdir, **arguments)
+    optimizer = keras.optimizers.Adam(0.05)
+    trainer = Trainer(net, optimizer=optimizer, loss="mse", workdir=workdir, **arguments)
     data = (x, x[:, :2] * 2)
     options = {"batch_size": 32, "log_every": 4, "validate_every": 20, "verbose": False}
     trainer.fit(data, steps=steps, validation_data=data, **options)

@@ -41,8 +41,10 @@ def test_a_term_that_is_large_only_for_a_while_is_not_named():
     assert kinds(rows) == []
 
 
-def test_a_single_term_is_the_total_and_no_fault():
+def test_a_single_term_is_the_total_and_no_fault_nor_are_small_regularizers_beside_it():
     assert kinds([row(step, {"a": 1.0 / step}) for step in STEPS]) == []
+    rows = [row(step, {"a": 1 / step, "regularization/k": 0.003 / step**0.9}) for step in STEPS]
+    assert kinds(rows) == []
 
 
 def test_a_term_that_is_nothing_is_named_and_its_group_is_judged_as_one():

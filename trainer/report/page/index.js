@@ -216,6 +216,7 @@ class Page {
       element("h2", {}, `Terms (${this.all.length})`), this.all.length > 8 || state.find ? search("search terms", "find") : null,
       state.only.length ? button("show all terms", null, () => this.set({ only: [] })) : null,
       element("ul", { class: "terms" }, items),
+      element("div", { class: "group" }, button("PNG", null, () => savePng(this), "what is drawn, as a picture"), button("CSV", null, () => saveCsv(this), "what is drawn, as a table")),
       choice("theme", state.theme, [["", "as here"], ["light", "light"], ["dark", "dark"]], (theme) => { this.set({ theme }); this.retheme(); }),
     ].filter(Boolean));
   }
@@ -241,7 +242,6 @@ class Page {
       element("label", { class: "choice" }, element("span", {}, `smooth ${Number(state.smooth) || "off"}`), smooth),
       one ? null : group("runs", [["side", "side by side"], ["over", "overlaid"]], "layout"),
       state.from === "" ? null : button("whole run", null, () => this.set({ from: "", to: "" }, true)),
-      element("span", { class: "group" }, button("PNG", null, () => savePng(this)), button("CSV", null, () => saveCsv(this))),
     ].filter(Boolean));
   }
 
@@ -396,7 +396,7 @@ class Page {
     const table = this.table(run), at = table.at(this.step(run));
     if (at == null) return this.section("Ledger", element("p", { class: "quiet" }, "No rows yet."));
     const against = this.state.ref === "" ? null : table.at(Number(this.state.ref));
-    const origins = new Map((run.data.about.starts || []).flatMap((start) => (start.terms || []).map((term) => [term.name, term.from])));
+    const origins = new Map(many ? [] : (run.data.about.starts || []).flatMap((start) => (start.terms || []).map((term) => [term.name, term.from])));
     const select = element("input", { type: "number", value: table.step[at], "aria-label": "step", "data-key": `step ${run.name}` });
     select.onchange = () => this.set({ step: String(table.step[table.at(Number(select.value))]) });
     const bar = element("p", { class: "quiet" }, `${many ? `${run.letter}  ` : ""}${table.split}, step `, select,
@@ -442,6 +442,7 @@ class Page {
       ["", [...tags].filter((tag) => tag.startsWith("learning_rate"))], ["", ["steps_per_second", "examples_per_second"].filter((tag) => tags.has(tag))]];
     const all = groups.flatMap(([kind, of]) => of.slice(0, this.more ? of.length : MOST_CHARTS).map((tag) => this.chart(tag, chosen, kind)));
     const left = groups.reduce((sum, [, of]) => sum + of.length, 0) - all.length;
+    if (!all.length) return [];
     return [element("h2", {}, "Beside the terms"), element("div", { class: "charts" }, all), left ? button(`${left} more charts`, null, () => { this.more = true; this.draw(); }) : null];
   }
 

@@ -22,7 +22,7 @@ export function ledger({ table, at, against, entries, colours, origins, toggle }
       : element("span", {}, name);
     return element("tr", { "data-term": name, class: indent ? "inner" : null },
       element("th", { scope: "row" }, swatch(colours.of(name)), title),
-      origins.size ? element("td", {}, single ? origins.get(name) || "" : "") : null, cells,
+      origins.size ? element("td", { class: "from" }, single ? origins.get(name) || "" : "") : null, cells,
       element("td", { class: "n", "data-value": share }, isNumber(share) ? `${shown(100 * share, 3)} %` : "–"),
       measured ? number(single ? of("grad_norm", name, at) : null) : null,
       shares ? number(sum("update_share", at), 3) : null,
@@ -34,7 +34,7 @@ export function ledger({ table, at, against, entries, colours, origins, toggle }
     element("td"), element("td"), number(total), element("td", { class: "n" }, isNumber(total) ? "100 %" : "–"),
     measured ? number(table.value("grad_norm/total", at)) : null, shares ? element("td") : null, against != null ? number(change) : null));
   return element("table", { class: "ledger" },
-    element("thead", {}, element("tr", {}, heads.filter((head) => head != null).map((head) => element("th", { scope: "col" }, head)))),
+    element("thead", {}, element("tr", {}, heads.filter((head) => head != null).map((head) => element("th", { scope: "col", class: head === "from" ? "from" : null }, head)))),
     element("tbody", {}, body));
 }
 
