@@ -19,7 +19,7 @@ from werkzeug import wrappers
 
 from trainer.report.errors import ReportError
 from trainer.report.folders import find_runs
-from trainer.report.runs import POINTS, Runs
+from trainer.report.runs import Runs
 
 PAGE = Path(__file__).resolve().parent / "page"
 TYPES = {".js": "application/javascript", ".css": "text/css"}
@@ -70,7 +70,7 @@ class TermwisePlugin(base_plugin.TBPlugin):
             _one(query, "run"),
             first=_whole(query, "first", 0),
             last=_whole(query, "last", float("inf")),
-            points=_whole(query, "points", POINTS),
+            points=_whole(query, "points", None),
             wide=bool(_whole(query, "wide", 0)),
         )
 

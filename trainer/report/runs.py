@@ -18,8 +18,9 @@ from trainer.report.hint import Hint, number
 from trainer.report.hints import find_hints
 from trainer.report.row_index import RowIndex
 
-POINTS = 600  # rows of a split in one picture
-MOST_POINTS = 5000
+POINTS = 600  # rows of training in one picture; of evaluation, half as many
+FEWEST_POINTS, MOST_POINTS = 150, 5000
+PARSED = 3 << 20  # bytes of rows, about, that one picture may take to parse: of long ones, fewer
 MOST_INDEXES = 256  # runs whose places of rows stay in memory
 AT_ONCE = 0.5  # seconds that one answer may take to read on in a file
 WIDE = "grad_cosine/"  # tags of which there are as many as pairs of terms
@@ -71,7 +72,7 @@ class Runs:
         *,
         first: float = 0,
         last: float = float("inf"),
-        points: int = POINTS,
+        points: int | None = None,
         wide: bool = False,
     ) -> dict[str, Any]:
         """Whole rows of a run, thinned, as columns.
@@ -79,19 +80,19 @@ class Runs:
         Args:
           name: of the run.
           first, last: steps.
-          points: rows of a split at most.
+          points: rows of a split at most; by default as many as can be read in a moment.
           wide: with the cosines of all pairs of terms.
         Returns:
           version, read and size in bytes, complete, damaged, and by split `count` and the columns
           `step`, `time` and `tags`, tag -> list of values or None.
         """
-        if not 1 < points <= MOST_POINTS:
+        if points is not None and not 1 < points <= MOST_POINTS:
             raise ReportError(f"points={points}: give 2 to {MOST_POINTS}.")
         index = self._index(name)
         index.refresh(self._seconds)
         splits = {}
         for split, places in index.places.items():
-            rows = index.rows(split, first, last, points)
+            rows = index.rows(split, first, last, points or _points(index, split))
             splits[split] = {"count": places.count, **columns(rows, wide)}
         return {
             "run": name,
@@ -197,6 +198,13 @@ class Runs:
             while len(self._indexes) > MOST_INDEXES:
                 self._indexes.popitem(last=False)
             return self._indexes[name]
+
+
+def _points(index: RowIndex | EventRows, split: str) -> int:
+    """As many rows of a split as are read in a moment: of long rows, fewer."""
+    count = sum(places.count for places in index.places.values())
+    fitting = PARSED * count // max(index.read, 1)
+    return max(min(POINTS, fitting), FEWEST_POINTS) // (1 if split == "train" else 2)
 
 
 def columns(rows: list[dict[str, Any]], wide: bool = True) -> dict[str, Any]:
