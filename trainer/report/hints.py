@@ -257,7 +257,7 @@ def _weightless(run: Rows) -> Iterator[Hint]:
         yield Hint(
             "weightless",
             f"the {verb} of {listed(names)} {'is' if len(names) == 1 else 'are'} 0 throughout",
-            "it is logged but not trained; see loss_weights=, or leave it out",
+            "logged but not trained; see loss_weights=",
             tuple(names),
         )
 

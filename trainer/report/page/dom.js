@@ -35,7 +35,7 @@ export function shown(value, digits = 5) {
 
 export function shownSeconds(seconds) {
   const s = Math.round(seconds);
-  if (s < 120) return `${Number(seconds.toPrecision(3))} s`;
+  if (s < 60) return `${Number(seconds.toPrecision(3))} s`;
   if (s < 7200) return `${Math.floor(s / 60)} min ${s % 60 ? `${s % 60} s` : ""}`.trim();
   return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }

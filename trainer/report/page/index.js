@@ -241,7 +241,6 @@ class Page {
       group("x axis", UNITS, "x", { from: "", to: "" }, true), element("span", { class: "group" }, flag("logx", "log x"), flag("logy", "log y")),
       element("label", { class: "choice" }, element("span", {}, `smooth ${Number(state.smooth) || "off"}`), smooth),
       one ? null : group("runs", [["side", "side by side"], ["over", "overlaid"]], "layout"),
-      state.from === "" ? null : button("whole run", null, () => this.set({ from: "", to: "" }, true)),
     ].filter(Boolean));
   }
 
@@ -300,7 +299,7 @@ class Page {
   axis() {
     const { x, logx, from, to } = this.state;
     const text = x === "time" ? (value) => shownSeconds(value) : undefined;
-    return { log: !!logx, from: from === "" ? undefined : Number(from), to: to === "" ? undefined : Number(to), text };
+    return { time: x === "time", log: !!logx, from: from === "" ? undefined : Number(from), to: to === "" ? undefined : Number(to), text };
   }
 
   cursor(run) {
@@ -316,7 +315,7 @@ class Page {
       if (!xs.length) continue;
       const prefix = `${over ? `${run.letter} ` : ""}${evaluation ? "eval " : ""}`;
       const title = (i) => `${single ? "" : `${run.letter}  `}step ${table.step[i]}`;
-      const line = (values, more) => layers.push({ kind: "line", xs, values, title, dots: evaluation, dash: evaluation && !over ? [5, 4] : run.dash, ...more });
+      const line = (values, more) => layers.push({ kind: "line", xs, values, title, dots: evaluation, dash: over ? run.dash : evaluation ? [5, 4] : [], ...more });
       const soft = (values, more) => {
         if (Number(smooth)) line(values, { ...more, faint: true });
         line(Number(smooth) ? smoothed(values, Number(smooth)) : values, more);
@@ -354,7 +353,8 @@ class Page {
     const shown = sets.map((runs, i) => {
       const plot = this.plot(`main ${i}`, sets.length > 1 ? 300 : 380, seen);
       const caption = element("figcaption", {}, runs.map((run) => element("span", {}, chosen.length > 1 ? element("b", { class: "letter", style: { color: run.ink } }, run.letter) : null,
-        runs.length > 1 ? element("i", { class: "dash", style: { "border-top-style": ["solid", "dashed", "dotted"][chosen.indexOf(run) % 3] } }) : null, run.name)), element("span", { class: "quiet" }, title));
+        runs.length > 1 ? element("i", { class: "dash", style: { "border-top-style": ["solid", "dashed", "dotted"][chosen.indexOf(run) % 3] } }) : null, chosen.length > 1 ? ` ${run.name}` : run.name)), element("span", { class: "quiet" }, title),
+        i || this.state.from === "" ? null : button("whole run", null, () => this.set({ from: "", to: "" }, true)));
       plot.figure.querySelector("figcaption")?.remove();
       plot.figure.prepend(caption);
       return [plot, spec(runs)];

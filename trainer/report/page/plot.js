@@ -28,6 +28,15 @@ export function niceTicks(low, high, count) {
   return ticks;
 }
 
+const CLOCK = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
+
+function timeTicks(low, high, count) {
+  const step = CLOCK.find((s) => (high - low) / s <= count), ticks = [];
+  if (!step || high - low < 5) return niceTicks(low, high, count);
+  for (let tick = Math.ceil(low / step) * step; tick <= high; tick += step) ticks.push(tick);
+  return ticks;
+}
+
 function logTicks(low, high, room) {
   const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
   const every = Math.max(1, Math.ceil((last - first + 1) / Math.max(room, 2)));
@@ -235,7 +244,7 @@ export class Plot {
     pen.textAlign = "center";
     pen.textBaseline = "top";
     const columns = Math.max(2, Math.floor((width - LEFT) / 95));
-    const ticks = spec.x.log ? logTicks(...this.x, columns) : niceTicks(...this.x, columns);
+    const ticks = (spec.x.log ? logTicks : spec.x.time ? timeTicks : niceTicks)(...this.x, columns);
     for (const tick of ticks) {
       const x = Math.round(this.toPixel(tick)) + 0.5;
       if (x < LEFT - 1 || x > right + 1) continue;

@@ -15,7 +15,7 @@ export function savePng(page) {
   let y = 0;
   for (const plot of plots) {
     pen.fillStyle = ink;
-    pen.fillText(plot.figure.querySelector("figcaption").innerText.replace(/\s+/g, "  "), 12 * scale, y + row * 0.9);
+    pen.fillText([...plot.figure.querySelectorAll("figcaption > span")].map((part) => part.innerText).join("   "), 12 * scale, y + row * 0.9);
     pen.drawImage(plot.canvas, 0, y + row * 1.6);
     y += plot.canvas.height + row * 1.6;
   }
