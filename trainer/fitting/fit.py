@@ -18,7 +18,7 @@ from trainer.fitting.outer_loop import OuterLoop
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.console import Console
-from trainer.ledger.describe import describe_run
+from trainer.ledger.describe import describe_run, term_notes
 from trainer.ledger.format import duration, ledger_table, number
 from trainer.ledger.history import History
 from trainer.ledger.writers import Writers
@@ -209,14 +209,10 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
         jit_compile=run.jit.xla,
         seed=run.seed,
     )
+    terms = term_notes(program.objective)
     if workdir is not None:
-        described = [
-            {"name": term.name, "from": term.origin, "weight": term.weight}
-            for term in program.objective.described or ()
-        ]
-        notes = {**run.jit.notes, "terms": described}
-        workdir.start(config, standing.resumed_from, notes)
-    writers = Writers(standing.history, console, workdir, config, standing.resumed_from)
+        workdir.start(config, standing.resumed_from, {**run.jit.notes, "terms": terms})
+    writers = Writers(standing.history, console, workdir, config, standing.resumed_from, terms)
     finished = False
     try:
         _loop(run, request, writers, checkpoints, signals, standing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -10,6 +12,7 @@ import tensorflow as tf
 
 from losses.objective.objective import Objective
 from losses.objective.outputs import flatten
+from losses.objective.term import Term
 from losses.objective.weights import Weight
 from trainer.ledger.format import format_table
 from trainer.ledger.notebook import html_tables
@@ -95,6 +98,35 @@ def describe_run(
         "seed": seed,
     }
     return json.loads(json.dumps(described, default=str))
+
+
+def term_notes(objective: Objective) -> list[dict[str, str]]:
+    """What the files of a run say of each term: name, from, weight, and its equation if any."""
+    equations = {
+        name: equation_of(place)
+        for name, place in objective.places()
+        if isinstance(place, (keras.losses.Loss, Term))  # of a weight it is another's
+    }
+    notes = []
+    for term in objective.described or ():
+        note = {"name": term.name, "from": term.origin, "weight": term.weight}
+        equation = equations.get(term.name)
+        notes.append({**note, "equation": equation} if equation else note)
+    return notes
+
+
+def equation_of(place: object) -> str | None:
+    """The equation in the docstring of an object's class: the first indented lines before `Args:`.
+
+    Example:
+      >>> from losses import Charbonnier
+      >>> equation_of(Charbonnier())
+      'value = mean over the last axis of sqrt(e^2 + epsilon^2),   e = y_true - y_pred'
+    """
+    lines = (inspect.getdoc(type(place)) or "").partition("\nArgs:")[0].splitlines()
+    block = itertools.dropwhile(lambda line: not line.startswith("    "), lines)
+    equation = list(itertools.takewhile(lambda line: line.startswith("    "), block))
+    return "\n".join(line[4:] for line in equation) or None
 
 
 def _weights_by_name(objective: Objective) -> Mapping:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from trainer.ledger.format import ledger_cells
@@ -20,12 +21,18 @@ class EventWriter(Writer):
       config: shown as text and as hyperparameters; None for none.
       resumed: the step that the run was restored to; None for a run that begins, which gets the
         layout of the charts and the configuration.
+      terms: the notes of `describe.term_notes`; equations stand beside the charts of raw values.
     """
 
-    def __init__(self, directory: Path, config: dict | None, resumed: int | None):
+    def __init__(
+        self, directory: Path, config: dict | None, resumed: int | None, terms: Iterable[dict] = ()
+    ):
         self._directory = directory
         self._files = EventFiles(directory, restart_step=resumed)
         self._columns = resumed is None and bool(config)  # whether they are to be written
+        self._files.describe(
+            {f"raw/{t['name']}": _code(t["equation"]) for t in terms if "equation" in t}
+        )
         if resumed is None:
             self._files.layout()
             if config:
@@ -62,6 +69,11 @@ class EventWriter(Writer):
             tables.append("\n".join("|".join(["", *map(_cell, line), ""]) for line in lines))
         if tables:
             self._files.text("ledger", "\n\n".join(tables))
+
+
+def _code(text: str) -> str:
+    """Lines as a block of code in Markdown."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def _cell(text: str) -> str:

@@ -80,6 +80,7 @@ class EventFiles:
         self._start_step = 0 if restart_step is None else restart_step + 1
         self._started: set[str] = set()
         self._hyperparameters: dict[str, bool | int | float | str] = {}
+        self._descriptions: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
         # An event file is a TFRecord file. TensorBoard's own writer does the same in a thread: five
         # times slower, and where a write fails the traceback is the thread's.
         self._files: dict[str, tf.io.TFRecordWriter] = {}
@@ -114,8 +115,16 @@ class EventFiles:
                 if value is not None
             ]
         )
+        if described := self._descriptions[split]:
+            for value in summary.value:
+                if value.tag in described:
+                    value.metadata.summary_description = described.pop(value.tag)
         if summary.value:
             self._write(split, event_pb2.Event(wall_time=wall_time, step=step, summary=summary))
+
+    def describe(self, descriptions: Mapping[str, str]) -> None:
+        """Has the next value of each tag bring a text, in Markdown, for its chart."""
+        self._descriptions = {split: dict(descriptions) for split in SPLITS}
 
     def image(self, tag: str, step: int, rgb: np.ndarray) -> None:
         """Writes one picture: uint8 [height, width, 3]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from trainer.ledger.console import Console
@@ -24,6 +25,7 @@ class Writers:
       workdir: None keeps nothing on disk.
       config: shown in TensorBoard as text and hyperparameters.
       resumed: the step the run was restored to, or None.
+      terms: what is noted of each, as `describe.term_notes` gives it.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Writers:
         workdir: Workdir | None,
         config: dict | None = None,
         resumed: int | None = None,
+        terms: Iterable[dict] = (),
     ):
         self.history = history
         self.console = console
@@ -41,7 +44,7 @@ class Writers:
         if workdir is not None:
             from trainer.ledger.events import EventWriter  # only runs that write pay its import
 
-            self._events = EventWriter(workdir.events, config, resumed)
+            self._events = EventWriter(workdir.events, config, resumed, terms)
             of_workdir = [JsonLinesWriter(workdir.metrics), self._events]
         self._writers: tuple[Writer, ...] = (HistoryWriter(history), *of_workdir, console)
 

@@ -126,6 +126,24 @@ def test_an_unknown_split_is_an_error_that_names_the_two_there_are(tmp_path):
         EventFiles(tmp_path).scalars("test", 1, {"total": 1.0})
 
 
+def test_a_description_comes_with_the_first_value_of_a_tag(tmp_path):
+    events = EventFiles(tmp_path)
+    events.describe({"raw/a": "    y - x"})
+    for step in (1, 2):
+        events.scalars("train", step, {"raw/a": 1.0, "raw/b": 2.0})
+    events.close()
+    texts = [
+        (event.step, value.tag, value.metadata.summary_description)
+        for event in records(tmp_path / "train")
+        for value in event.summary.value
+        if value.HasField("metadata")
+    ]
+    assert texts == [(1, "raw/a", "    y - x")]
+    metadata = ServerAccumulator(str(tmp_path / "train")).Reload().SummaryMetadata("raw/a")
+    assert metadata.summary_description == "    y - x"
+    assert server_scalars(tmp_path / "train", "raw/a") == {1: 1.0, 2: 1.0}
+
+
 # Restarts
 
 

@@ -242,6 +242,11 @@ def test_the_tab_shows_what_the_rows_hold(page, address, logdir):
     page.press("log x")
     hash = page.script("return window.parent.location.hash")
     assert "termwise.view=share" in hash and "termwise.logx=1" in hash and "step=80" in hash
+    theme = "return document.querySelector('.termwise').dataset.theme"
+    assert page.script(theme) == "light"
+    page.script("window.parent.document.body.classList.add('dark-mode')")  # TensorBoard's button
+    wait(lambda: page.script(theme) == "dark")
+    page.script("window.parent.document.body.classList.remove('dark-mode')")
     page.press("lines")
     page.press("raw")
     page.press("log x")

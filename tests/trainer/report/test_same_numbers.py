@@ -28,7 +28,8 @@ def run(tmp_path_factory):
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", printed)
-        trainer = Trainer(net, optimizer="adam", loss="mse", terms=terms, workdir=workdir)
+        charbonnier = losses.Charbonnier()
+        trainer = Trainer(net, optimizer="adam", loss=charbonnier, terms=terms, workdir=workdir)
         trainer.fit((x, x[:, :1]), steps=40, batch_size=16, log_every=4)
     return workdir, printed.getvalue().splitlines()
 
@@ -47,10 +48,10 @@ def test_the_last_row_is_the_same_everywhere(run, capsys):
     assert {tag: float(table[-1][tag]) for tag in tags} == tags
     assert main([str(workdir), "--format=md"]) == 0
     markdown = capsys.readouterr().out
-    shown = f"{tags['raw/mean_squared_error']:.4g}"
-    (line,) = [line for line in printed if line.startswith("mean_squared_error ") and shown in line]
+    shown = f"{tags['raw/charbonnier']:.4g}"
+    (line,) = [line for line in printed if line.startswith("charbonnier ") and shown in line]
     cells = line.split()[1:6]
-    assert f"| mean\\_squared\\_error | {' | '.join(cells)} |" in markdown
+    assert f"| charbonnier | {' | '.join(cells)} |" in markdown
     (text,) = EventAccumulator(str(workdir / "tb")).Reload().Tensors("ledger")
     assert "|".join(cells) in text.tensor_proto.string_val[0].decode()
 
@@ -68,8 +69,12 @@ def test_what_is_off_stands_at_the_end_of_a_fit(run):
 def test_where_each_term_is_from_is_noted_for_the_page(run):
     (start,) = Runs(run[0]).about("q1")["starts"]
     assert [(term["name"], term["from"], term["weight"]) for term in start["terms"]] == [
-        ("mean_squared_error", "compiled", "1"),
+        ("charbonnier", "compiled", "1"),
         ("idle_0", "term", "0"),
         ("idle_1", "term", "0"),
         (start["terms"][3]["name"], "model", "1"),
     ]
+    equation = start["terms"][0]["equation"]
+    assert equation.startswith("value = mean over the last axis of sqrt(e^2 + epsilon^2)")
+    events = EventAccumulator(str(run[0] / "tb" / "train")).Reload()
+    assert equation in events.SummaryMetadata("raw/charbonnier").summary_description

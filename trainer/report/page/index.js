@@ -396,7 +396,7 @@ class Page {
     const table = this.table(run), at = table.at(this.step(run));
     if (at == null) return this.section("Ledger", element("p", { class: "quiet" }, "No rows yet."));
     const against = this.state.ref === "" ? null : table.at(Number(this.state.ref));
-    const origins = new Map(many ? [] : (run.data.about.starts || []).flatMap((start) => (start.terms || []).map((term) => [term.name, term.from])));
+    const origins = new Map(many ? [] : (run.data.about.starts || []).flatMap((start) => (start.terms || []).map((term) => [term.name, term])));
     const select = element("input", { type: "number", value: table.step[at], "aria-label": "step", "data-key": `step ${run.name}` });
     select.onchange = () => this.set({ step: String(table.step[table.at(Number(select.value))]) });
     const bar = element("p", { class: "quiet" }, `${many ? `${run.letter}  ` : ""}${table.split}, step `, select,

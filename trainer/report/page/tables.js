@@ -19,10 +19,10 @@ export function ledger({ table, at, against, entries, colours, origins, toggle }
     const cells = [number(single ? of("raw", name, at) : null), number(single ? of("weight", name, at) : null), number(weighted)];
     const title = group
       ? element("button", { type: "button", class: "fold", onclick: () => toggle(group), "aria-expanded": String(!!indent) }, name)
-      : element("span", {}, name);
+      : element("span", { title: [name, origins.get(name)?.equation].filter(Boolean).join("\n\n") }, name);
     return element("tr", { "data-term": name, class: indent ? "inner" : null },
       element("th", { scope: "row" }, swatch(colours.of(name)), title),
-      origins.size ? element("td", { class: "from" }, single ? origins.get(name) || "" : "") : null, cells,
+      origins.size ? element("td", { class: "from" }, single ? origins.get(name)?.from || "" : "") : null, cells,
       element("td", { class: "n", "data-value": share }, isNumber(share) ? `${shown(100 * share, 3)} %` : "–"),
       measured ? number(single ? of("grad_norm", name, at) : null) : null,
       shares ? number(sum("update_share", at), 3) : null,
@@ -78,6 +78,7 @@ export function heatMap(names, cosine, chosen, choose) {
       "data-value": isNumber(value) ? value : null,
       style: { "--strength": `${strength}%`, "--hue": value < 0 ? "var(--opposes)" : "var(--agrees)", width: `${size}px`, height: `${few ? 34 : size}px` },
       onmouseenter: () => (note.textContent = text), onclick: () => row !== column && choose(a, b),
+      tabindex: few && row < column ? "0" : null, onkeydown: (event) => event.key === "Enter" && choose(a, b), "data-key": few ? `cosine ${a}:${b}` : null,
     }, few && isNumber(value) ? value.toFixed(2).replace("-", "−") : "");
   })));
   const head = few ? element("thead", {}, element("tr", {}, element("td"), names.map((name) => element("th", { scope: "col" }, name)))) : null;
