@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -116,17 +115,19 @@ def term_notes(objective: Objective) -> list[dict[str, str]]:
 
 
 def equation_of(place: object) -> str | None:
-    """The equation in the docstring of an object's class: the first indented lines before `Args:`.
+    """The equation in a class's docstring: its first indented paragraph before `Args:`.
 
     Example:
       >>> from losses import Charbonnier
       >>> equation_of(Charbonnier())
       'value = mean over the last axis of sqrt(e^2 + epsilon^2),   e = y_true - y_pred'
     """
-    lines = (inspect.getdoc(type(place)) or "").partition("\nArgs:")[0].splitlines()
-    block = itertools.dropwhile(lambda line: not line.startswith("    "), lines)
-    equation = list(itertools.takewhile(lambda line: line.startswith("    "), block))
-    return "\n".join(line[4:] for line in equation) or None
+    text = (inspect.getdoc(type(place)) or "").partition("\nArgs:")[0]
+    for paragraph in text.split("\n\n"):
+        lines = paragraph.splitlines()
+        if lines and all(line.startswith("    ") for line in lines):
+            return "\n".join(line[4:] for line in lines)
+    return None
 
 
 def _weights_by_name(objective: Objective) -> Mapping:
