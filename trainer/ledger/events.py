@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class EventWriter(Writer):
 
     def write(self, row: dict, total_steps: int) -> None:
         if self._columns and row["split"] == "train":
-            self._files.columns(tag for tag in row if tag not in STAMP)
+            self._files.columns((tag for tag in row if tag not in STAMP), _typed_fields())
             self._columns = False
         values = {tag: value for tag, value in row.items() if tag not in STAMP}
         self._files.scalars(row["split"], row["step"], values, wall_time=row["time"])
@@ -69,6 +70,12 @@ class EventWriter(Writer):
             tables.append("\n".join("|".join(["", *map(_cell, line), ""]) for line in lines))
         if tables:
             self._files.text("ledger", "\n\n".join(tables))
+
+
+def _typed_fields() -> set[str]:
+    """The fields of the configuration that were typed: in a sweep those that vary."""
+    words = [word.partition("=")[0] for word in sys.argv if word.startswith("--config.")]
+    return {word.removeprefix("--config.") for word in words}
 
 
 def _code(text: str) -> str:

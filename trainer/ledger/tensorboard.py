@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -160,13 +160,14 @@ class EventFiles:
         # With a trial_id of its own choice, runs of equal configuration share one row: their mean.
         self._write_summary(hparams_api.hparams_pb(self._hyperparameters, trial_id=""))
 
-    def columns(self, tags: Iterable[str]) -> None:
+    def columns(self, tags: Iterable[str], varied: Container[str] = ()) -> None:
         """Writes the columns of the HParams tab: the total and metrics first, speed last.
 
         Without this TensorBoard sorts the tags, and shows the first few: `examples_per_second`.
 
         Args:
           tags: those of a row of training; what an evaluation has of them is listed before.
+          varied: the fields of the configuration that are shown before the others.
         """
         metrics = [
             hparams_pb2.MetricInfo(name=hparams_pb2.MetricName(group=split, tag=tag))
@@ -175,7 +176,7 @@ class EventFiles:
             if split == "train" or tag.startswith(_EVALUATED)
         ]
         fields = [
-            hparams_pb2.HParamInfo(name=name, type=_kind(value))
+            hparams_pb2.HParamInfo(name=name, type=_kind(value), differs=name in varied)
             for name, value in self._hyperparameters.items()
         ]
         self._write_summary(hparams_summary.experiment_pb(fields, metrics))

@@ -311,7 +311,9 @@ def test_the_total_and_metrics_are_the_first_columns_of_the_hparams_tab_and_spee
 ):
     events = EventFiles(tmp_path)
     events.configuration({"seed": 0, "name": "adam", "jit": True})
-    events.columns(["examples_per_second", "terms/a", "metrics/x", "learning_rate", "total"])
+    events.columns(
+        ["examples_per_second", "terms/a", "metrics/x", "learning_rate", "total"], {"seed"}
+    )
     events.close()
     contents = read(tmp_path).PluginTagToContent("hparams")
     experiment = metadata.parse_experiment_plugin_data(contents[metadata.EXPERIMENT_TAG])
@@ -324,6 +326,7 @@ def test_the_total_and_metrics_are_the_first_columns_of_the_hparams_tab_and_spee
         "name": api_pb2.DATA_TYPE_STRING,
         "jit": api_pb2.DATA_TYPE_BOOL,
     }
+    assert [info.name for info in experiment.hparam_infos if info.differs] == ["seed"]
 
 
 def test_runs_of_equal_configuration_are_two_rows_with_the_last_totals_of_both_splits(tmp_path):
