@@ -286,6 +286,8 @@ def _summarize(console, standing: Standing, checkpoints, workdir) -> None:
     for hint in hints[:SHOWN_HINTS]:
         console.line(f"look: {hint}")
     if len(hints) > SHOWN_HINTS and workdir is not None:
-        console.line(f"      {len(hints) - SHOWN_HINTS} more in `python -m trainer.report`")
+        console.line(
+            f"      {len(hints) - SHOWN_HINTS} more: python -m trainer.report {workdir.path}"
+        )
     if workdir is not None:
         console.line(f"see it: tensorboard --logdir {workdir.events}")

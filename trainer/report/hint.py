@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 FEWEST = 8  # rows from which anything is concluded
-MOST = 1000  # rows of a split that are looked at; of more, evenly chosen ones
+WHOLE_SIZE = ""  # no term has this name
+MOST = 600  # rows of a split that are looked at; of more, evenly chosen ones
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Rows:
     Attributes:
       train, evals: those of each split that have a total.
       skipped, steps: of training, behind the first row.
+      keys: all that the train rows have.
+      sizes: of each of the train rows, term -> absolute value; under `WHOLE_SIZE` their sum.
       terms: names of the terms, in the order of the objective.
     """
 
@@ -59,6 +62,14 @@ class Rows:
         self.evals = thinned([row for row in evals if number(row.get("total")) is not None])
         keys = dict.fromkeys(key for row in (self.train[:1] + self.train[-1:]) for key in row)
         self.terms = [key.removeprefix("terms/") for key in keys if key.startswith("terms/")]
+        self.keys = dict.fromkeys(key for row in self.train for key in row)
+        self.sizes = [self._sizes(row) for row in self.train]
+
+    def _sizes(self, row: dict[str, Any]) -> dict[str, float]:
+        """Term -> the absolute value of what it adds; under `WHOLE_SIZE` their sum."""
+        values = ((name, number(row.get(f"terms/{name}"))) for name in self.terms)
+        sizes = {name: abs(value) for name, value in values if value is not None}
+        return {**sizes, WHOLE_SIZE: sum(sizes.values())}
 
     def column(self, tag: str, rows: Sequence[dict[str, Any]] | None = None) -> list[float]:
         """The values of a tag that are there, of the train rows or of some others."""
@@ -67,8 +78,7 @@ class Rows:
 
     def tags(self, head: str) -> list[str]:
         """What follows `head` in the tags of the train rows."""
-        keys = dict.fromkeys(key for row in self.train for key in row if key.startswith(head))
-        return [key.removeprefix(head) for key in keys]
+        return [key.removeprefix(head) for key in self.keys if key.startswith(head)]
 
     def groups(self) -> dict[str, list[str]]:
         """Name or `prefix/*` -> terms, those that share what stands before the first slash."""

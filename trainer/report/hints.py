@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from trainer.report.hint import FEWEST, Hint, Rows, listed, mean, number, percent, shown
+from trainer.report.hint import FEWEST, WHOLE_SIZE, Hint, Rows, listed, mean, number, percent, shown
 
 WHOLE, NOTHING = 0.99, 1e-4  # shares of the total that are too large, and too small
 OPPOSED = -0.5  # a cosine
@@ -117,8 +117,10 @@ def _no_gradient(run: Rows) -> Iterator[Hint]:
 
 def _opposed(run: Rows) -> Iterator[Hint]:
     pairs = []
-    for pair in run.tags("grad_cosine/"):
-        cosines = run.column(f"grad_cosine/{pair}")
+    tags = [key for key in run.keys if key.startswith("grad_cosine/")]
+    measured_rows = [row for row in run.train if any(tag in row for tag in tags)]
+    for tag in tags:
+        pair, cosines = tag.removeprefix("grad_cosine/"), run.column(tag, measured_rows)
         below = [cosine for cosine in cosines if cosine < OPPOSED]
         if len(cosines) >= FEWEST_MEASURED and len(below) > 0.6 * len(cosines):
             pairs.append((statistics.median(cosines), pair, len(below), len(cosines)))
@@ -191,11 +193,11 @@ def _weighs_little(run: Rows, name: str) -> bool:
 def _shares(run: Rows, names: Iterable[str]) -> list[float]:
     """The share of some terms in the sum of all absolute values, row by row."""
     shares, names = [], list(names)
-    for row in run.train:
-        sizes = {name: abs(number(row.get(f"terms/{name}")) or 0.0) for name in run.terms}
-        whole = sum(sizes.values())
-        if whole > 0 and any(number(row.get(f"terms/{name}")) is not None for name in names):
-            shares.append(sum(sizes[name] for name in names) / whole)
+    for sizes in run.sizes:
+        there = [sizes[name] for name in names if name in sizes]
+        whole = sizes[WHOLE_SIZE]
+        if there and whole > 0:
+            shares.append(sum(there) / whole)
     return shares
 
 

@@ -1,6 +1,7 @@
 """The report in its formats: the same numbers in each, and names that cannot break out."""
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -92,3 +93,8 @@ def test_the_modules_fit_into_one_script():
     assert {path.stem for path in PAGE.glob("*.js")} == set(MODULES)
     names = re.findall(r"^(?:async )?(?:function|class|const|let) (\w+)", text, re.M)
     assert len(names) == len(set(names))
+
+
+def test_the_page_is_small():
+    code = b"".join(path.read_bytes() for path in sorted(PAGE.iterdir()))
+    assert len(gzip.compress(code, 9)) < 26_000  # what TensorBoard sends, nothing vendored
