@@ -13,6 +13,7 @@ from trainer.report.hint import FEWEST, WHOLE_SIZE, Hint, Rows, listed, mean, nu
 
 WHOLE, NOTHING = 0.99, 1e-4  # shares of the total that are too large, and too small
 OPPOSED = -0.5  # a cosine
+BALANCED = 0.1  # of a term's gradient; where that of the total is less, the terms are in balance
 FEWEST_EVALS, FEWEST_MEASURED = 5, 5
 DRIFT = 1.25  # times its lowest value, by which the evaluation of a term has risen
 SKIPPED = 0.05
@@ -120,19 +121,21 @@ def _opposed(run: Rows) -> Iterator[Hint]:
     tags = [key for key in run.keys if key.startswith("grad_cosine/")]
     measured_rows = [row for row in run.train if any(tag in row for tag in tags)]
     for tag in tags:
-        pair, cosines = tag.removeprefix("grad_cosine/"), run.column(tag, measured_rows)
+        pair = tag.removeprefix("grad_cosine/")
+        names = _names_of(pair, run.terms)
+        moving = [row for row in measured_rows if _moves(row, names)]
+        cosines = run.column(tag, moving)
         below = [cosine for cosine in cosines if cosine < OPPOSED]
         if len(cosines) >= FEWEST_MEASURED and len(below) > 0.6 * len(cosines):
-            pairs.append((statistics.median(cosines), pair, len(below), len(cosines)))
+            pairs.append((statistics.median(cosines), names, len(below), len(cosines)))
     pairs.sort()
-    for middle, pair, below_count, measured in pairs[:1]:
-        names = _names_of(pair, run.terms)
+    for middle, names, below_count, measured in pairs[:1]:
         more = f" (so do {len(pairs) - 1} more pairs)" if len(pairs) > 1 else ""
         yield Hint(
             "opposed",
             f"{listed(names)} oppose each other: cosine {middle:.2f} (median), below {OPPOSED} in "
             f"{below_count} of {measured} measurements{more}",
-            "see what each weighs; a balancer such as PCGrad or CAGrad is made for this",
+            "see what each weighs; balancers such as PCGrad and CAGrad are made for this",
             names,
             {
                 "median": middle,
@@ -141,6 +144,12 @@ def _opposed(run: Rows) -> Iterator[Hint]:
                 "pairs": len(pairs),
             },
         )
+
+
+def _moves(row: dict[str, Any], names: Sequence[str]) -> bool:
+    """Whether a step leads anywhere: where all is balanced, terms must oppose each other."""
+    norms = [number(row.get(f"grad_norm/{name}")) or 0.0 for name in names]
+    return (number(row.get("grad_norm/total")) or 0.0) >= BALANCED * max(norms)
 
 
 def _names_of(pair: str, terms: Sequence[str]) -> tuple[str, ...]:

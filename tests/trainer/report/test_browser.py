@@ -281,6 +281,7 @@ def test_gradients_are_a_map_that_opens_over_time(page, address, logdir):
     assert float(cells[0].get_attribute("data-value")) == row[pair]
     page.script("arguments[0].click()", cells[0])
     wait(lambda: page.all("td.heat.chosen"))
+    page.script("document.querySelector('.heatmap').scrollIntoView({block: 'center'})")
     page.picture("gradients", keep=True)
     assert page.complaints() == []
 
@@ -294,6 +295,10 @@ def test_sixty_four_terms_fold_and_names_are_text(page, address, logdir):
     page.script("document.querySelector('[data-key=\"fold regularization/*\"]').click()")
     assert len(page.all(".terms button.term")) == 14
     assert_stacks_add_up(page)
+    find = page.all("input[aria-label='search terms']")[0]
+    find.send_keys("aux_1")  # letter by letter: the box stays what is typed in
+    assert find.get_attribute("value") == "aux_1"
+    assert [term.text for term in page.all(".terms button.term span")] == ["aux_*"]
     assert not page.all("img") and page.script("return document.title") == "Termwise"
 
 

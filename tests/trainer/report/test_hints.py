@@ -111,6 +111,12 @@ def test_terms_that_oppose_each_other_are_named_though_names_hold_a_colon():
     assert kinds(healthy(**{"grad_cosine/a:b": -0.4})) == []
 
 
+def test_terms_that_oppose_each_other_where_all_is_balanced_are_no_fault():
+    norms = {"grad_norm/a": 1.0, "grad_norm/b": 1.0, "grad_cosine/a:b": -0.99}
+    assert kinds(healthy(**norms, **{"grad_norm/total": 0.05})) == []
+    assert kinds(healthy(**norms, **{"grad_norm/total": 0.2})) == ["opposed"]
+
+
 def test_a_total_below_zero_that_goes_on_falling_names_the_term():
     hint = only([row(step, {"a": 0.5 + 1 / step, "b": 1 - 0.2 * step}) for step in STEPS])
     assert hint.kind == "falling" and hint.names == ("b",)

@@ -18,8 +18,7 @@ const MOST_CHARTS = 12;
 class Page {
   constructor(root, source) {
     Object.assign(this, { root, source, state: load(), colours: new Colours(), data: new Map(), runs: [], plots: new Map(), fields: [] });
-    this.aside = element("aside", { "aria-label": "runs and terms" });
-    this.bar = element("div", { class: "bar", role: "toolbar", "aria-label": "view" });
+    this.frame();
     this.note = element("p", { class: "note", role: "status", hidden: true });
     this.figures = element("div", { class: "figures" });
     this.panels = element("div", { class: "panels" });
@@ -27,6 +26,30 @@ class Page {
     root.replaceChildren(this.aside, this.main);
     root.addEventListener("theme", () => this.draw());
     this.retheme = followTheme(root, () => this.state.theme);
+  }
+
+  // What stays while the rest is drawn anew: a box that is typed in, a slider that is moved.
+  frame() {
+    const box = (label, oninput) => {
+      const made = element("input", { type: "search", placeholder: label, "aria-label": label });
+      made.oninput = () => oninput(made.value);
+      return made;
+    };
+    this.findRun = box("search runs", () => this.draw());
+    this.find = box("search terms", (find) => this.set({ find }));
+    this.find.value = this.state.find;
+    this.smooth = element("input", { type: "range", min: "0", max: "0.95", step: "0.05", "aria-label": "smoothing" });
+    this.smooth.value = this.state.smooth;
+    this.smooth.oninput = () => this.set({ smooth: this.smooth.value });
+    this.smoothText = element("span");
+    [this.runHead, this.termHead] = [element("h2"), element("h2")];
+    [this.runList, this.termList] = [element("ul", { class: "runs" }), element("ul", { class: "terms" })];
+    this.tools = element("div");
+    this.aside = element("aside", { "aria-label": "runs and terms" }, element("h1", {}, "Termwise"),
+      this.runHead, this.findRun, this.runList, this.termHead, this.find, this.termList, this.tools);
+    [this.before, this.behind] = [element("span", { class: "parts" }), element("span", { class: "parts" })];
+    this.bar = element("div", { class: "bar", role: "toolbar", "aria-label": "view" }, this.before,
+      element("label", { class: "choice" }, this.smoothText, this.smooth), this.behind);
   }
 
   async start() {
@@ -180,13 +203,7 @@ class Page {
   drawAside() {
     const { state } = this;
     const keyed = (made, key) => (made.dataset.key = key, made);
-    const search = (label, name) => {
-      const box = keyed(element("input", { type: "search", placeholder: label, "aria-label": label }), name);
-      box.value = name === "find" ? state.find : this.findRun || "";
-      box.oninput = () => (name === "find" ? this.set({ find: box.value }) : ((this.findRun = box.value), this.draw(), this.root.querySelector("[data-key=findRun]").focus()));
-      return box;
-    };
-    const named = (run) => !this.findRun || run.name.toLowerCase().includes(this.findRun.toLowerCase());
+    const named = (run) => run.name.toLowerCase().includes(this.findRun.value.toLowerCase());
     const runs = this.runs.filter(named).slice(0, 300).map((run) => {
       const place = state.runs.indexOf(run.name);
       const box = keyed(element("input", { type: "checkbox", checked: place >= 0 }), `run ${run.name}`);
@@ -210,12 +227,14 @@ class Page {
       const unfold = many ? keyed(button(`▸ ${entry.terms.length}`, null, () => this.toggle(entry.group), "unfold"), `fold ${entry.group}`) : null;
       return [...lines, element("li", { class: `${this.isActive(entry) ? "" : "faint"}${opened ? " inner" : ""}` }, pick, unfold)];
     });
-    this.aside.replaceChildren(...[
-      element("h1", {}, "Termwise"),
-      element("h2", {}, `Runs (${this.runs.length})`), this.runs.length > 8 ? search("search runs", "findRun") : null, element("ul", { class: "runs" }, runs),
-      element("h2", {}, `Terms (${this.all.length})`), this.all.length > 8 || state.find ? search("search terms", "find") : null,
+    this.runHead.textContent = `Runs (${this.runs.length})`;
+    this.termHead.textContent = `Terms (${this.all.length})`;
+    this.findRun.hidden = this.runs.length <= 8;
+    this.find.hidden = this.all.length <= 8 && !state.find;
+    this.runList.replaceChildren(...runs);
+    this.termList.replaceChildren(...items);
+    this.tools.replaceChildren(...[
       state.only.length ? button("show all terms", null, () => this.set({ only: [] })) : null,
-      element("ul", { class: "terms" }, items),
       element("div", { class: "group" }, button("PNG", null, () => savePng(this), "what is drawn, as a picture"), button("CSV", null, () => saveCsv(this), "what is drawn, as a table")),
       choice("theme", state.theme, [["", "as here"], ["light", "light"], ["dark", "dark"]], (theme) => { this.set({ theme }); this.retheme(); }),
     ].filter(Boolean));
@@ -234,14 +253,11 @@ class Page {
       made.dataset.key = name;
       return made;
     };
-    const smooth = element("input", { type: "range", min: "0", max: "0.95", step: "0.05", value: state.smooth, "aria-label": "smoothing", title: `smoothing ${state.smooth}`, "data-key": "smooth" });
-    smooth.oninput = () => this.set({ smooth: smooth.value });
-    this.bar.replaceChildren(...[
+    this.smoothText.textContent = `smooth ${Number(state.smooth) || "off"}`;
+    this.before.replaceChildren(
       group("view", VIEWS, "view"), group("rows", [["both", "train + eval"], ["train", "train"], ["eval", "eval"]], "split"),
-      group("x axis", UNITS, "x", { from: "", to: "" }, true), element("span", { class: "group" }, flag("logx", "log x"), flag("logy", "log y")),
-      element("label", { class: "choice" }, element("span", {}, `smooth ${Number(state.smooth) || "off"}`), smooth),
-      one ? null : group("runs", [["side", "side by side"], ["over", "overlaid"]], "layout"),
-    ].filter(Boolean));
+      group("x axis", UNITS, "x", { from: "", to: "" }, true), element("span", { class: "group" }, flag("logx", "log x"), flag("logy", "log y")));
+    this.behind.replaceChildren(...(one ? [] : [group("runs", [["side", "side by side"], ["over", "overlaid"]], "layout")]));
   }
 
   drawNote(chosen) {
