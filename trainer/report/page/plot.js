@@ -243,7 +243,7 @@ export class Plot {
     }
     pen.textAlign = "center";
     pen.textBaseline = "top";
-    const columns = Math.max(2, Math.floor((width - LEFT) / 95));
+    const columns = Math.max(3, Math.floor((width - LEFT) / 95));
     const ticks = (spec.x.log ? logTicks : spec.x.time ? timeTicks : niceTicks)(...this.x, columns);
     for (const tick of ticks) {
       const x = Math.round(this.toPixel(tick)) + 0.5;
