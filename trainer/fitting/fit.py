@@ -20,7 +20,7 @@ from trainer.fitting.phases import Course, Phase
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.console import Console
-from trainer.ledger.describe import describe_run
+from trainer.ledger.describe import describe_run, term_notes
 from trainer.ledger.format import duration, ledger_table, number
 from trainer.ledger.history import History
 from trainer.ledger.writers import Writers
@@ -29,7 +29,10 @@ from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep
 from trainer.persistence.workdir import Workdir
+from trainer.report.hints import find_hints
 from trainer.run.run import Run
+
+SHOWN_HINTS = 3
 
 
 @dataclass(frozen=True)
@@ -225,9 +228,10 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
         jit_compile=run.jit.xla,
         seed=run.seed,
     )
+    terms = term_notes(program.objective)
     if workdir is not None:
-        workdir.start(config, standing.resumed_from, run.jit.notes)
-    writers = Writers(standing.history, console, workdir, config, standing.resumed_from)
+        workdir.start(config, standing.resumed_from, {**run.jit.notes, "terms": terms})
+    writers = Writers(standing.history, console, workdir, config, standing.resumed_from, terms)
     finished = False
     try:
         _loop(run, request, writers, checkpoints, signals, standing)
@@ -304,5 +308,12 @@ def _summarize(console, standing: Standing, checkpoints, workdir) -> None:
         f"done {last['step']} steps in {duration(seconds)} | total {number(last['total'], 'null')} "
         f"(first {number(first['total'], 'null')}){saved}"
     )
+    hints = [] if console.quiet else find_hints(history.rows)
+    for hint in hints[:SHOWN_HINTS]:
+        console.line(f"look: {hint}")
+    if len(hints) > SHOWN_HINTS and workdir is not None:
+        console.line(
+            f"      {len(hints) - SHOWN_HINTS} more: python -m trainer.report {workdir.path}"
+        )
     if workdir is not None:
         console.line(f"see it: tensorboard --logdir {workdir.events}")
