@@ -93,7 +93,7 @@ def sees_whole_batch() -> None:
 
 
 @contextlib.contextmanager
-def own_examples(present, accumulated: int = 1):
+def own_examples(present, accumulated: int | None = None):
     """While it is open, `gather_examples` leaves out this replica's examples if they are padding.
 
     For a loop that gives a replica without examples an example of another replica, so that nothing
@@ -101,8 +101,9 @@ def own_examples(present, accumulated: int = 1):
 
     Args:
       present: None (the examples are the replica's), or floating [], 0 where they are padding.
-      accumulated: the steps whose gradients the loop adds up for one update.
+      accumulated: the steps whose gradients the loop adds up for one update; None: as around it.
     """
+    accumulated = _accumulated.get() if accumulated is None else accumulated
     tokens = _present.set(present), _accumulated.set(accumulated)
     try:
         yield

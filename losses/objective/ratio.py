@@ -30,6 +30,8 @@ class Ratio:
         the term, or True: they always hold something. By default the denominator tells; without
         one it is True. A term that is absent from the global batch has no value in the means.
       alike: bool, whether every replica computes the same, which counts once.
+    Attributes:
+      placed: bool, whether what a replica without examples of its source counts is settled.
 
     Example:
       >>> import tensorflow as tf
@@ -38,7 +40,7 @@ class Ratio:
       2.0
     """
 
-    __slots__ = ("_present", "after", "alike", "denominator", "numerator", "values")
+    __slots__ = ("_present", "after", "alike", "denominator", "numerator", "placed", "values")
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Ratio:
         alike=False,
     ):
         self.values, self.alike = values, alike
+        self.placed = False
         self._present = present
         self.numerator = tf.convert_to_tensor(numerator)
         self.denominator = (
@@ -121,6 +124,23 @@ class Ratio:
         present = True if present is True else present * tf.cast(factor, present.dtype)
         numerator = self.numerator * factor
         return Ratio(numerator, denominator, self.after, values, present, self.alike)
+
+    def paused(self, counts) -> Ratio:
+        """The same, absent where `counts`, float [], is 0."""
+        ratio = self.scaled(counts).counting(counts)
+        ratio.placed = self.placed
+        return ratio
+
+    def placed_by(self, present) -> Ratio:
+        """The same, of a source whose examples here may be padding.
+
+        Args:
+          present: float [], 0 where they are; None: they are not.
+        """
+        parts = self.numerator, self.denominator, self.after, self.values, self._present
+        ratio = Ratio(*parts, self.alike) if present is None else self.scaled(present)
+        ratio.placed = True
+        return ratio
 
     @property
     def present(self):

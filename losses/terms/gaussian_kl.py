@@ -31,7 +31,7 @@ class GaussianKL(Term):
       capacity: None, a number, or a function of the global step such as `schedules.Linear`: the
         divergence, in nats, that this term pulls to.
       weight: as in `Term`; Burgess's gamma.
-      name, trains: as in `Term`.
+      name, trains, source: as in `Term`.
     Returns:
       Ratio.
     Raises:
@@ -57,8 +57,9 @@ class GaussianKL(Term):
         weight=1.0,
         name=None,
         trains=None,
+        source=None,
     ):
-        super().__init__(weight=weight, name=name, trains=trains)
+        super().__init__(weight=weight, name=name, trains=trains, source=source)
         for argument, place in (("mean", mean), ("log_variance", log_variance)):
             if not isinstance(place, str) and not callable(place):
                 raise TermwiseError(

@@ -62,6 +62,8 @@ def check_arrays(run: Run, source) -> None:
     Raises:
       ValueError: names the array, the example and the terms.
     """
+    if len(source.each()) > 1:
+        return  # what the terms make of one source is known in a step of all of them alone
     if not source.indexed or run.skips or run.on_nonfinite == "restore":
         return
     examples = _nonfinite_examples(source.arrays)[:LOOKED_AT]
@@ -129,10 +131,11 @@ def find_bad_value(
       examples are counted from 0, in the arrays, or in a batch that is named too.
     """
     try:
-        for values, batch, place in source.look_again(position, count):
-            cause = _cause(run, source, values, batch, labels_alone)
-            if cause:
-                return cause + place
+        for part in source.each():
+            for values, batch, place in part.look_again(position, count):
+                cause = _cause(run, part, values, batch, labels_alone)
+                if cause:
+                    return cause + place
     except Exception:  # the failure itself is told; this only adds to it
         return None
     return None
@@ -198,10 +201,11 @@ def _cause(run: Run, source, values, batch, labels_alone: bool = False) -> str |
     if bad:
         return f"{source.what}: {bad[0]}"
     y, objective = unpack(values)[1], run.program.objective
-    if objective.loss is None or y is None:
+    loss = objective.loss_of(source.name)
+    if loss is None or y is None:
         return None
     y_pred = run.evaluation.predict(batch, source, run.jit.xla)
-    for ids in class_ids(objective.loss, y=y, y_pred=y_pred, output_names=objective.output_names):
+    for ids in class_ids(loss, y=y, y_pred=y_pred, output_names=objective.output_names):
         example = _first_out_of_range(ids)
         if example is not None:
             return f"{source.what}: {example}"

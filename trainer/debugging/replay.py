@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.ledger.format import format_table
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.run.run import Run
 
 

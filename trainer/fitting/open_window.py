@@ -6,14 +6,14 @@ from typing import Any
 
 from losses.errors import TermwiseError
 from losses.terms.constraint import constraints_of
-from trainer.fitting.constraint_watch import ConstraintWatch
+from trainer.debugging.constraint_watch import ConstraintWatch
 from trainer.fitting.epoch_mean import EpochMean
 from trainer.fitting.window_times import end_times, stamped_windows
 from trainer.fitting.window_watch import WindowWatch
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.window import WindowSums
 from trainer.ledger.writers import Writers
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import LoopResult
 from trainer.loop.window import LogWindow
 from trainer.run.run import Run
@@ -27,6 +27,7 @@ class OpenWindow:
       step: its traced step.
       writers: of rows.
       steps: of the fit.
+      more: what else stands in each row.
     Attributes:
       names: the terms.
       values: the `LogWindow` with which the loop goes on.
@@ -38,7 +39,10 @@ class OpenWindow:
     values: LogWindow
     sums: WindowSums
 
-    def __init__(self, run: Run, step: TracedStep, writers: Writers, steps: int):
+    def __init__(
+        self, run: Run, step: TracedStep, writers: Writers, steps: int, more: dict | None = None
+    ):
+        self.more = more or {}
         self._run, self._step, self._writers = run, step, writers
         self._by_examples = step.program.means_by_examples
         self._result: Any = None  # the LoopResult of the last call
@@ -90,7 +94,7 @@ class OpenWindow:
         """Hands on the window, where it holds steps of this fit, before it is full."""
         if not self._result or not self.sums.taken:
             return
-        result, metrics = self._result, self._read_metrics()
+        result, metrics = self._result, {**self.more, **self._read_metrics()}
         self._step.program.metrics.reset()
         self.recorder.add(result.codec, result.packed[None], [step], [self._seconds], metrics)
         self._set(LogWindow.empty(len(self.names)))
@@ -143,7 +147,8 @@ class OpenWindow:
         ends = end_times(result, [number - step for number in steps], after - step, seconds)
         windows, durations = stamped_windows(result, ends, seconds)
         durations[0] += self._seconds
-        self.recorder.add(result.codec, windows, steps, durations, self._read_metrics())
+        more = {**self.more, **self._read_metrics()}
+        self.recorder.add(result.codec, windows, steps, durations, more)
         self._seconds = seconds - ends[-1]
 
     def _read_metrics(self) -> dict:

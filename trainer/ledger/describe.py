@@ -34,7 +34,8 @@ def describe_terms(
         return "\n".join([format_table(rows, words=True), PENDING])
     for term in objective.described:
         trains = f", trains {', '.join(term.trains)}" if term.trains else ""
-        rows.append((term.name, f"{term.origin}{trains}", term.weight))
+        source = f", of {term.source}" if term.source else ""
+        rows.append((term.name, f"{term.origin}{source}{trains}", term.weight))
     tables = [format_table(rows, words=True)]
     if parameters:
         shapes = [(name, str(tuple(variable.shape))) for name, variable in parameters.items()]

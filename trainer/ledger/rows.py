@@ -12,7 +12,7 @@ import numpy as np
 from losses.terms.constraint import Constraint
 from trainer.ledger.window import WindowSums
 
-STAMP = ("step", "split", "time")  # what a row has beside its tags
+STAMP = ("step", "split", "time", "phase")  # what a row has beside its tags
 
 
 def term_entries(names, raw, weight) -> dict[str, Any]:

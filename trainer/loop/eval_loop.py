@@ -129,7 +129,8 @@ class EvalLoops:
             self._switches = Switches.of(program.model)
         placement, weighting = program.placement, id(program.weighting)
         way = placement.per_host, placement.xla, placement.eager
-        return str(source.element_spec), *way, weighting, self._switches.now
+        weights = tuple(program.objective.overrides.items())
+        return str(source.element_spec), *way, weighting, weights, self._switches.now
 
     def _traced(self, program: StepProgram, source) -> TracedEvaluation:
         strategy = program.placement.strategy
@@ -147,8 +148,8 @@ class EvalLoops:
             self.metrics.settle_held(strategy, parts_of(strategy, program.model.variables))
             return TracedEvaluation(PythonStep(evaluate, source.element_spec), layouts)
         specs = [source.element_spec]
-        if source.per_host:  # and whether the batch counts
-            specs.append(tf.TensorSpec([], tf.float32))
+        if source.counts_spec is not None:  # and whether the batch counts
+            specs.append(source.counts_spec)
         step = _function(program, evaluate).get_concrete_function(*specs)
         self.metrics.settle_held(strategy, step.variables)
         return TracedEvaluation(step, layouts)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
 from losses.errors import TermwiseError
 from losses.objective.layout import Layout
+from losses.objective.weights import Pauses
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.multipliers import check_constraints, check_moved, prepare_multipliers
@@ -21,32 +21,11 @@ from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
 from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.specs import local_spec, of_any_size, specs_of_step, to_trace_with
+from trainer.loop.traced_step import Omission, TracedStep, with_variants
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
 from trainer.model.variables import put_back
 from trainer.step.loss_parameters import find_unwatched
-from trainer.step.program import Discovery, StepProgram
-
-
-@dataclass(frozen=True)
-class TracedStep:
-    """A training step as it was traced.
-
-    Attributes:
-      function: the concrete function, or Python's: the tensors of a batch; with accumulation also
-        float32 [T], the mean denominators -> StepRecord.
-      passes: what the step is made of.
-      diagnostics: of the terms' gradients, or None.
-      key: what it was traced for.
-    """
-
-    function: Any
-    passes: TrainPasses
-    diagnostics: Diagnostics | None
-    key: tuple
-
-    @property
-    def program(self) -> StepProgram:
-        return self.passes.program
+from trainer.step.program import NO_PHASE, Discovery, PhaseOfStep, StepProgram
 
 
 class Programs:
@@ -83,6 +62,8 @@ class Programs:
         self._first: TrainPasses | None = None
         self._round = 0  # how often other variables began to train
         self._asked: tuple | None = None  # of the last call of `step`
+        self._found_pauses: dict[tuple, Pauses] = {}
+        self._phase = NO_PHASE  # of the last step that was asked for
         self.first_settings: tuple[bool, ...] = ()  # of the switches, before the first trace
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
@@ -92,6 +73,12 @@ class Programs:
     def program(self) -> StepProgram:
         """The program of the run's first trace; before it without a weighting."""
         return self._base if self._first is None else self._first.program
+
+    @property
+    def evaluated(self) -> StepProgram:
+        """The program by which a run is evaluated: with the weights of its phase."""
+        program = self.program if self._first is None else self._phase.of(self.program)
+        return replace(program, idle=frozenset())
 
     @property
     def prepared(self) -> bool:
@@ -132,7 +119,14 @@ class Programs:
             return []
         return [*self.balanced.variables, *program.weighting.accumulated.values()]
 
-    def step(self, source, xla: bool, class_weight: Mapping[int, float]) -> TracedStep:
+    def step(
+        self,
+        source,
+        xla: bool,
+        class_weight: Mapping[int, float],
+        until: int | None = None,
+        phase: PhaseOfStep = NO_PHASE,
+    ) -> TracedStep:
         """The traced step for a structure of data.
 
         The first trace of a run also finds the terms and the variables, and the optimizers are
@@ -142,6 +136,8 @@ class Programs:
           source: the data.
           xla: whether XLA compiles the step.
           class_weight: class id -> weight.
+          until: the step to which the run trains, where terms are to pause whose weight is 0.
+          phase: of the training.
         Raises:
           RuntimeError: called inside a strategy's scope.
           ValueError: a step that cannot be trained.
@@ -150,18 +146,49 @@ class Programs:
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
         base.build(base, of_any_size(source.element_spec))
-        self._asked = source, xla, class_weight
+        self._asked = source, xla, class_weight, until, phase
         if self.prepared and self.program.trainables.switches.changed:
             self._forget()
         if not self.prepared:
             self._prepare(source, xla, class_weight)
-        placement = base.placement.placed(source.per_host, xla)
+        self._phase = phase
+        pauses = self._pauses(until)
+        traced = functools.partial(self._step, source, xla, class_weight, pauses)
+        step = traced(Omission())
+        self._check_rates(source)
+        return with_variants(step, source, pauses, traced)
+
+    def _step(self, source, xla, class_weight, pauses: Pauses, left_out: Omission) -> TracedStep:
+        """The step that leaves something out, traced once."""
+        placement = self._base.placement.placed(source.per_host, xla)
         structure = str((source.element_spec, source.per_host))
-        way = placement.xla, placement.eager
-        key = self._round, structure, *way, tuple(sorted(class_weight.items()))
+        way = placement.xla, placement.eager, tuple(sorted(class_weight.items()))
+        key = self._round, structure, *way, frozenset(pauses.weights), left_out, self._phase.key
         if key not in self._steps:
-            self._steps[key] = self._trace(key, source, xla, class_weight)
+            program = self._placed(self.program, source, xla, class_weight)
+            program = replace(program, pauses=pauses, **left_out._asdict())
+            program = self._phase.of(program)
+            spec = source.without(left_out.undrawn, source.element_spec)
+            self._steps[key] = self._trace(key, program, spec)
         return self._steps[key]
+
+    def _pauses(self, until: int | None) -> Pauses:
+        """The terms that pause on the way to a step; accumulated steps compute them all."""
+        program = self.program
+        if until is None or program.optimizers.accumulation > 1:
+            return Pauses()
+        key = self._round, until, self._phase.key
+        if key not in self._found_pauses:
+            objective = self._phase.of(program).objective
+            self._found_pauses[key] = objective.pauses(program.layout.names, until)
+        return self._found_pauses[key]
+
+    def _check_rates(self, source) -> None:
+        if len(source.subsets) > 1 and self.program.optimizers.accumulation > 1:
+            raise TermwiseError(
+                "Sources that some steps do not draw (every(), sampled()) cannot be counted over "
+                "accumulated steps. Draw all at every step, or accumulate none."
+            )
 
     def follow_switches(self) -> None:
         """Traces the step anew, as it was asked for, where `trainable` was set otherwise."""
@@ -231,18 +258,17 @@ class Programs:
         program = self._placed(self._base, source, xla, class_weight)
         spec = to_trace_with(program, source)
         program.randomness.prepare()
-        accumulation = program.optimizers.accumulation
         if self._balancer is not None:
             program = self._balancing(program, spec, self._balancer)
         passes = self._passes(program)
         precomputes = program.placement.precomputes_sums
-        if precomputes or accumulation > 1 or self._every is not None:
+        if precomputes or program.optimizers.accumulation > 1 or self._every is not None:
             counts = passes.trace_counts(spec)
-        if self._every is not None and not self._measures(program.layout):
+        measured = getattr(self.diagnostics, "names", None)
+        if self._every is not None and measured != program.layout.names:
             self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
         precomputed = local_spec(program, counts) if precomputes else None
-        means = self._means_spec(program) if accumulation > 1 else None
-        scales, means = specs_of_step(program, means)
+        scales, means = specs_of_step(program, self._means_spec(program))
         traced = passes.trace(spec, scales, precomputed, means)
         program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
@@ -264,11 +290,8 @@ class Programs:
             self.balanced = BalancedTerms(balancer, layout, strategy, weights, watched)
         else:
             self.balanced = self.balanced.placed_in(layout, weights, watched)
-        accumulation, discovery = program.optimizers.accumulation, program.discovery
-        weighting = choose_weighting(
-            self.balanced, program.model, strategy, discovery, accumulation
-        )
-        return replace(program, weighting=weighting)
+        shared = program.model, strategy, program.discovery, program.optimizers.accumulation
+        return replace(program, weighting=choose_weighting(self.balanced, *shared))
 
     @staticmethod
     def _facts(program: StepProgram, spec) -> tuple[Layout, dict, set[str]]:
@@ -282,10 +305,6 @@ class Programs:
         watched = passes.watched_terms(spec, written)
         return layout, objective.constant_weights(layout.names), watched
 
-    def _measures(self, layout) -> bool:
-        """Whether there are diagnostics of these terms."""
-        return self.diagnostics is not None and self.diagnostics.names == layout.names
-
     def _put_back(self, xla: bool):
         """Around the first pass: one that runs in Python changes nothing that stays."""
         base = self._base
@@ -294,8 +313,7 @@ class Programs:
         variables = [*base.model.variables, *base.metrics.variables, *self._owned_variables()]
         return put_back(parts_of(base.placement.strategy, variables))
 
-    def _trace(self, key, source, xla, class_weight) -> TracedStep:
-        program = self._placed(self.program, source, xla, class_weight)
+    def _trace(self, key, program: StepProgram, spec) -> TracedStep:
         passes = self._first
         if passes is None or self._steps or program != passes.program:
             passes = self._passes(program)
@@ -306,25 +324,26 @@ class Programs:
                 return self._train_step(batch)
 
         if program.placement.eager:
-            function = PythonStep(train_step, source.element_spec)
-            return TracedStep(function, passes, diagnostics, key)
-        specs = [source.element_spec]
-        if program.optimizers.accumulation > 1:
-            specs.append(self._means_spec(program))
-        compiled = xla and not program.placement.precomputes_sums
+            function = PythonStep(train_step, spec)
+            return TracedStep(function, passes, diagnostics, key, train_step)
+        means = self._means_spec(program)
+        specs = [spec] if means is None else [spec, means]
+        compiled = program.placement.xla and not program.placement.precomputes_sums
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
         traced = function.get_concrete_function(*specs)
         check_moved(program, functools.partial(written_variables, traced))
-        return TracedStep(traced, passes, diagnostics, key)
+        return TracedStep(traced, passes, diagnostics, key, train_step)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)
 
     def _placed(self, program: StepProgram, source, xla, class_weight) -> StepProgram:
         placement = self._base.placement.placed(source.per_host, xla)
-        return replace(program, placement=placement, class_weight=class_weight)
+        sources = source.names or program.sources
+        return replace(program, placement=placement, class_weight=class_weight, sources=sources)
 
     @staticmethod
     def _means_spec(program: StepProgram):
-        return tf.TensorSpec([len(program.layout.names)], tf.float32)
+        accumulates = program.optimizers.accumulation > 1
+        return tf.TensorSpec([len(program.layout.names)], tf.float32) if accumulates else None

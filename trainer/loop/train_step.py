@@ -224,6 +224,7 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     precomputed = passes.precomputed(batch)
     result = passes.compute(batch, scales, precomputed, context.accumulation)
     gradients, raw, weights = _static(program, result.gradients), result.raw, result.weights
+    gradients = _completed(program, gradients)
     if context.diagnostics is not None:
         rows = functools.partial(passes.jacobian, batch, precomputed)
         context.diagnostics.measure_when_due(rows, weights, program.step)
@@ -249,6 +250,20 @@ def apply_gradients(context: StepContext, gradients: dict, record: StepRecord) -
     finite = record.finite() if program.skips else None
     program.optimizers.apply(gradients, program.trainables.variables, program.step, finite)
     move_multipliers(program, record, finite)
+
+
+def _completed(program: StepProgram, gradients: dict) -> dict:
+    """The gradients, with zeros for what the terms that a step leaves out would have reached.
+
+    So it is updated as by terms of weight 0: whether they are computed changes nothing.
+    """
+    if not program.leaves_out:
+        return gradients
+    strategy, variables = program.placement.strategy, program.trainables.variables
+    owners = program.trainables.of_groups(program.trained).owners
+    missing = {path: variables[path] for path in owners if path not in gradients}
+    zeros = {path: tf.zeros(v.shape, v.dtype) for path, v in missing.items()}
+    return {**gradients, **mirrored(strategy, variables, zeros)}
 
 
 def _static(program: StepProgram, gradients: dict) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from losses.objective.layout import Layout
+from trainer.data.batch import Share, shares_of
 from trainer.distributed.reduce import sum_in_replica
 from trainer.model.variables import tensor_variable
 from trainer.step.forward import Forward, make_step, make_terms, run_forward, stateless_forward
@@ -88,6 +89,7 @@ def _backward(program: StepProgram, tape, share, forward: Forward, scales) -> Ba
     trainables = program.discovery.candidates(
         lambda: program.find_trainables(tape.watched_variables(), forward.step.model)
     )
+    trainables = trainables.of_groups(program.trained)
     optimizers, objective = program.optimizers, program.objective
     trained_groups = {line.name: line.trains or () for line in objective.described or []}
     return Backward(
@@ -120,15 +122,14 @@ def evaluate_replica(program: StepProgram, layouts: list, batch, valid=None):
 
     Args:
       layouts: the trace puts the layout of its terms in.
-      valid: float32 [], 0 where this host's data has ended and the batch counts for nothing.
+      valid: float32 [], 0 where this host's data has ended and the batch counts for nothing; of
+        several sources [sources].
     Returns:
       float32 [K] numerators; [K] denominators; [T], 0 where a term is absent; [T] weights.
     """
-    batch, present = program.placement.shard(batch)
-    if valid is not None:
-        present = valid if present is None else present * valid
+    batch, present = _valid_shares(program, batch, valid)
     with program.metrics.without_padding(present):
-        step = make_step(program, batch, training=False)
+        step = make_step(program, batch, False, present)
         terms = make_terms(program, step, present)
     layout = Layout.of(terms)
     layouts.append(layout)
@@ -141,6 +142,20 @@ def evaluate_replica(program: StepProgram, layouts: list, batch, valid=None):
     weights = program.objective.weights(layout.names, step.step)
     weights = program.weighting.evaluation_weights(layout, weights)
     return numerators, denominators, counts, weights
+
+
+def _valid_shares(program: StepProgram, batch, valid) -> tuple:
+    """The replica's part of a batch, and `present`; neither counts where it is not valid."""
+    part, present = program.placement.shard(batch)
+    if valid is None:
+        return part, present
+    if valid.shape.rank == 0:
+        return part, valid if present is None else present * valid
+    shares = [
+        Share(share.batch, valid[i] if share.present is None else share.present * valid[i])
+        for i, share in enumerate(shares_of(part, present).values())
+    ]
+    return type(batch)(*shares), shares[0].present
 
 
 def predict_replica(program: StepProgram, batch):
