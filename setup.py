@@ -53,13 +53,19 @@ DEV = [
     # >=6.0: ml_collections brings it; a test reads docs/kubernetes.yaml with it. Checked on 6.0.3.
     # <7: a major release may change how scalars are read.
     "PyYAML>=6.0,<7",
+    # Drives a browser in tests/trainer/report; without a browser these tests are skipped.
+    # >=4.20: the oldest API used here (Chrome's new headless mode). <5: checked on 4.51.
+    "selenium>=4.20,<5",
+    # Runs docs/see.ipynb's cells in a test, with the kernel beside it. Checked on 0.11 and 7.4.
+    "nbclient>=0.10,<1",
+    "ipykernel>=6.29,<8",
     # >=2.4: `make check` was made to pass on 2.4.1.
     # <2.5: a minor release may report more, and `make check` would fail on old code.
     "mypy>=2.4,<2.5",
 ]
 
-BENCH = [
-    # Only for the plots of `make bench` and docs/make_balancing_page.py.
+PLOT = [
+    # Only for `history.plot()`, the plots of `make bench` and docs/make_balancing_page.py.
     # >=3.9: the first built for NumPy 2. <3.12: checked on 3.11.2.
     "matplotlib>=3.9,<3.12",
 ]
@@ -72,6 +78,9 @@ setup(
     packages=find_packages(
         include=["trainer", "trainer.*", "losses", "losses.*", "experiments", "experiments.*"]
     ),
+    package_data={"trainer": ["py.typed"], "trainer.report": ["page/*"]},
+    # TensorBoard finds its tab by this name.
+    entry_points={"tensorboard_plugins": ["termwise = trainer.report.plugin:TermwisePlugin"]},
     # >=3.10: the oldest Python for which TensorFlow 2.21 has wheels.
     # <3.14: 3.13 is the newest for which it has them.
     python_requires=">=3.10,<3.14",
@@ -80,7 +89,8 @@ setup(
         # The bounds are TensorFlow's own, above: this adds the CUDA libraries it was built for.
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
         "experiments": EXPERIMENTS,
-        "dev": DEV + EXPERIMENTS,
-        "bench": BENCH,
+        "plot": PLOT,
+        "dev": DEV + EXPERIMENTS + PLOT,
+        "bench": PLOT,
     },
 )

@@ -15,6 +15,7 @@ FLOORS = {
     "trainer": [
         *(
             "launch",
+            "report",
             "errors",
             "data",
             "model",
@@ -28,7 +29,7 @@ FLOORS = {
     ],
     "experiments": [
         *("cli", "configs", "experiment", "digits", "consistency", "two_digits"),
-        *("two_digits_table", "program", "run"),
+        *("two_digits_table", "program", "run", "sweep"),
     ],
 }
 MOST_ENTRIES = {"trainer": 20, "losses": 13, "losses/balancing": 30, "losses/catalog": 14}

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from losses.terms.hardest import Hardest
 from trainer.data.open import open_sources, reading_batch
-from trainer.debugging.bad_values import evaluate_told
+from trainer.debugging.bad_values import evaluate_told, examples_told
 from trainer.debugging.replay import replay
 from trainer.hooks import Hooks
+from trainer.ledger.examples import Examples
+from trainer.loop.traced_step import Asked
 from trainer.model.export import export_model
 from trainer.model.variables import owned_variables
 from trainer.run.evaluate import follow, predict, prepare_model, prepare_reading
@@ -32,6 +35,19 @@ class Reading(Hooks):
         prepare_reading(self._run, source, steps)
         return evaluate_told(self._run, source, steps, ReadingEvents.of("test", [self], self))
 
+    def examples(self, data, *, top: int | None = None, batch_size: int | None = None) -> Examples:
+        """Every example's value of every term, in the order of the data, by `evaluate`'s weights.
+
+        Args:
+          data: as in `fit`; of one source.
+          top: how many of the hardest examples of each term are wanted, with what they are.
+          batch_size: for arrays; 64 by default.
+        Returns:
+          `Examples`, a dict: term -> numpy [examples]; with `top` -> list of `Example`.
+        """
+        source = self._open(data, reading_batch(data, batch_size))
+        return examples_told(self._run, source, top)
+
     def predict(self, data, *, batch_size: int | None = None):
         """The model's outputs for every example, in order.
 
@@ -54,17 +70,20 @@ class Reading(Hooks):
         """
         return follow(self._run, poll_seconds)
 
-    def replay(self, data, step: int, *, batch_size: int | None = None, augment=None) -> str:
+    def replay(
+        self, data, step: int, *, batch_size: int | None = None, augment=None, hardest=None
+    ) -> str:
         """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
 
-        Trains from the workdir's newest checkpoint up to it; `data` as `fit` was given it.
+        Trains from the workdir's newest checkpoint up to it; the arguments as `fit` was given them.
         """
         source = self._open(data, batch_size, augment, shuffle=True, static=True)
         run = self._run
-        run.traced(source)
-        run.decide_jit(source)
+        asked = Asked(hardest=Hardest.of(hardest))
+        run.traced(source, asked)
+        run.decide_jit(source, asked)
         run.restore()
-        return replay(run, source, step)
+        return replay(run, source, step, asked)
 
     def export(self, path, *, outputs=None) -> Path:
         """Writes the inference model alone: no labels, no loss parameters.

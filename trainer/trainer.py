@@ -11,8 +11,11 @@ import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
 from losses.objective.term import listed_terms
+from losses.objective.weights import Weight
+from losses.terms.hardest import Hardest
 from trainer.balancing.balanced_terms import check_balancer
 from trainer.balancing.diagnostics import check_diagnostics_every
+from trainer.balancing.helps import check_helps
 from trainer.data.class_weight import checked_class_weight
 from trainer.data.open import default_batch, reading_batch
 from trainer.debugging.nonfinite import check_mode
@@ -26,6 +29,7 @@ from trainer.hooks import overridden
 from trainer.ledger.describe import describe_terms
 from trainer.ledger.history import History
 from trainer.loop.jit_choice import JitChoice
+from trainer.loop.traced_step import Asked
 from trainer.model.build import compiled_arguments, make_model
 from trainer.persistence.workdir import Workdir, checked_config
 from trainer.reading import Reading
@@ -60,6 +64,8 @@ class Trainer(Reading):
       loss_parameter_optimizer: for the loss parameters; the model's own by default.
       add_loss_sums: patterns of layer paths whose `add_loss` is a sum over examples.
       gradient_diagnostics_every: steps between looks at norm, cosines, share of terms' gradients.
+      helps_every, helps_for: steps between looks at what each term does for validation; by default
+        for its whole objective, else for the terms that are named.
       on_nonfinite: "raise" stops with the term's name and the step; "skip" leaves the step out;
         "restore" goes back to the last checkpoint, and on past the data.
       row_means: of a row over "steps" alike, or "examples": a short batch counts less, as in Keras.
@@ -103,6 +109,8 @@ class Trainer(Reading):
         loss_parameter_optimizer: Any = None,
         add_loss_sums: Iterable[str] = (),
         gradient_diagnostics_every: int | None = None,
+        helps_every: int | None = None,
+        helps_for: str | Iterable[str] | None = None,
         on_nonfinite: str = "raise",
         row_means: str = "steps",
         config: Mapping | None = None,
@@ -116,7 +124,8 @@ class Trainer(Reading):
         super().__init__()
         check_balancer(balancer)
         check_diagnostics_every(gradient_diagnostics_every)
-        self._set(phases=check_phases(phases))
+        check_helps(helps_every, helps_for)
+        self._set(phases=check_phases(phases), weights={})
         jit, mode = JitChoice(jit_compile, run_eagerly), check_mode(on_nonfinite, workdir)
         self._set(strategy=resolve_strategy(strategy))
         folder = None if workdir is None else Workdir(workdir)
@@ -137,6 +146,7 @@ class Trainer(Reading):
             weighted_metrics=weighted_metrics,
             balancer=balancer,
             diagnostics_every=gradient_diagnostics_every,
+            helps=(helps_every, helps_for),
             replica_randomness=replica_randomness,
             jit=jit,
             on_nonfinite=mode,
@@ -183,14 +193,30 @@ class Trainer(Reading):
 
     def describe(self) -> str:
         """The table of terms: name, from, weight; and the loss parameters."""
-        run = self._run
-        parameters = self.loss_parameters if run.programs.prepared else None
-        return describe_terms(run.program.objective, parameters, run.program.trainables.networks)
+        programs, program = self._run.programs, self._run.program
+        parameters = self.loss_parameters if programs.prepared else None
+        networks = program.trainables.networks
+        return describe_terms(program.objective, parameters, networks, programs.shares)
+
+    def set_weight(self, term: str, weight) -> None:
+        """Gives a term another weight, in evaluation from now on and in the next `fit`.
+
+        Args:
+          term: its name, or a pattern; one that is no term's is an error here, or in the next fit.
+          weight: as in `loss_weights=`; 0 leaves the term out, absent and not computed. The weight
+            of a phase comes before it.
+        Raises:
+          ValueError, TypeError: no term of that name; a weight that cannot be one.
+        """
+        Weight(weight, term)
+        weights = {**self._parts["weights"], term: weight}
+        self._run.programs.reweigh(weights)
+        self._set(weights=weights)
 
     def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
         source = self._open(data, reading_batch(data, batch_size), static=True)
-        self._run.traced(source, checked_class_weight(class_weight))
+        self._run.traced(source, Asked(checked_class_weight(class_weight)))
         return self
 
     def fit(
@@ -206,6 +232,7 @@ class Trainer(Reading):
         validate_every: int | None = None,
         checkpoint_every: int | None = None,
         class_weight: Mapping[int, float] | None = None,
+        hardest: float | Mapping[str, float] | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         steps_per_loop: int | None = None,
         keep_last: int | None = 3,
@@ -232,6 +259,8 @@ class Trainer(Reading):
             `epochs`, else only the end.
           checkpoint_every: steps; the end is always saved.
           class_weight: class id -> weight.
+          hardest: the share of a batch, its hardest examples, that each compiled loss learns from;
+            or a dict by term.
           callbacks: Keras callbacks.
           steps_per_loop: most steps in one call of the loop; by default what two seconds hold.
           keep_last: checkpoints that stay; None keeps all.
@@ -248,7 +277,7 @@ class Trainer(Reading):
         Returns:
           History; `.rows` are the lines of metrics.jsonl.
         """
-        class_weight = checked_class_weight(class_weight)
+        weights, shares = checked_class_weight(class_weight), Hardest.of(hardest)
         source = self._open(data, batch_size, augment, shuffle=shuffle, static=True)
         source = self._run.state.data.again(source)
 
@@ -268,13 +297,16 @@ class Trainer(Reading):
             steps_per_loop=steps_per_loop,
         )
         run = self._run
+        by_hand = self._parts["weights"]
+        asked = Asked(weights, plan.steps, first_phase(course).beside(by_hand), shares)
         profile = Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief)
         request = FitRequest(
             source=source,
             validation=validation,
             phases=course,
-            step=run.traced(source, class_weight, plan.steps, first_phase(course)),
-            class_weight=class_weight,
+            step=run.traced(source, asked),
+            asked=asked,
+            weights=by_hand,
             plan=plan,
             keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best.tag),
             best_split=best.split,

@@ -111,8 +111,9 @@ class Triplet(BatchLoss):
             values = values * weight
             weighted = self.reduction == "mean_with_sample_weight"
             counts = counts * (weight if weighted else tf.cast(weight != 0, counts.dtype))
-        numerator = tf.reduce_sum(values)
-        return Ratio(numerator, None if self.reduction == "sum" else tf.reduce_sum(counts))
+        denominator = None if self.reduction == "sum" else tf.reduce_sum(counts)
+        of_anchors = {"values": values, "counts": counts, "weights": weight}
+        return Ratio(tf.reduce_sum(values), denominator, **of_anchors)
 
     def _hard(self, distances, positives, negatives, present):
         """The value of each anchor, [anchors], and how often it counts: once."""

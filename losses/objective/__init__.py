@@ -20,7 +20,7 @@ from losses.objective.reduction import (
 from losses.objective.registry import get, made, register_loss
 from losses.objective.step import Step, model_inputs
 from losses.objective.term import Term, Trains, listed_terms, placed_ratios
-from losses.objective.weights import Weight
+from losses.objective.weights import Weight, heads
 
 __all__ = [
     "NOTHING",
@@ -39,6 +39,7 @@ __all__ = [
     "compiled_ratios",
     "flatten",
     "get",
+    "heads",
     "listed_terms",
     "made",
     "mask_of",

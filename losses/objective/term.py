@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
+from losses.checks import share_of_batch
 from losses.distributed.gather import own_examples
 from losses.errors import TermwiseError, TermwiseTypeError
 from losses.naming import checked_name, snake_case
@@ -25,6 +26,7 @@ class Term:
       trains: None (every group of variables it reaches), or a group's name or a list of them.
       source: the source of data whose step `call` is given, and whose examples it is a mean over;
         None: the main one.
+      hardest: None, or the share of a batch's examples, the hardest, that it learns from alone.
 
     Example:
       >>> class Sparsity(Term):
@@ -34,9 +36,10 @@ class Term:
       'sparsity'
     """
 
-    def __init__(self, weight=1.0, name=None, trains=None, source=None):
+    def __init__(self, weight=1.0, name=None, trains=None, source=None, hardest=None):
         self.weight = weight
         self.source = checked_source(source)
+        self.hardest = None if hardest is None else share_of_batch(hardest, owner=self)
         name = str(name) if name else snake_case(type(self).__name__)
         self.name = checked_name(name, "A term's name")
         self.trains = trains
@@ -102,7 +105,8 @@ class Term:
 
     def get_config(self) -> dict:
         config = {"weight": self.weight, "name": self.name, "trains": self.trains}
-        return config if self.source is None else {**config, "source": self.source}
+        more = {"source": self.source, "hardest": self.hardest}
+        return {**config, **{name: value for name, value in more.items() if value is not None}}
 
     @classmethod
     def from_config(cls, config):
@@ -170,13 +174,13 @@ def checked_source(source) -> str | None:
     raise TermwiseTypeError(f"source={source!r}: give the name of a source, a string.")
 
 
-def term(function, name=None, weight=1.0, trains=None, source=None) -> Term:
+def term(function, name=None, weight=1.0, trains=None, source=None, hardest=None) -> Term:
     """A term of a function of the step.
 
     Args:
       function: takes a `losses.Step`; returns what `Term.call` returns.
       name: str; the function's own name by default (a lambda needs one).
-      weight, trains, source: as in `Term`.
+      weight, trains, source, hardest: as in `Term`.
     Raises:
       ValueError: a lambda without a name.
       TypeError: not a function.
@@ -194,7 +198,8 @@ def term(function, name=None, weight=1.0, trains=None, source=None) -> Term:
             'losses.term() was given a lambda without a name. Pass name="..."; '
             "it is what the ledger and TensorBoard show."
         )
-    return _FunctionTerm(function, name=name, weight=weight, trains=trains, source=source)
+    arguments = {"weight": weight, "trains": trains, "source": source, "hardest": hardest}
+    return _FunctionTerm(function, name=name, **arguments)
 
 
 class Trains:

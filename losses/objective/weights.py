@@ -79,18 +79,15 @@ class Weight:
 
     @property
     def scheduled(self) -> bool:
-        """Whether it is a function of the step alone: it reads no variable."""
+        """Whether it is a function of the step alone: it reads no variable, and draws nothing."""
         if self.constant or self.penalizes or not callable(self.value):
             return False
         if isinstance(self.value, (keras.Variable, tf.Variable)):
             return False
-        with tf.GradientTape() as tape:
-            self(tf.zeros([], tf.int64))
-        if tape.watched_variables():
-            return False
-        # a tape watches no variable that does not train; a graph knows of all
-        traced = tf.function(self.__call__, autograph=False)
-        return not traced.get_concrete_function(tf.TensorSpec([], tf.int64)).variables
+        function = tf.function(self.__call__, autograph=False)
+        graph = function.get_concrete_function(tf.TensorSpec([], tf.int64)).graph
+        reads = any(tensor.dtype == tf.resource for tensor in graph.inputs)
+        return not reads and not any(node.op_def.is_stateful for node in graph.get_operations())
 
     @property
     def penalizes(self) -> bool:

@@ -219,7 +219,10 @@ def _times(ratio: Ratio, weight, step) -> Ratio:
     """A Ratio whose value is `weight` times that of `ratio`, a function of global sums or not."""
     weight = tf.cast(weight, ratio.numerator.dtype)
     if ratio.after is None:
-        return Ratio(ratio.numerator * weight, ratio.denominator, present=ratio.present)
+        values = None if ratio.values is None else ratio.values * weight
+        of_values = {"values": values, "counts": ratio.counts, "weights": ratio.weights}
+        numerator = ratio.numerator * weight
+        return Ratio(numerator, ratio.denominator, present=ratio.present, **of_values)
     after, shape = ratio.after, ratio.numerator.shape
     size = shape.num_elements()
     sums = tf.reshape(ratio.numerator, [size])

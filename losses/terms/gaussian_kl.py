@@ -85,7 +85,8 @@ class GaussianKL(Term):
         values = 0.5 * (tf.exp(log_variance) + tf.square(mean) - 1.0 - log_variance)
         examples = tf.cast(tf.shape(values)[0], values.dtype)
         if not self.free_bits and self.capacity is None:
-            return Ratio(tf.reduce_sum(values), examples)
+            by_example = self._by_latent(values)[:, 0]
+            return Ratio(tf.reduce_sum(values), examples, values=by_example, counts=1.0)
         sums = tf.reduce_sum(self._by_latent(values), axis=0)
         if self.capacity is None:
             return Ratio(sums, examples, after=self._free)

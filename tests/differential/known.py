@@ -28,8 +28,8 @@ def _watches(program: Program) -> bool:
     return program.callback in ("plateau", "stopping", "best")
 
 
-def _evaluates_averages(program: Program) -> bool:
-    return bool(dict(program.settings).get("use_ema")) and _watches(program)
+def _ends_with_averages(program: Program) -> bool:
+    return bool(dict(program.settings).get("use_ema")) and program.callback is not None
 
 
 def _evaluates_sums(program: Program) -> bool:
@@ -39,6 +39,6 @@ def _evaluates_sums(program: Program) -> bool:
 REASONS = [
     (_adds_half_precision, "Keras 3.15 raises: it adds losses of float32 and of half precision"),
     (_scales_sparse, "Keras 3.15 raises: it divides a sparse gradient by loss_scale_factor"),
-    (_evaluates_averages, "a callback watches the validation, of the averages here, not in Keras"),
+    (_ends_with_averages, "Keras's fit leaves the averages in the weights; here they stay beside"),
     (_evaluates_sums, "a callback watches a sum, over the data set here, over a batch in Keras"),
 ]

@@ -131,3 +131,13 @@ def test_accumulated_steps_compute_what_pauses():
     )
     history = trainer.fit((X, Y), batch_size=16, steps=20, log_every=1, verbose=False)
     assert all(row["raw/late"] > 0 for row in history.rows)
+
+
+def test_a_weight_that_reads_a_variable_or_draws_pauses_never():
+    dial = tf.Variable(0.0, trainable=False)
+    weights = {
+        "dial": lambda step: dial * 1.0,
+        "draws": lambda step: tf.floor(tf.random.uniform([])),
+    }
+    pauses = find_pauses({name: Weight(w, name) for name, w in weights.items()}, 50)
+    assert pauses.weights == {}

@@ -371,3 +371,42 @@ def test_rates_and_accumulated_steps_are_refused():
     optimizer = keras.optimizers.SGD(0.05, gradient_accumulation_steps=2)
     with pytest.raises(ValueError, match="cannot be counted over accumulated"):
         make(optimizer=optimizer).fit(data().every(boundary=2), batch_size=3, steps=2)
+
+
+def test_what_takes_one_source_says_so():
+    trainer, _ = trained(steps=2)
+    with pytest.raises(
+        ValueError, match=r"examples\(\) takes data of one source, and this has 'lab"
+    ):
+        trainer.examples(data(), batch_size=8)
+    values = trainer.examples((X, Y))
+    assert values["mean_squared_error"].shape == (40,)
+    measuring = make(helps_every=2)
+    with pytest.raises(ValueError, match="validation data of the main source alone"):
+        measuring.fit(data(), batch_size=BATCHES, steps=2, validation_data=data(), verbose=False)
+    rows = measuring.fit(
+        data(), batch_size=BATCHES, steps=2, validation_data=(X, Y), log_every=2, verbose=False
+    ).rows
+    assert rows[0]["helps/mean_squared_error"] < 0  # more of it lowers the validation
+
+
+def test_the_hardest_examples_are_those_of_the_terms_own_source(two_replicas):
+    rows = []
+    for strategy in ("one_device", two_replicas):
+        trainer = make(strategy=strategy)
+        fit = {"batch_size": BATCHES, "shuffle": False, "steps": 1, "verbose": False}
+        rows += trainer.fit(data(), hardest={"small": 0.2}, **fit).rows
+    outputs = np.sort(model().predict(U[:15], verbose=0)[:, 0] ** 2)[-3:]
+    np.testing.assert_allclose([row["raw/small"] for row in rows], np.mean(outputs), rtol=1e-5)
+
+
+def test_a_term_that_a_step_does_not_draw_has_no_gradient_to_measure():
+    trainer = make(gradient_diagnostics_every=1)
+    fit = {"batch_size": BATCHES, "log_every": 1, "verbose": False}
+    first, second = trainer.fit(data().every(unlabelled=2), steps=2, **fit).rows
+    assert first["grad_norm/small"] > 0 and first["update_share/small"] is not None
+    for tag in ("grad_norm/small", "update_share/small", "grad_cosine/mean_squared_error:small"):
+        assert second[tag] is None
+    assert second["grad_norm/boundary"] > 0
+    shares = second["update_share/mean_squared_error"] + second["update_share/boundary"]
+    assert abs(shares - 1) < 1e-6

@@ -17,8 +17,10 @@ from trainer.data.batch import unpack
 from trainer.debugging.errors import OutOfMemoryError
 from trainer.distributed.hosts import peer_lost
 from trainer.errors import OF_INPUT, explain, raised_by_user_code, user_failure
+from trainer.ledger.examples import Examples
 from trainer.run.evaluate import evaluate
 from trainer.run.events import ReadingEvents
+from trainer.run.examples import read_examples
 from trainer.run.run import Run
 
 MOST_LOOKED_AT = 1000  # batches of an evaluation that are read again
@@ -41,13 +43,32 @@ def evaluate_told(
     values = evaluate(run, source, steps, events)
     if all(value is None or math.isfinite(value) for value in values.values()):
         return values
+    _refuse_bad_label(run, source, steps)
+    return values
+
+
+def examples_told(run: Run, source, top: int | None = None) -> Examples:
+    """`read_examples`; where a value is not finite because of a label, the label is told.
+
+    Raises:
+      ValueError: a label that is no class id, with its place.
+    """
+    examples = read_examples(run, source, top)
+    for name, values in examples.of_examples.items():
+        if not np.isfinite(values[examples.counted[name]]).all():
+            _refuse_bad_label(run, source)
+            break
+    return examples
+
+
+def _refuse_bad_label(run: Run, source, steps: int | None = None) -> None:
+    """Raises ValueError where a label is no class id, of the data or its first batches."""
     count = MOST_LOOKED_AT if steps is None else steps
     if (source.steps_per_epoch or 0) > 0:
         count = min(count, source.steps_per_epoch)
     label = find_bad_value(run, source, 0, count, labels_alone=True)
     if label:
         raise TermwiseError(f"{label}.")
-    return values
 
 
 def check_arrays(run: Run, source) -> None:

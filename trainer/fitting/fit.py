@@ -14,21 +14,25 @@ from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callback_state import CallbackStates
 from trainer.fitting.callbacks import check_callbacks
+from trainer.fitting.helping import check_measurable
 from trainer.fitting.outer_loop import OuterLoop
 from trainer.fitting.phases import Course, Phase
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.console import Console
-from trainer.ledger.describe import describe_run
+from trainer.ledger.describe import describe_run, term_notes
 from trainer.ledger.format import duration, ledger_table, number
 from trainer.ledger.history import History
 from trainer.ledger.writers import Writers
-from trainer.loop.traced_step import TracedStep
+from trainer.loop.traced_step import Asked, TracedStep
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep
 from trainer.persistence.workdir import Workdir
+from trainer.report.hints import find_hints
 from trainer.run.run import Run
+
+SHOWN_HINTS = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class FitRequest:
       validation: split -> data that are evaluated on the way.
       phases: of the training, one after another.
       step: the traced step.
-      class_weight: class id -> weight.
+      asked: what the fit asks of the step, in its first phase.
+      weights: name -> weight, of terms whose weight was set by hand.
       plan: the cadences.
       keep: keep_last, keep_best and best_metric of the checkpoints.
       best_split: the rows that have it.
@@ -55,7 +60,8 @@ class FitRequest:
     validation: Mapping[str, Any]
     phases: tuple[Phase, ...]
     step: TracedStep
-    class_weight: Mapping
+    asked: Asked
+    weights: Mapping[str, Any]
     plan: Plan
     keep: Mapping
     best_split: str
@@ -99,8 +105,9 @@ def run_fit(run: Run, request: FitRequest) -> History:
     for validation in () if run.programs.eager else request.validation.values():
         # what cannot be read is found before a file is written
         run.evaluation.trace(validation, run.jit.xla)
+    check_measurable(run, request.source, next(iter(request.validation.values()), None))
     check_arrays(run, request.source)
-    run.decide_jit(request.source, request.class_weight, request.plan.steps)
+    run.decide_jit(request.source, request.asked)
     workdir = run.workdir if run.hosts.chief else None  # the only host that writes
     with contextlib.ExitStack() as stack:
 
@@ -221,9 +228,10 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
         jit_compile=run.jit.xla,
         seed=run.seed,
     )
+    terms = term_notes(program.objective)
     if workdir is not None:
-        workdir.start(config, standing.resumed_from, run.jit.notes)
-    writers = Writers(standing.history, console, workdir, config, standing.resumed_from)
+        workdir.start(config, standing.resumed_from, {**run.jit.notes, "terms": terms})
+    writers = Writers(standing.history, console, workdir, config, standing.resumed_from, terms)
     finished = False
     try:
         _loop(run, request, writers, checkpoints, signals, standing)
@@ -245,8 +253,8 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
     course = Course(request.phases, host.phase, host.phase_began)
 
     def traced() -> TracedStep:
-        until, phase = request.plan.steps, course.of_step
-        return run.traced(request.source, request.class_weight, until, phase)
+        phase = course.of_step.beside(request.weights)
+        return run.traced(request.source, replace(request.asked, phase=phase))
 
     outer = OuterLoop(
         run,
@@ -300,5 +308,12 @@ def _summarize(console, standing: Standing, checkpoints, workdir) -> None:
         f"done {last['step']} steps in {duration(seconds)} | total {number(last['total'], 'null')} "
         f"(first {number(first['total'], 'null')}){saved}"
     )
+    hints = [] if console.quiet else find_hints(history.rows)
+    for hint in hints[:SHOWN_HINTS]:
+        console.line(f"look: {hint}")
+    if len(hints) > SHOWN_HINTS and workdir is not None:
+        console.line(
+            f"      {len(hints) - SHOWN_HINTS} more: python -m trainer.report {workdir.path}"
+        )
     if workdir is not None:
         console.line(f"see it: tensorboard --logdir {workdir.events}")

@@ -7,6 +7,7 @@ until the last step, or until a callback or a signal stops:
         on_train_batch_begin
         a call of the inner loop           many steps; rows of the windows that ended in it
         not finite?                        an error, or back to the last checkpoint
+        what helps validation, where due
         on_train_batch_end
         a checkpoint, where one is due
     on_test_begin, validation, on_test_end
@@ -30,6 +31,7 @@ from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
 from trainer.fitting.callbacks import epoch_logs, has_batch_events, open_callbacks
 from trainer.fitting.going_on import Epoch, GoingOn
+from trainer.fitting.helping import Helping
 from trainer.fitting.open_window import OpenWindow
 from trainer.fitting.phases import Course, set_learning_rate
 from trainer.fitting.plan import Plan
@@ -80,6 +82,7 @@ class OuterLoop:
         self._run, self._step, self._traced = run, step, traced
         self._course = course
         self._source, self._best_split = source, best_split
+        self._helping = Helping(run, source, next(iter(validation.values()), None))
         self._plan, self._profile, self._signals = plan, profile, signals
         self._writers, self._checkpoints = writers, checkpoints
         self._history = writers.history
@@ -166,7 +169,7 @@ class OuterLoop:
         while step < end and not model.stop_training and not self._stopped:
             many = self._many_windows and not self._course.by_rows
             due = min(plan.next_stop(step, many), self._course.next_stop(step))
-            due = self._profile.next_stop(step, due)
+            due = self._profile.next_stop(step, self._helping.next_stop(self._step, step, due))
             count = min(due - step, self._limit)
             events.on_train_batch_begin(step)
             self._follow_switches(step)
@@ -175,6 +178,7 @@ class OuterLoop:
             self.tell(self._profile.after(step))
             if not self._run.skips and not self._window.sums.finite:
                 return self._not_finite(step)
+            self._helping.measure(self._step, step, self._data_start, self._loop)
             if step == plan.steps:
                 self._window.end(step)
             self._follow_phases(step)

@@ -69,15 +69,20 @@ def ledger_table(history: History) -> str:
 
     Below it the loss parameters and multipliers, in the first window and in the last.
     """
+    return "\n".join(map(format_table, ledger_cells(history)))
+
+
+def ledger_cells(history: History) -> list[list[tuple[str, ...]]]:
+    """The cells of `ledger_table`: two tables, one, or none where there are no rows."""
     first, last = history.first(), history.last()
     if not first or not last:
-        return ""
+        return []
     names = [key.removeprefix("terms/") for key in last if key.startswith("terms/")]
     total = number(last["total"])
     rows: list[tuple[str, ...]] = [("term", "raw", "weight", "weighted", "share", "first", "last")]
     rows += [_term_cells(name, first, last) for name in names]
     rows.append(("total", "", "", total, "100%", number(first["total"]), total))
-    tables = [format_table(rows)]
+    tables = [rows]
     for head, title in (("loss_parameters/", "loss parameter"), ("multiplier/", "multiplier")):
         values = [
             (key.removeprefix(head), number(first.get(key)), number(last[key]))
@@ -85,15 +90,15 @@ def ledger_table(history: History) -> str:
             if key.startswith(head)
         ]
         if values:
-            tables.append(format_table([(title, "first", "last"), *values]))
-    return "\n".join(tables)
+            tables.append([(title, "first", "last"), *values])
+    return tables
 
 
 def _term_cells(name: str, first: dict, last: dict) -> tuple[str, ...]:
     """The cells of one term in the table at the end of a run."""
     total, weighted = last["total"], last[f"terms/{name}"]
     share = f"{100 * weighted / total:.1f}%" if total and weighted is not None else "-"
-    raw, weight = number(last[f"raw/{name}"]), number(last[f"weight/{name}"])
+    raw, weight = number(last.get(f"raw/{name}")), number(last.get(f"weight/{name}"))
     in_first = number(first.get(f"terms/{name}"))
     return name, raw, weight, number(weighted), share, in_first, number(weighted)
 

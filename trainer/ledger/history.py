@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trainer.ledger.writer import Writer
 
 
 class History:
-    """What `fit` returns: `rows`, one dict per log window, the lines of metrics.jsonl."""
+    """What `fit` returns: `rows`, one dict per log window, the lines of metrics.jsonl.
+
+    Shown as the ledger, in a notebook as a table; `pandas.DataFrame(history.rows)` holds all rows.
+    """
 
     def __init__(self, rows=()):
         self.rows: list[dict] = list(rows)
@@ -31,6 +36,54 @@ class History:
     def cut(self, step: int) -> None:
         """Drops the rows after a step."""
         self.rows[:] = [row for row in self.rows if row["step"] <= step]
+
+    def to_dict(self, split: str | None = None) -> dict[str, list]:
+        """The rows as columns: `step`, `split`, `time` and each tag, None where a row has no value.
+
+        Args:
+          split: "train" or "eval"; None for the rows of both.
+        Returns:
+          dict of lists of the same length.
+
+        Example:
+          >>> rows = [{"step": 1, "split": "train", "a": 2.0}, {"step": 1, "split": "eval"}]
+          >>> History(rows).to_dict()
+          {'step': [1, 1], 'split': ['train', 'eval'], 'a': [2.0, None]}
+        """
+        rows = [row for row in self.rows if split in (None, row["split"])]
+        tags = dict.fromkeys(tag for row in rows for tag in row)
+        return {tag: [row.get(tag) for row in rows] for tag in tags}
+
+    def plot(self, view: str = "stack", *, split: str = "train", axes: Any = None) -> Any:
+        """Draws the terms with matplotlib: stacked, the total on top, negative ones below zero.
+
+        Args:
+          view: "stack" of weighted terms, their "share" of the sum of all sizes, "lines", "raw".
+          split: "train" or "eval".
+          axes: matplotlib's, to draw on; new ones by default.
+        Returns:
+          The axes.
+        Raises:
+          ImportError: matplotlib is missing: `pip install "termwise[plot]"`.
+          ValueError: an unknown view or split, or no rows of it.
+
+        Example: `trainer.fit(...).plot("share")`
+        """
+        from trainer.ledger.notebook import draw
+
+        return draw(self.to_dict(split), view, split, axes)
+
+    def __repr__(self) -> str:
+        from trainer.ledger.format import ledger_table
+
+        return ledger_table(self) or f"History of {len(self.rows)} rows"
+
+    def _repr_html_(self) -> str:
+        from trainer.ledger.format import ledger_cells
+        from trainer.ledger.notebook import html_tables
+
+        cells = ledger_cells(self)
+        return html_tables(cells, () if cells else [repr(self)])
 
 
 class HistoryWriter(Writer):

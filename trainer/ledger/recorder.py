@@ -26,7 +26,7 @@ class Recorder:
     Args:
       writers: the fit's writers.
       names: the terms.
-      diagnostics: of the terms' gradients, or None.
+      measured: what is measured beside the steps, as `Measured`.
       total_steps: the fit's last step, for the console.
       constraints: of the run.
       look: called with each row that was written, in the thread.
@@ -36,14 +36,14 @@ class Recorder:
         self,
         writers: Writers,
         names,
-        diagnostics,
+        measured,
         total_steps: int,
         constraints: Sequence[Constraint] = (),
         look: Callable[[dict], object] = lambda row: None,
     ):
         self.writers = writers
         self._names = names
-        self._diagnostics = diagnostics
+        self._beside = measured
         self._total_steps = total_steps
         self._constraints, self._look = constraints, look
         self._thread = ThreadPoolExecutor(1, "ledger")
@@ -74,10 +74,10 @@ class Recorder:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(write))
 
-    def take_up(self, names, diagnostics) -> None:
+    def take_up(self, names, measured) -> None:
         """Other terms from now on."""
         self.settle()
-        self._names, self._diagnostics = names, diagnostics
+        self._names, self._beside = names, measured
 
     def settle(self) -> None:
         """Waits until every row is written: history is complete."""
@@ -106,10 +106,9 @@ class Recorder:
         self._look(row)
 
     def _measured(self, step: int, window: WindowSnapshot) -> dict:
-        """The diagnostics of the terms' gradients; the picture of their cosines is written."""
+        """What was measured in the window; the picture of the gradients' cosines is written."""
         first = step - window.sums.taken + 1
-        measured = self._diagnostics.values(window.gradients, first, step)
-        if measured:
-            picture = self._diagnostics.picture(window.gradients)
+        measured, picture = self._beside.read(window.gradients, first, step)
+        if picture is not None:
             self.writers.image("gradient cosines", step, picture)
         return measured

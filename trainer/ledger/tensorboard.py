@@ -9,7 +9,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,12 @@ _CHARTS = {
         "gradient cosines": "grad_cosine/",
     },
 }
+# The columns of the HParams tab, in this order; a tag is of the first kind that it begins with.
+_COLUMNS = (
+    *("total", "metrics/", "terms/", "raw/", "weight/", "loss_parameters/"),
+    *("grad_", "update_share/", "learning_rate", ""),
+)
+_EVALUATED = _COLUMNS[:5]
 # Folded at first: most runs do not measure these.
 _FOLDED = {"constraints", "gradients"}
 
@@ -78,6 +84,8 @@ class EventFiles:
         # a directory for its beginning: so a run that begins writes one too.
         self._start_step = 0 if restart_step is None else restart_step + 1
         self._started: set[str] = set()
+        self._hyperparameters: dict[str, bool | int | float | str] = {}
+        self._descriptions: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
         # An event file is a TFRecord file. TensorBoard's own writer does the same in a thread: five
         # times slower, and where a write fails the traceback is the thread's.
         self._files: dict[str, tf.io.TFRecordWriter] = {}
@@ -113,8 +121,16 @@ class EventFiles:
                 if value is not None
             ]
         )
+        if described := self._descriptions[split]:
+            for value in summary.value:
+                if value.tag in described:
+                    value.metadata.summary_description = described.pop(value.tag)
         if summary.value:
             self._write(split, event_pb2.Event(wall_time=wall_time, step=step, summary=summary))
+
+    def describe(self, descriptions: Mapping[str, str]) -> None:
+        """Has the next value of each tag bring a text, in Markdown, for its chart."""
+        self._descriptions = {split: dict(descriptions) for split in SPLITS}
 
     def image(self, tag: str, step: int, rgb: np.ndarray) -> None:
         """Writes one picture: uint8 [height, width, 3]."""
@@ -146,9 +162,30 @@ class EventFiles:
         fields = dict(_flatten(config))
         rows = [f"|`{name}`|`{value!r}`|" for name, value in fields.items()]
         self.text("configuration", "\n".join(["|field|value|", "|---|---|", *rows]))
-        hyperparameters = {name: _hyperparameter(value) for name, value in fields.items()}
+        self._hyperparameters = {name: _hyperparameter(value) for name, value in fields.items()}
         # With a trial_id of its own choice, runs of equal configuration share one row: their mean.
-        self._write_summary(hparams_api.hparams_pb(hyperparameters, trial_id=""))
+        self._write_summary(hparams_api.hparams_pb(self._hyperparameters, trial_id=""))
+
+    def columns(self, tags: Iterable[str], varied: Container[str] = ()) -> None:
+        """Writes the columns of the HParams tab: the total and metrics first, speed last.
+
+        Without this TensorBoard sorts the tags, and shows the first few: `examples_per_second`.
+
+        Args:
+          tags: those of a row of training; what an evaluation has of them is listed before.
+          varied: the fields of the configuration that are shown before the others.
+        """
+        metrics = [
+            hparams_pb2.MetricInfo(name=hparams_pb2.MetricName(group=split, tag=tag))
+            for tag in sorted(tags, key=_column)
+            for split in reversed(SPLITS)
+            if split == "train" or tag.startswith(_EVALUATED)
+        ]
+        fields = [
+            hparams_pb2.HParamInfo(name=name, type=_kind(value), differs=name in varied)
+            for name, value in self._hyperparameters.items()
+        ]
+        self._write_summary(hparams_summary.experiment_pb(fields, metrics))
 
     def finish(self) -> None:
         """Marks the run as finished in the HParams tab.
@@ -238,6 +275,16 @@ def _flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, A
             yield from _flatten(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
+
+
+def _column(tag: str) -> int:
+    return next(place for place, head in enumerate(_COLUMNS) if tag.startswith(head))
+
+
+def _kind(value: bool | int | float | str) -> int:
+    if isinstance(value, bool):
+        return hparams_pb2.DATA_TYPE_BOOL
+    return hparams_pb2.DATA_TYPE_STRING if isinstance(value, str) else hparams_pb2.DATA_TYPE_FLOAT64
 
 
 def _hyperparameter(value: Any) -> bool | int | float | str:

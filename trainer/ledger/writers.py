@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from trainer.ledger.console import Console
 from trainer.ledger.history import History, HistoryWriter
-from trainer.ledger.jsonl import JsonLinesWriter
 from trainer.ledger.writer import Writer
+from trainer.persistence.metrics_file import MetricsFile
 from trainer.persistence.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Writers:
       workdir: None keeps nothing on disk.
       config: shown in TensorBoard as text and hyperparameters.
       resumed: the step the run was restored to, or None.
+      terms: what is noted of each, as `describe.term_notes` gives it.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Writers:
         workdir: Workdir | None,
         config: dict | None = None,
         resumed: int | None = None,
+        terms: Iterable[dict] = (),
     ):
         self.history = history
         self.console = console
@@ -41,7 +44,7 @@ class Writers:
         if workdir is not None:
             from trainer.ledger.events import EventWriter  # only runs that write pay its import
 
-            self._events = EventWriter(workdir.events, config, resumed)
+            self._events = EventWriter(workdir.events, config, resumed, terms)
             of_workdir = [JsonLinesWriter(workdir.metrics), self._events]
         self._writers: tuple[Writer, ...] = (HistoryWriter(history), *of_workdir, console)
 
@@ -75,3 +78,25 @@ class Writers:
         with contextlib.ExitStack() as stack:
             for writer in self._writers:
                 stack.callback(writer.close, finished)
+            if finished and self._events is not None:
+                self._events.ledger(self.history)
+
+
+class JsonLinesWriter(Writer):
+    """Appends each row to metrics.jsonl, as one line of JSON."""
+
+    def __init__(self, metrics: MetricsFile):
+        self._metrics = metrics
+
+    def write(self, row: dict, total_steps: int) -> None:
+        self._metrics.append(row)
+
+    def cut(self, step: int) -> None:
+        self._metrics.cut(step)
+
+    def flush(self, to_disk: bool) -> None:
+        if to_disk:
+            self._metrics.sync()
+
+    def close(self, finished: bool) -> None:
+        self._metrics.close()

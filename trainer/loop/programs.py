@@ -11,21 +11,27 @@ import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
 from losses.errors import TermwiseError
-from losses.objective.layout import Layout
 from losses.objective.weights import Pauses
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
+from trainer.balancing.helps import Helps, helps_of
 from trainer.balancing.multipliers import check_constraints, check_moved, prepare_multipliers
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
 from trainer.loop.graph import used_variables, written_variables
-from trainer.loop.specs import local_spec, of_any_size, specs_of_step, to_trace_with
-from trainer.loop.traced_step import Omission, TracedStep, with_variants
-from trainer.loop.train_step import StepContext, TrainPasses, step_context
+from trainer.loop.specs import (
+    local_spec,
+    means_spec,
+    of_any_size,
+    specs_of_step,
+    to_trace_with,
+)
+from trainer.loop.traced_step import Asked, Omission, TracedStep, with_variants
+from trainer.loop.train_step import StepContext, TrainPasses, facts_of_terms, step_context
 from trainer.model.variables import put_back
 from trainer.step.loss_parameters import find_unwatched
-from trainer.step.program import NO_PHASE, Discovery, PhaseOfStep, StepProgram
+from trainer.step.program import Discovery, StepProgram
 
 
 class Programs:
@@ -38,8 +44,9 @@ class Programs:
       diagnostics_every: steps between two measurements of the terms' gradients, or None.
       on_first_trace: called once, when the optimizers are built.
       owned_variables: () -> variables of terms, and of networks that a subclass keeps.
+      helps: `helps_every` and `helps_for` of the Trainer.
     Attributes:
-      balanced, diagnostics: of the terms, after the first trace; None without.
+      balanced, diagnostics, helps: of the terms, after the first trace; None without.
       written: the variables that the forward and backward pass writes, on any replica.
     """
 
@@ -51,34 +58,40 @@ class Programs:
         diagnostics_every: int | None = None,
         on_first_trace: Callable[[Programs], None] = lambda programs: None,
         owned_variables: Callable[[], list] = list,
+        helps: tuple = (None, None),
     ):
-        self._base = base
-        self._train_step = train_step
+        self._base, self._train_step = base, train_step
         self._balancer = balancer
-        self._every = diagnostics_every
+        self._every, self._helps = diagnostics_every, helps
         self._on_first_trace = on_first_trace
         self._owned_variables = owned_variables
         self._steps: dict[tuple, TracedStep] = {}
         self._first: TrainPasses | None = None
         self._round = 0  # how often other variables began to train
-        self._asked: tuple | None = None  # of the last call of `step`
+        self._last: tuple | None = None  # arguments of the last call of `step`
         self._found_pauses: dict[tuple, Pauses] = {}
-        self._phase = NO_PHASE  # of the last step that was asked for
+        self._asked = Asked()  # of the last call of `step`
         self.first_settings: tuple[bool, ...] = ()  # of the switches, before the first trace
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
+        self.helps: Helps | None = None
         self.written: list[tf.Variable] = []
 
     @property
     def program(self) -> StepProgram:
-        """The program of the run's first trace; before it without a weighting."""
+        """The program of the first trace; before it without a weighting."""
         return self._base if self._first is None else self._first.program
 
     @property
     def evaluated(self) -> StepProgram:
         """The program by which a run is evaluated: with the weights of its phase."""
-        program = self.program if self._first is None else self._phase.of(self.program)
+        program = self.program if self._first is None else self._asked.phase.of(self.program)
         return replace(program, idle=frozenset())
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """term -> the share of a batch that it learns from, of the steps that are asked for now."""
+        return self._asked.weighed(self.program).shares if self.prepared else {}
 
     @property
     def prepared(self) -> bool:
@@ -109,7 +122,8 @@ class Programs:
     @property
     def balancing_variables(self) -> list:
         """What a checkpoint holds of the balancer and the diagnostics."""
-        variables = [] if self.diagnostics is None else self.diagnostics.variables
+        measured = (part.variables for part in (self.diagnostics, self.helps) if part is not None)
+        variables = [variable for part in measured for variable in part]
         if self.balanced is None:
             return variables
         return [*self._variables_of_balancer(self.program), *variables]
@@ -119,14 +133,7 @@ class Programs:
             return []
         return [*self.balanced.variables, *program.weighting.accumulated.values()]
 
-    def step(
-        self,
-        source,
-        xla: bool,
-        class_weight: Mapping[int, float],
-        until: int | None = None,
-        phase: PhaseOfStep = NO_PHASE,
-    ) -> TracedStep:
+    def step(self, source, xla: bool, asked: Asked) -> TracedStep:
         """The traced step for a structure of data.
 
         The first trace of a run also finds the terms and the variables, and the optimizers are
@@ -135,9 +142,7 @@ class Programs:
         Args:
           source: the data.
           xla: whether XLA compiles the step.
-          class_weight: class id -> weight.
-          until: the step to which the run trains, where terms are to pause whose weight is 0.
-          phase: of the training.
+          asked: what the fit asks of it.
         Raises:
           RuntimeError: called inside a strategy's scope.
           ValueError: a step that cannot be trained.
@@ -146,54 +151,52 @@ class Programs:
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
         base.build(base, of_any_size(source.element_spec))
-        self._asked = source, xla, class_weight, until, phase
+        self._last, self._asked = (source, xla, asked), asked
         if self.prepared and self.program.trainables.switches.changed:
             self._forget()
         if not self.prepared:
-            self._prepare(source, xla, class_weight)
-        self._phase = phase
-        pauses = self._pauses(until)
-        traced = functools.partial(self._step, source, xla, class_weight, pauses)
+            self._prepare(source, xla)
+        pauses = self._pauses()
+        traced = functools.partial(self._step, source, xla, pauses)
         step = traced(Omission())
-        self._check_rates(source)
         return with_variants(step, source, pauses, traced)
 
-    def _step(self, source, xla, class_weight, pauses: Pauses, left_out: Omission) -> TracedStep:
+    def _step(self, source, xla, pauses: Pauses, left_out: Omission) -> TracedStep:
         """The step that leaves something out, traced once."""
         placement = self._base.placement.placed(source.per_host, xla)
         structure = str((source.element_spec, source.per_host))
-        way = placement.xla, placement.eager, tuple(sorted(class_weight.items()))
-        key = self._round, structure, *way, frozenset(pauses.weights), left_out, self._phase.key
+        way = placement.xla, placement.eager, self._asked.key
+        key = self._round, structure, *way, frozenset(pauses.weights), left_out
         if key not in self._steps:
-            program = self._placed(self.program, source, xla, class_weight)
+            program = self._placed(self.program, source, xla)
             program = replace(program, pauses=pauses, **left_out._asdict())
-            program = self._phase.of(program)
+            program = self._asked.phase.of(program)
             spec = source.without(left_out.undrawn, source.element_spec)
             self._steps[key] = self._trace(key, program, spec)
         return self._steps[key]
 
-    def _pauses(self, until: int | None) -> Pauses:
-        """The terms that pause on the way to a step; accumulated steps compute them all."""
-        program = self.program
+    def _pauses(self) -> Pauses:
+        """The terms that pause on the way; accumulated steps compute them all."""
+        program, until = self.program, self._asked.until
         if until is None or program.optimizers.accumulation > 1:
             return Pauses()
-        key = self._round, until, self._phase.key
+        key = self._round, until, self._asked.phase.key
         if key not in self._found_pauses:
-            objective = self._phase.of(program).objective
+            objective = self._asked.phase.of(program).objective
             self._found_pauses[key] = objective.pauses(program.layout.names, until)
         return self._found_pauses[key]
 
-    def _check_rates(self, source) -> None:
-        if len(source.subsets) > 1 and self.program.optimizers.accumulation > 1:
-            raise TermwiseError(
-                "Sources that some steps do not draw (every(), sampled()) cannot be counted over "
-                "accumulated steps. Draw all at every step, or accumulate none."
-            )
+    def reweigh(self, weights: Mapping) -> None:
+        """Has evaluation take weights that were set by hand, name -> weight, from now on."""
+        phase = self._asked.phase.beside(weights)
+        if self.prepared:
+            phase.of(self.program)  # ValueError: a name that is no term's
+        self._asked = replace(self._asked, phase=phase)
 
     def follow_switches(self) -> None:
         """Traces the step anew, as it was asked for, where `trainable` was set otherwise."""
-        if self._asked is not None:
-            self.step(*self._asked)
+        if self._last is not None:
+            self.step(*self._last)
 
     def trace_anew(self) -> None:
         """Traces the step anew, as it was asked for: the optimizers have other slots."""
@@ -210,10 +213,10 @@ class Programs:
         self._steps.clear()
         self._round += 1
 
-    def _prepare(self, source, xla, class_weight) -> None:
+    def _prepare(self, source, xla) -> None:
         try:
             with self._put_back(xla):
-                passes = self._first_passes(source, xla, class_weight)
+                passes = self._first_passes(source, xla)
         except ValueError as error:
             if "tf.function only supports singleton tf.Variables" not in str(error):
                 raise
@@ -240,10 +243,10 @@ class Programs:
             self.first_settings = trainables.switches.settings
             self._on_first_trace(self)
 
-    def _first_passes(self, source, xla, class_weight) -> TrainPasses:
+    def _first_passes(self, source, xla) -> TrainPasses:
         """The passes of the first trace; traced again where a tape had to watch more."""
         for _ in range(2):
-            passes, read = self._traced_passes(source, xla, class_weight)
+            passes, read = self._traced_passes(source, xla)
             program, discovery = passes.program, passes.program.discovery
             known = [*program.model.variables, *program.metrics.variables]
             unwatched = find_unwatched(read, [*known, *self._variables_of_balancer(program)])
@@ -253,27 +256,34 @@ class Programs:
             self._base = replace(self._base, discovery=Discovery(hidden, discovery.told))
         return passes
 
-    def _traced_passes(self, source, xla, class_weight) -> tuple[TrainPasses, list]:
+    def _traced_passes(self, source, xla) -> tuple[TrainPasses, list]:
         """The passes, and the `tf.Variable`s that they read."""
-        program = self._placed(self._base, source, xla, class_weight)
+        program = self._placed(self._base, source, xla)
         spec = to_trace_with(program, source)
         program.randomness.prepare()
+        accumulation = program.optimizers.accumulation
         if self._balancer is not None:
             program = self._balancing(program, spec, self._balancer)
         passes = self._passes(program)
         precomputes = program.placement.precomputes_sums
-        if precomputes or program.optimizers.accumulation > 1 or self._every is not None:
+        if precomputes or accumulation > 1 or (self._every, self._helps[0]) != (None, None):
             counts = passes.trace_counts(spec)
-        measured = getattr(self.diagnostics, "names", None)
-        if self._every is not None and measured != program.layout.names:
-            self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
+        self._make_measures(program)
         precomputed = local_spec(program, counts) if precomputes else None
-        scales, means = specs_of_step(program, self._means_spec(program))
+        means = means_spec(program) if accumulation > 1 else None
+        scales, means = specs_of_step(program, means)
         traced = passes.trace(spec, scales, precomputed, means)
         program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
         prepare_multipliers(program, functools.partial(passes.watched_terms, spec))
         return passes, self._note_written(program, traced)
+
+    def _make_measures(self, program: StepProgram) -> None:
+        """Makes the diagnostics and `helps` of the terms, where they are asked for."""
+        measured = None if self.diagnostics is None else self.diagnostics.names
+        if self._every is not None and measured != program.layout.names:
+            self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
+        self.helps = helps_of(self._helps, program, self.helps)
 
     def _note_written(self, program: StepProgram, traced) -> list:
         """Notes the variables that a pass writes; those that it reads. In Python none is known."""
@@ -284,26 +294,17 @@ class Programs:
     def _balancing(self, program: StepProgram, spec, balancer: Balancer) -> StepProgram:
         """The program with the weighting of the balancer, whose state goes on."""
         strategy = program.placement.strategy
-        layout, weights, watched = self._facts(program, spec)
+        layout, weights, watched = facts_of_terms(program, spec)
         watched.update(check_constraints(program.objective.terms, layout, balancer))
         if self.balanced is None:
             self.balanced = BalancedTerms(balancer, layout, strategy, weights, watched)
         else:
             self.balanced = self.balanced.placed_in(layout, weights, watched)
-        shared = program.model, strategy, program.discovery, program.optimizers.accumulation
-        return replace(program, weighting=choose_weighting(self.balanced, *shared))
-
-    @staticmethod
-    def _facts(program: StepProgram, spec) -> tuple[Layout, dict, set[str]]:
-        """The layout, the given weights and the terms without gradient; nothing is changed."""
-        discovery, objective = Discovery(), program.objective
-        passes = TrainPasses(replace(program, discovery=discovery))
-        passes.trace_counts(spec)
-        layout = discovery.layout_found
-        # a loss of Keras's own has a gradient; what a user wrote may be there to be seen alone
-        written = [line.name for line in objective.described or () if line.origin != "compiled"]
-        watched = passes.watched_terms(spec, written)
-        return layout, objective.constant_weights(layout.names), watched
+        accumulation, discovery = program.optimizers.accumulation, program.discovery
+        weighting = choose_weighting(
+            self.balanced, program.model, strategy, discovery, accumulation
+        )
+        return replace(program, weighting=weighting)
 
     def _put_back(self, xla: bool):
         """Around the first pass: one that runs in Python changes nothing that stays."""
@@ -325,25 +326,21 @@ class Programs:
 
         if program.placement.eager:
             function = PythonStep(train_step, spec)
-            return TracedStep(function, passes, diagnostics, key, train_step)
-        means = self._means_spec(program)
-        specs = [spec] if means is None else [spec, means]
+            return TracedStep(function, passes, diagnostics, key, train_step, helps=self.helps)
+        specs = [spec]
+        if program.optimizers.accumulation > 1:
+            specs.append(means_spec(program))
         compiled = program.placement.xla and not program.placement.precomputes_sums
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
         traced = function.get_concrete_function(*specs)
         check_moved(program, functools.partial(written_variables, traced))
-        return TracedStep(traced, passes, diagnostics, key, train_step)
+        return TracedStep(traced, passes, diagnostics, key, train_step, helps=self.helps)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)
 
-    def _placed(self, program: StepProgram, source, xla, class_weight) -> StepProgram:
+    def _placed(self, program: StepProgram, source, xla) -> StepProgram:
         placement = self._base.placement.placed(source.per_host, xla)
-        sources = source.names or program.sources
-        return replace(program, placement=placement, class_weight=class_weight, sources=sources)
-
-    @staticmethod
-    def _means_spec(program: StepProgram):
-        accumulates = program.optimizers.accumulation > 1
-        return tf.TensorSpec([len(program.layout.names)], tf.float32) if accumulates else None
+        program = replace(program, placement=placement, sources=source.names or program.sources)
+        return self._asked.weighed(program)

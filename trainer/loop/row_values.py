@@ -11,7 +11,7 @@ from trainer.step.program import StepProgram
 
 
 def row_values(program: StepProgram) -> dict[str, Any]:
-    """tag -> [], a row's loss parameters (means of larger ones), multipliers, metrics and rates.
+    """tag -> [], a row's parameters (means of larger ones), multipliers, metrics, rates, shares.
 
     Metrics are among them where `program.reads_metrics`; else the host reads them.
     """
@@ -27,4 +27,6 @@ def row_values(program: StepProgram) -> dict[str, Any]:
     for group, optimizer in optimizers.items():
         tag = "learning_rate" if len(optimizers) == 1 else f"learning_rate/{group}"
         values[tag] = tf.convert_to_tensor(optimizer.learning_rate)
+    shares = {f"hardest/{name}": share for name, share in program.shares.items()}
+    values.update({tag: tf.constant(share, tf.float64) for tag, share in shares.items()})
     return values

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from losses.errors import TermwiseError
 from losses.objective.weights import Pauses
+from losses.terms.hardest import Hardest
 from trainer.balancing.diagnostics import Diagnostics
+from trainer.balancing.helps import Helps, Measured
 from trainer.loop.train_step import TrainPasses
-from trainer.step.program import StepProgram
+from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a fit asks of its step.
+
+    Attributes:
+      class_weight: class id -> weight.
+      until: the step to which it trains, on the way to which terms pause; None: none does.
+      phase: of the training.
+      hardest: which terms learn from the hardest examples alone.
+    """
+
+    class_weight: Mapping[int, float] = field(default_factory=dict)
+    until: int | None = None
+    phase: PhaseOfStep = NO_PHASE
+    hardest: Hardest = field(default_factory=Hardest)
+
+    @property
+    def key(self) -> tuple:
+        """What two steps that are alike have in common, but for what pauses."""
+        return tuple(sorted(self.class_weight.items())), self.phase.key, self.hardest
+
+    def weighed(self, program: StepProgram) -> StepProgram:
+        """The program of a step with its class weights and hardest examples."""
+        return replace(program, class_weight=self.class_weight, hardest=self.hardest)
 
 
 class Omission(NamedTuple):
@@ -35,6 +64,7 @@ class TracedStep:
       in_place: (batch, *further tensors) -> StepRecord, traced where it is called.
       variants: the steps that leave something out, of which `which` chooses one; empty: none does.
       which: (position of the data, int64 []) -> int32 [], the variant.
+      helps: what the terms do for validation, or None.
     """
 
     function: Any
@@ -44,6 +74,12 @@ class TracedStep:
     in_place: Any = None
     variants: tuple[Variant, ...] = ()
     which: Any = None
+    helps: Helps | None = None
+
+    @property
+    def measured(self) -> Measured:
+        """What rows tell beside the terms."""
+        return Measured(self.diagnostics, self.helps)
 
     @property
     def program(self) -> StepProgram:
@@ -79,7 +115,14 @@ def with_variants(step: TracedStep, source, pauses: Pauses, traced: Callable) ->
       source: its data.
       pauses: the terms that pause.
       traced: (Omission) -> TracedStep.
+    Raises:
+      ValueError: sources with rates, and accumulated steps.
     """
+    if len(source.subsets) > 1 and step.program.optimizers.accumulation > 1:
+        raise TermwiseError(
+            "Sources that some steps do not draw (every(), sampled()) cannot be counted over "
+            "accumulated steps. Draw all at every step, or accumulate none."
+        )
     left_out = [Omission(u, idle) for u in source.subsets for idle in pauses.sets]
     if len(left_out) == 1:
         return step

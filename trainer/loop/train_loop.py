@@ -179,10 +179,9 @@ def make_loop(
       on_nonfinite: what follows a step that is not finite.
       carry: of `feed.start`.
     """
-    program, diagnostics = step.program, step.diagnostics
-    terms = len(program.layout.names)
-    measured = 0 if diagnostics is None else diagnostics.size
-    codec = WindowCodec(terms, measured, tuple(row_values(program)), program.means_by_examples)
+    program, terms = step.program, len(step.program.layout.names)
+    tags = tuple(row_values(program))
+    codec = WindowCodec(terms, step.measured.size, tags, program.means_by_examples)
     segments = make_segments(step, feed, on_nonfinite)
     body = _window_body(segments, codec, terms)
 
@@ -215,7 +214,7 @@ def make_loop(
 
 def _window_body(segments: Segments, codec: WindowCodec, terms: int):
     """The body of the outer loop: one segment, and the row of the window it ends in."""
-    program, diagnostics = segments.step.program, segments.step.diagnostics
+    program, beside = segments.step.program, segments.step.measured
 
     def body(inputs, position, steps, every, done, left, index, window, carry, rows):
         count = tf.minimum(steps - done, left)
@@ -225,8 +224,7 @@ def _window_body(segments: Segments, codec: WindowCodec, terms: int):
         ends = tf.equal(left, 0)
         if segments.on_nonfinite is not OnNonfinite.SKIP:  # the host is to see such a window
             ends &= window.finite()
-        measured = None if diagnostics is None else diagnostics.packed()
-        rows = rows.write(index, codec.pack(window, row_values(program), measured))
+        rows = rows.write(index, codec.pack(window, row_values(program), beside.packed()))
         if program.reads_metrics:
             program.metrics.reset_where(ends)
         window = window.where(ends, LogWindow.empty(terms))
@@ -332,7 +330,8 @@ class TrainLoops:
 
     def open(self, step: TracedStep, source, position: int, now: int) -> OpenLoop:
         """The loop over a source that is opened at batch `position`, at the global step `now`."""
-        feed = make_feed(step, source, self.on_nonfinite is OnNonfinite.STOP)
+        looked_at = self.on_nonfinite is OnNonfinite.STOP or step.helps is not None
+        feed = make_feed(step, source, looked_at)
         return self._loop(step, source, feed, feed.start(position, now))
 
     def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:

@@ -6,13 +6,16 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from losses.errors import TermwiseRuntimeError
+from losses.objective.layout import Layout
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.direction import dense, mirrored
+from trainer.balancing.helps import probe_validation
 from trainer.balancing.multipliers import move_multipliers, sums_to_move_by
 from trainer.balancing.probe import note_watched, probe_residuals, probe_terms
 from trainer.data.batch import examples_in
@@ -23,7 +26,7 @@ from trainer.loop.norm import global_norm
 from trainer.model.added_losses import added_losses_apart
 from trainer.step.gradients import times
 from trainer.step.outputs import ReplicaResult, StepRecord
-from trainer.step.program import StepProgram
+from trainer.step.program import Discovery, StepProgram
 from trainer.step.reduction import sum_results
 from trainer.step.replica import count_replica, train_replica
 from trainer.step.weighting import Weighting
@@ -138,6 +141,16 @@ class TrainPasses:
         probe = functools.partial(probe_residuals, self.program, self._balanced_names)
         return self._summed(self._looking(probe)(batch))
 
+    def validation(self, chosen, batch, *valid):
+        """path -> the gradient of the validation objective over a batch; float32 [], its examples.
+
+        Args:
+          chosen, valid: as in `probe_validation`.
+        """
+        probe = functools.partial(probe_validation, self.program, chosen)
+        gradients, examples = self._looking(probe)(batch, *valid)
+        return self._summed(gradients), examples
+
     def _summed(self, rows: dict) -> dict:
         if self.program.placement.replicas == 1:
             return rows
@@ -178,6 +191,18 @@ class TrainPasses:
                 return placement.strategy.run(on_replica, args=inputs)
 
         return self._traced(run) if traced else run
+
+
+def facts_of_terms(program: StepProgram, spec) -> tuple[Layout, dict, set[str]]:
+    """The layout, the given weights and the terms without gradient; nothing is changed."""
+    discovery, objective = Discovery(), program.objective
+    passes = TrainPasses(replace(program, discovery=discovery))
+    passes.trace_counts(spec)
+    layout = discovery.layout_found
+    # a loss of Keras's own has a gradient; what a user wrote may be there to be seen alone
+    written = [line.name for line in objective.described or () if line.origin != "compiled"]
+    watched = passes.watched_terms(spec, written)
+    return layout, objective.constant_weights(layout.names), watched
 
 
 class StepContext(NamedTuple):
@@ -227,7 +252,7 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     gradients = _completed(program, gradients)
     if context.diagnostics is not None:
         rows = functools.partial(passes.jacobian, batch, precomputed)
-        context.diagnostics.measure_when_due(rows, weights, program.step)
+        context.diagnostics.measure_when_due(rows, weights, program.step, result.absent)
     strategy = program.placement.strategy
     local = [strategy.experimental_local_results(g)[0] for g in gradients.values()]
     several = scales is not None and len(program.optimizers.of_group) > 1

@@ -51,6 +51,7 @@ class RunSettings:
     weighted_metrics: Any
     balancer: Any
     diagnostics_every: int | None
+    helps: tuple
     replica_randomness: str
     jit: JitChoice
     on_nonfinite: str
@@ -103,16 +104,16 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
     program = _program(parts, settings, functions, objective, training)
     hosts = Hosts(strategy)
     check_alike(hosts, _described(parts, settings, program))
-    state = RunState(
-        strategy, hosts, workdir, program.counter, functions.owned_variables, program.places
-    )
+    owned = functions.owned_variables
+    state = RunState(strategy, hosts, workdir, program.counter, owned, program.places)
     programs = Programs(
         program,
         functions.train_step,
         settings.balancer,
         settings.diagnostics_every,
         state.begin,
-        functions.owned_variables,
+        owned,
+        settings.helps,
     )
     return Run(
         name=parts["name"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from trainer.distributed.hosts import Hosts
 from trainer.loop.eval_loop import EvalLoops
 from trainer.loop.jit_choice import JitChoice, decide
 from trainer.loop.programs import Programs
-from trainer.loop.traced_step import TracedStep
+from trainer.loop.traced_step import Asked, TracedStep
 from trainer.loop.train_loop import OpenLoop, TrainLoops
 from trainer.persistence.workdir import Workdir
 from trainer.run.state import RunState
-from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
+from trainer.step.program import StepProgram
+
+NOTHING = Asked()
 
 
 @dataclass(frozen=True)
@@ -65,28 +67,17 @@ class Run:
         """Whether steps that are not finite are left out."""
         return self.program.skips
 
-    def traced(
-        self,
-        source,
-        class_weight: Mapping[int, float] | None = None,
-        until: int | None = None,
-        phase: PhaseOfStep = NO_PHASE,
-    ) -> TracedStep:
-        """The traced step for a source; arguments as of `Programs.step`."""
-        return self.programs.step(source, self.jit.xla, class_weight or {}, until, phase)
+    def traced(self, source, asked: Asked = NOTHING) -> TracedStep:
+        """The traced step for a source, as a fit asks for it."""
+        return self.programs.step(source, self.jit.xla, asked)
 
-    def decide_jit(
-        self,
-        source,
-        class_weight: Mapping[int, float] | None = None,
-        until: int | None = None,
-    ) -> None:
+    def decide_jit(self, source, asked: Asked = NOTHING) -> None:
         """Settles `jit_compile="auto"` where it is pending; not for steps that run in Python."""
         if self.programs.eager:
             return
 
         def traced(xla: bool) -> TracedStep:
-            return self.programs.step(source, xla, class_weight or {}, until)
+            return self.programs.step(source, xla, asked)
 
         def noted():
             workdir = self.workdir

@@ -11,13 +11,14 @@ import keras
 import tensorflow as tf
 
 from losses.distributed.gather import own_examples
-from losses.errors import TermwiseTypeError, add_note
+from losses.errors import TermwiseError, TermwiseTypeError, add_note
 from losses.layers import layers_of
 from losses.objective.class_ids import classes_of
 from losses.objective.layout import Layout
 from losses.objective.model_terms import overrides
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
+from losses.terms.hardest import keep_hardest
 from trainer.data.batch import Share, examples_in, shares_of, unpack
 from trainer.data.class_weight import class_weights
 from trainer.distributed.agreement import scope_of_all
@@ -58,7 +59,9 @@ class Forward(NamedTuple):
         return tf.concat([*parts, counts], 0)
 
 
-def run_forward(program: StepProgram, weighting, batch, present, tape=None) -> Forward:
+def run_forward(
+    program: StepProgram, weighting, batch, present, tape=None, training: bool = True
+) -> Forward:
     """The forward pass of a training step.
 
     Args:
@@ -66,24 +69,25 @@ def run_forward(program: StepProgram, weighting, batch, present, tape=None) -> F
       weighting: of this pass.
       batch, present: of `Placement.shard`.
       tape: that of the gradients, for what the weighting records; None records nothing.
+      training: False for the pass of an evaluation.
     """
     tap = contextlib.nullcontext(()) if tape is None else weighting.tap(tape)
     with program.metrics.without_padding(present):
         with tap as recorded:
-            step = make_step(program, batch, True, present)
+            step = make_step(program, batch, training, present)
             tapped = tuple(recorded)
         terms = make_terms(program, step, present)
     layout = Layout.of(terms)
     return Forward(step, terms, layout, *layout.pack(terms), tapped)
 
 
-def stateless_forward(program: StepProgram, batch, present) -> Forward:
+def stateless_forward(program: StepProgram, batch, present, training: bool = True) -> Forward:
     """`run_forward` in a pass that changes nothing: no statistics move, no draws advance."""
     # reading a model's losses there asks for the values of the regularized variables
     regularized = [v for v in program.model.variables if getattr(v, "regularizer", None)]
     values = [(v, tf.convert_to_tensor(v.value)) for v in regularized]
     with keras.StatelessScope(values, collect_losses=True, initialize_variables=False):
-        return run_forward(program, program.weighting, batch, present)
+        return run_forward(program, program.weighting, batch, present, training=training)
 
 
 def build_by_call(program: StepProgram, spec) -> None:
@@ -210,6 +214,38 @@ def _by_pass(program: StepProgram, step: Step):
     return outputs
 
 
+def _hardest(program: StepProgram, terms: dict[str, Ratio], step: Step) -> dict[str, Ratio]:
+    """The terms of a step that learn from the hardest examples of their source alone."""
+    partly = program.several_objectives or program.leaves_out
+    layout = program.discovery.layout if partly else None
+    shares = program.hardest.shares(program.objective, terms, layout.names if layout else ())
+    if shares:
+        _check_hardest(program, next(iter(shares)))
+    sources = {line.name: line.source for line in program.objective.described or ()}
+    kept: dict[str, Ratio] = {}
+    for name, share in shares.items():
+        of_source = step.sources.get(sources.get(name) or "", step)
+        with own_examples(of_source.present):
+            kept[name] = keep_hardest(name, terms[name], share)
+        kept[name].placed = terms[name].placed
+    return kept
+
+
+def _check_hardest(program: StepProgram, term: str) -> None:
+    """Raises ValueError where the hardest examples cannot be told exactly."""
+    if program.optimizers.accumulation > 1:
+        raise TermwiseError(
+            f"hardest= of term {term!r}: the hardest examples of "
+            f"{program.optimizers.accumulation} accumulated steps are known after the last of them "
+            "alone. Drop gradient_accumulation_steps, or hardest=."
+        )
+    if program.placement.precomputes_sums:
+        raise TermwiseError(
+            f"hardest= of term {term!r} compares the examples of all replicas, for which what XLA "
+            "compiles cannot wait. Pass jit_compile=False, or train on one replica."
+        )
+
+
 def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
     """All terms of a step by name; none counts where the examples are padding."""
     # read before compute_terms(): another call of the model would clear them
@@ -219,6 +255,8 @@ def make_terms(program: StepProgram, step: Step, present) -> dict[str, Ratio]:
     with own_examples(present, accumulated):  # a padding example is no one's pair
         computed = program.compute_terms(step)
     terms = program.objective.complete(computed, model_terms, step)
+    if step.training:
+        terms.update(_hardest(program, terms, step))
     terms = _without_pauses(program, terms, step)
     leaves_out = program.several_objectives or program.leaves_out
     if leaves_out and program.discovery.layout is not None:

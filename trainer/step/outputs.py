@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from losses.objective.ratio import Ratio
 
 
 class StepRecord(NamedTuple):
@@ -77,3 +80,22 @@ class ReplicaResult(NamedTuple):
     jacobian: dict[str, tf.Tensor]
     decided: Any
     absent: tf.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ExampleNotes:
+    """What the trace of a pass over single examples finds out of the terms.
+
+    Attributes:
+      terms: each term, in the ledger's order, and why no example has a value of it; None: each has.
+      sums: those that are divided by nothing.
+    """
+
+    terms: dict[str, str | None] = field(default_factory=dict)
+    sums: set[str] = field(default_factory=set)
+
+    def note(self, name: str, ratio: Ratio) -> None:
+        """Notes what is known of a term."""
+        self.terms[name] = ratio.without_examples
+        if ratio.denominator is None:
+            self.sums.add(name)

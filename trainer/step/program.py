@@ -17,6 +17,7 @@ from losses.objective.objective import Objective
 from losses.objective.step import Step
 from losses.objective.weights import Pauses
 from losses.terms.constraint import check_weights
+from losses.terms.hardest import Hardest
 from trainer.data.batch import JointBatch, Share, share
 from trainer.model.switches import Switches
 from trainer.optimizers.groups import WHOLE
@@ -194,6 +195,7 @@ class StepProgram:
       discovery: what the first trace finds out.
       weighting: how the terms are weighed.
       class_weight: class id -> weight of the labels.
+      hardest: which terms learn from the hardest examples alone.
       skips: whether steps that are not finite are left out.
       several_passes: whether groups may ask for several passes of the tape.
       means_by_examples: whether a row's means weigh a step by its examples.
@@ -222,6 +224,7 @@ class StepProgram:
     discovery: Discovery
     weighting: Weighting = field(default_factory=FixedWeighting)
     class_weight: Mapping[int, float] = field(default_factory=dict)
+    hardest: Hardest = field(default_factory=Hardest)
     skips: bool = False
     several_passes: bool = False
     means_by_examples: bool = False
@@ -274,6 +277,11 @@ class StepProgram:
         return {path: by_group[group] for path, group in self.trainables.owners.items()}
 
     @property
+    def shares(self) -> dict[str, float]:
+        """term -> the share of a batch that it learns from, for those that learn from less."""
+        return self.hardest.shares(self.objective, self.layout.names)
+
+    @property
     def reads_metrics(self) -> bool:
         """Whether the loop reads the metrics at the end of a log window; else the host does."""
         return self.placement.replicas == 1 and self.metrics.traceable
@@ -299,6 +307,11 @@ class PhaseOfStep:
         weights = [(name, _identity(weight)) for name, weight in self.weights.items()]
         return self.name, tuple(weights), self.trains
 
+    def beside(self, weights: Mapping[str, Any]) -> PhaseOfStep:
+        """The phase where other weights were set too; its own come first."""
+        name = self.name or "set_weight()"
+        return replace(self, name=name, weights={**weights, **self.weights}) if weights else self
+
     def of(self, program: StepProgram) -> StepProgram:
         """The program of a step in this phase.
 
@@ -308,9 +321,10 @@ class PhaseOfStep:
         if not self.weights and self.trains is None:
             return program
         names = program.layout.names
+        by = self.name if self.name.endswith(")") else f"phase {self.name!r}"
         weighed = {name: w for name, w in self.weights.items() if as_number(w) != 0}
-        check_weights(program.objective.terms, weighed, f"phase {self.name!r}")
-        objective = program.objective.reweighted(self.weights, names, f"phase {self.name!r}")
+        check_weights(program.objective.terms, weighed, by)
+        objective = program.objective.reweighted(self.weights, names, by)
         constant = objective.constant_weights(names)
         before = program.objective.constant_weights(names)
         off = {name for name in names if constant[name] == 0 and before[name] != 0}

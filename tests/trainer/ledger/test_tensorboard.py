@@ -126,6 +126,24 @@ def test_an_unknown_split_is_an_error_that_names_the_two_there_are(tmp_path):
         EventFiles(tmp_path).scalars("test", 1, {"total": 1.0})
 
 
+def test_a_description_comes_with_the_first_value_of_a_tag(tmp_path):
+    events = EventFiles(tmp_path)
+    events.describe({"raw/a": "    y - x"})
+    for step in (1, 2):
+        events.scalars("train", step, {"raw/a": 1.0, "raw/b": 2.0})
+    events.close()
+    texts = [
+        (event.step, value.tag, value.metadata.summary_description)
+        for event in records(tmp_path / "train")
+        for value in event.summary.value
+        if value.HasField("metadata")
+    ]
+    assert texts == [(1, "raw/a", "    y - x")]
+    metadata = ServerAccumulator(str(tmp_path / "train")).Reload().SummaryMetadata("raw/a")
+    assert metadata.summary_description == "    y - x"
+    assert server_scalars(tmp_path / "train", "raw/a") == {1: 1.0, 2: 1.0}
+
+
 # Restarts
 
 
@@ -289,6 +307,29 @@ def test_the_configuration_is_a_session_of_the_hparams_plugin(tmp_path):
     }
     end = metadata.parse_session_end_info_plugin_data(contents[metadata.SESSION_END_INFO_TAG])
     assert end.status == api_pb2.STATUS_SUCCESS
+
+
+def test_the_total_and_metrics_are_the_first_columns_of_the_hparams_tab_and_speed_the_last(
+    tmp_path,
+):
+    events = EventFiles(tmp_path)
+    events.configuration({"seed": 0, "name": "adam", "jit": True})
+    events.columns(
+        ["examples_per_second", "terms/a", "metrics/x", "learning_rate", "total"], {"seed"}
+    )
+    events.close()
+    contents = read(tmp_path).PluginTagToContent("hparams")
+    experiment = metadata.parse_experiment_plugin_data(contents[metadata.EXPERIMENT_TAG])
+    assert [f"{info.name.group} {info.name.tag}" for info in experiment.metric_infos] == [
+        *("eval total", "train total", "eval metrics/x", "train metrics/x"),
+        *("eval terms/a", "train terms/a", "train learning_rate", "train examples_per_second"),
+    ]
+    assert {info.name: info.type for info in experiment.hparam_infos} == {
+        "seed": api_pb2.DATA_TYPE_FLOAT64,
+        "name": api_pb2.DATA_TYPE_STRING,
+        "jit": api_pb2.DATA_TYPE_BOOL,
+    }
+    assert [info.name for info in experiment.hparam_infos if info.differs] == ["seed"]
 
 
 def test_runs_of_equal_configuration_are_two_rows_with_the_last_totals_of_both_splits(tmp_path):

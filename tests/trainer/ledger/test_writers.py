@@ -111,3 +111,20 @@ def test_a_quiet_console_prints_nothing_but_warnings(capsys):
     console.warning("the disk is slow")
     out, err = capsys.readouterr()
     assert (out, err) == ("", "warning: the disk is slow\n")
+
+
+def test_tensorboard_shows_the_ledger_of_a_finished_run_as_text(run):
+    writers = Writers(History(), Console(quiet=True), run, {"seed": 0})
+    for step in (1, 2):
+        entries = {"raw/<b>": 0.5 * step, "weight/<b>": 1.0, "terms/<b>": 0.5 * step}
+        writers.write(
+            {"step": step, "split": "train", "time": 2.0, "total": 0.5 * step} | entries, 2
+        )
+    writers.close(finished=True)
+    (event,) = EventAccumulator(str(run.events)).Reload().Tensors("ledger")
+    assert event.tensor_proto.string_val[0].decode().splitlines() == [
+        "|term|raw|weight|weighted|share|first|last|",
+        "|---|---|---|---|---|---|---|",
+        r"|\<b\>|1|1|1|100.0%|0.5|1|",
+        "|total|||1|100%|0.5|1|",
+    ]
