@@ -3,7 +3,7 @@
 import pytest
 
 import losses
-from trainer.fitting.constraint_watch import ROWS, ConstraintWatch
+from trainer.debugging.constraint_watch import ROWS, ConstraintWatch
 
 CONSTRAINTS = [losses.Constraint(lambda step: step.y_pred[:, 0], "mean", at_most=0.5)]
 
