@@ -298,6 +298,11 @@ def _checked(name: str, fn) -> Callable:
                 f"Constraint {name!r}: its term has the weight {fn.weight!r}, which a bound on the "
                 "raw value does not read. Leave weight= out."
             )
+        if fn.hardest is not None:
+            raise TermwiseError(
+                f"Constraint {name!r}: its term has hardest={fn.hardest:g}, but a bound is on all "
+                "examples. Leave hardest= out."
+            )
         return fn.call
     if not callable(fn):
         raise TermwiseTypeError(

@@ -180,6 +180,8 @@ def test_several_quantities_and_a_weighted_term_are_told():
     weighted = losses.term(mean, weight=2.0)
     with pytest.raises(losses.TermwiseError, match="has the weight 2"):
         losses.Constraint(weighted, at_most=1)
+    with pytest.raises(losses.TermwiseError, match="has hardest=0"):
+        losses.Constraint(losses.term(mean, hardest=0.25), at_most=1)
     with pytest.raises(losses.TermwiseError, match="without a name"):
         losses.Constraint(lambda s: mean(s), at_most=1)
     mixed = losses.Constraint(
