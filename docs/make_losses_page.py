@@ -32,18 +32,21 @@ WIDTH = 100
 FAMILIES = {
     "By name": ["get", "cosine_proximity", "mean_difference"],
     "Regression": [
-        *("WeightedMSE", "WeightedRMSE", "Charbonnier", "Quantile"),
+        *("WeightedMSE", "WeightedRMSE", "Charbonnier", "Quantile", "noncrossing"),
         *("GaussianNLL", "StudentTNLL", "GeneralRobust", "AdaptiveRobust"),
     ],
     "Classification and overlap": [
-        *("BinaryFocal", "CategoricalFocal", "SparseFocal", "Dice", "Tversky"),
+        *("BinaryFocal", "CategoricalFocal", "SparseFocal", "SparseCrossentropy"),
+        *("Dice", "Tversky"),
     ],
     "Detection": ["IoU", "YOLOv3"],
-    "Embeddings": ["Triplet", "TripletMargin", "NTXent", "SupCon", "Contrastive", "NPairs"],
+    "Embeddings": [
+        *("Triplet", "TripletMargin", "NTXent", "InfoNCE", "SupCon", "Contrastive", "NPairs"),
+    ],
     "Critics": ["Wasserstein"],
     "Terms that see the whole step": [
         *("AdversarialRegularization", "VirtualAdversarial", "Consistency", "GaussianKL"),
-        *("GradientPenalty", "PDEResidual", "derivative", "WeightPenalty"),
+        *("GradientPenalty", "PDEResidual", "derivative", "WeightPenalty", "Constraint"),
     ],
     "Weights and schedules": [
         "UncertaintyWeight",

@@ -21,6 +21,8 @@ from experiments.cli.user_errors import user_errors
 from experiments.experiment import Experiment, check_name, load
 from trainer.launch.exit_codes import DONE, INTERRUPTED, WRONG
 
+HARDEST = 20  # examples of each term in the tables of --mode=examples
+
 
 def run(argv: list[str]) -> int:
     """Does what the arguments say.
@@ -106,7 +108,7 @@ def _check_mode(command: Command) -> None:
         raise ConfigurationError("--mode=replay and --step=K: go together. Give both, or neither.")
     if command.profile_steps is not None and (command.mode != "train" or not command.workdir):
         raise ConfigurationError("--profile_steps: goes with --mode=train and --workdir=DIRECTORY.")
-    if command.mode in ("evaluate", "replay"):
+    if command.mode in ("evaluate", "replay", "examples"):
         saved.check_evaluable(command.workdir, command.mode)
 
 
@@ -173,11 +175,46 @@ def _describe(experiment: Experiment, command: Command) -> None:
 def _replay(experiment: Experiment, command: Command) -> None:
     assert command.step is not None  # as `_check_mode` has seen to
     with user_errors():
-        table = experiment.trainer.replay(experiment.train_data, command.step, **experiment.batch)
+        arguments = {k: v for k, v in experiment.fit.items() if k in ("batch_size", "hardest")}
+        table = experiment.trainer.replay(experiment.train_data, command.step, **arguments)
     print(table)
 
 
-_MODES = {"train": _train, "evaluate": _evaluate, "describe": _describe, "replay": _replay}
+def _examples(experiment: Experiment, command: Command) -> None:
+    """Writes every example's values, and the hardest as a table, of each part of the data."""
+    trainer = experiment.trainer
+    for split in ("train", "validation", "test"):
+        data = getattr(experiment, f"{split}_data")
+        if data is None:
+            continue
+        if _endless(data):
+            print(f"{split}  has no end, and is left out", flush=True)
+            continue
+        with user_errors():
+            examples = trainer.examples(data, top=HARDEST, **experiment.batch)
+            if trainer.is_chief:
+                assert trainer.workdir is not None  # as `check_evaluable` has seen to
+                path = trainer.workdir.path / "examples" / f"{split}.npz"
+                step = f"step {int(trainer.step.numpy())}"
+                examples.save(path, f"{split}, {step}: the {HARDEST} hardest examples of each term")
+                print(f"{split}  {path.with_suffix('.txt')}  {path}", flush=True)
+
+
+def _endless(data) -> bool:
+    """Whether data is a pipeline that is repeated without end."""
+    import tensorflow as tf
+
+    pipeline = isinstance(data, tf.data.Dataset)
+    return pipeline and int(data.cardinality()) == tf.data.INFINITE_CARDINALITY
+
+
+_MODES = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "describe": _describe,
+    "replay": _replay,
+    "examples": _examples,
+}
 
 
 def _print_evaluation(experiment: Experiment, split: str, data) -> None:

@@ -103,6 +103,12 @@ def number(
     return real
 
 
+def share_of_batch(value, name: str = "hardest", owner=None) -> float:
+    """A share of a batch as a float. ValueError: no number above 0 and of at most 1."""
+    accepted = "a share above 0 and of at most 1, such as 0.25"
+    return number(name, value, above=0, most=1, owner=owner, accepted=accepted)
+
+
 def numbers_of_terms(name: str, values, *, owner, accepted: str, **bounds) -> tuple[float, ...]:
     """Values, one for each term, as finite floats.
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from losses.errors import TermwiseError
+    from trainer.data.named.sources import Sources
     from trainer.debugging.errors import Nonfinite
     from trainer.distributed.devices import prepare_gpus
     from trainer.distributed.hosts import PeerLost
     from trainer.distributed.strategies import resolve_strategy
+    from trainer.fitting.phases import Phase, Reached
     from trainer.fitting.preemption import Preempted
     from trainer.ledger.history import History
     from trainer.trainer import Trainer
@@ -22,7 +24,10 @@ __all__ = [
     "History",
     "Nonfinite",
     "PeerLost",
+    "Phase",
     "Preempted",
+    "Reached",
+    "Sources",
     "TermwiseError",
     "Trainer",
     "prepare_gpus",
@@ -32,7 +37,10 @@ _PLACES = {
     "History": "trainer.ledger.history",
     "Nonfinite": "trainer.debugging.errors",
     "PeerLost": "trainer.distributed.hosts",
+    "Phase": "trainer.fitting.phases",
     "Preempted": "trainer.fitting.preemption",
+    "Reached": "trainer.fitting.phases",
+    "Sources": "trainer.data.named.sources",
     "TermwiseError": "losses.errors",
     "Trainer": "trainer.trainer",
     "prepare_gpus": "trainer.distributed.devices",

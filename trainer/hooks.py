@@ -10,8 +10,10 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from losses.objective.step import Step
+from losses.terms.constraint import constraints_of
 from trainer.loop.train_step import apply_gradients, compute_gradients, current_context
 from trainer.model.build import call_model
+from trainer.model.variables import read
 from trainer.persistence.workdir import Workdir
 from trainer.run.run import Run
 
@@ -49,6 +51,12 @@ class Parts(keras.callbacks.Callback):
     def terms(self) -> list:
         """The `losses.Term` objects of `terms=` and `build_terms`."""
         return self._parts["terms"]
+
+    @property
+    def multipliers(self) -> dict[str, float]:
+        """name -> the multiplier of each `losses.Constraint` among the terms, as it is now."""
+        constraints = constraints_of(self.terms)
+        return {each.name: float(read(each.multiplier.state.multiplier)) for each in constraints}
 
     @property
     def workdir(self) -> Workdir | None:
@@ -137,7 +145,7 @@ RESERVED = frozenset(
     [
         *(name for kind in (Parts, Hooks) for name in vars(kind) if not name.startswith("_")),
         *("optimizer", "loss_parameters", "from_compiled", "describe", "build", "fit"),
-        *("evaluate", "predict", "follow"),
+        *("evaluate", "examples", "predict", "follow"),
         *("replay", "export", "_run", "_parts"),
     ]
 )

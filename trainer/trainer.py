@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,31 @@ import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
 from losses.objective.term import listed_terms
+from losses.terms.hardest import Hardest
 from trainer.balancing.balanced_terms import check_balancer
 from trainer.balancing.diagnostics import check_diagnostics_every
-from trainer.data.augment import augmented
+from trainer.balancing.helps import check_helps
 from trainer.data.class_weight import checked_class_weight
-from trainer.data.open import default_batch, open_data, reading_batch
-from trainer.debugging.bad_values import evaluate_told
+from trainer.data.open import default_batch, reading_batch
 from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
-from trainer.debugging.replay import replay
 from trainer.distributed import resolve_strategy, scope_of_all
 from trainer.fitting.fit import FitRequest, run_fit
+from trainer.fitting.phases import Phase, check_phases, first_phase
 from trainer.fitting.plan import plan_fit
-from trainer.hooks import Hooks, overridden
+from trainer.fitting.validation import best_by, open_validation
+from trainer.hooks import overridden
 from trainer.ledger.describe import describe_terms
 from trainer.ledger.history import History
 from trainer.loop.jit_choice import JitChoice
+from trainer.loop.traced_step import Asked
 from trainer.model.build import compiled_arguments, make_model
-from trainer.model.export import export_model
-from trainer.model.variables import owned_variables
 from trainer.persistence.workdir import Workdir, checked_config
+from trainer.reading import Reading
 from trainer.run.assemble import RunSettings, UserFunctions, make_run
-from trainer.run.evaluate import follow, predict, prepare_model, prepare_reading
-from trainer.run.events import ReadingEvents
 
 
-class Trainer(Hooks):
+class Trainer(Reading):
     """Trains a Keras model on an objective in which every term is explicit.
 
         total = sum over terms of weight * raw
@@ -64,6 +63,8 @@ class Trainer(Hooks):
       loss_parameter_optimizer: for the loss parameters; the model's own by default.
       add_loss_sums: patterns of layer paths whose `add_loss` is a sum over examples.
       gradient_diagnostics_every: steps between looks at norm, cosines, share of terms' gradients.
+      helps_every, helps_for: steps between looks at what each term does for validation; by default
+        for its whole objective, else for the terms that are named.
       on_nonfinite: "raise" stops with the term's name and the step; "skip" leaves the step out;
         "restore" goes back to the last checkpoint, and on past the data.
       row_means: of a row over "steps" alike, or "examples": a short batch counts less, as in Keras.
@@ -72,6 +73,7 @@ class Trainer(Hooks):
       replica_randomness: "different" or "same" draws (dropout masks) on the replicas.
       init_from: a workdir or checkpoint whose weights a new run starts with.
       init_loss_parameters: whether it takes those of the same name too.
+      phases: `trainer.Phase` objects of every `fit`: spans that set weights, what trains, the rate.
       name: the run's name; the workdir's by default.
     Attributes:
       model, optimizer, strategy, step, loss_parameters: of the run, as the properties say.
@@ -106,6 +108,8 @@ class Trainer(Hooks):
         loss_parameter_optimizer: Any = None,
         add_loss_sums: Iterable[str] = (),
         gradient_diagnostics_every: int | None = None,
+        helps_every: int | None = None,
+        helps_for: str | Iterable[str] | None = None,
         on_nonfinite: str = "raise",
         row_means: str = "steps",
         config: Mapping | None = None,
@@ -113,11 +117,14 @@ class Trainer(Hooks):
         replica_randomness: str = "different",
         init_from: str | Path | None = None,
         init_loss_parameters: bool = True,
+        phases: Iterable[Phase] = (),
         name: str | None = None,
     ):
         super().__init__()
         check_balancer(balancer)
         check_diagnostics_every(gradient_diagnostics_every)
+        check_helps(helps_every, helps_for)
+        self._set(phases=check_phases(phases))
         jit, mode = JitChoice(jit_compile, run_eagerly), check_mode(on_nonfinite, workdir)
         self._set(strategy=resolve_strategy(strategy))
         folder = None if workdir is None else Workdir(workdir)
@@ -125,7 +132,7 @@ class Trainer(Hooks):
         self._set(workdir=folder, name=name, config=checked_config(config), seed=seed)
         with scope_of_all(self.strategy):
             self._set(model=make_model(model, self.build_model, self.strategy))
-            self._set(terms=[*self.build_terms(), *listed_terms(terms)])
+            self._set(terms=listed_terms(terms, self.build_terms()))
         settings = RunSettings(
             loss=loss,
             loss_weights=loss_weights,
@@ -138,6 +145,7 @@ class Trainer(Hooks):
             weighted_metrics=weighted_metrics,
             balancer=balancer,
             diagnostics_every=gradient_diagnostics_every,
+            helps=(helps_every, helps_for),
             replica_randomness=replica_randomness,
             jit=jit,
             on_nonfinite=mode,
@@ -184,14 +192,15 @@ class Trainer(Hooks):
 
     def describe(self) -> str:
         """The table of terms: name, from, weight; and the loss parameters."""
-        run = self._run
-        parameters = self.loss_parameters if run.programs.prepared else None
-        return describe_terms(run.program.objective, parameters, run.program.trainables.networks)
+        programs, program = self._run.programs, self._run.program
+        parameters = self.loss_parameters if programs.prepared else None
+        networks = program.trainables.networks
+        return describe_terms(program.objective, parameters, networks, programs.shares)
 
     def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
         source = self._open(data, reading_batch(data, batch_size), static=True)
-        self._run.traced(source, checked_class_weight(class_weight))
+        self._run.traced(source, Asked(checked_class_weight(class_weight)))
         return self
 
     def fit(
@@ -202,10 +211,12 @@ class Trainer(Hooks):
         epochs: int | None = None,
         batch_size: int | None = None,
         validation_data=None,
+        validation_sets: Mapping[str, Any] | None = None,
         log_every: int | None = None,
         validate_every: int | None = None,
         checkpoint_every: int | None = None,
         class_weight: Mapping[int, float] | None = None,
+        hardest: float | Mapping[str, float] | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         steps_per_loop: int | None = None,
         keep_last: int | None = 3,
@@ -214,42 +225,52 @@ class Trainer(Hooks):
         shuffle: bool = True,
         augment: Callable | None = None,
         profile_steps: tuple[int, int] | None = None,
+        phases: Iterable[Phase] | None = None,
         verbose: bool = True,
     ) -> History:
         """Trains to the global step `steps` (or to `epochs` passes), from where the run stands.
 
         Args:
           data: a `tf.data.Dataset` of global batches, or arrays with `batch_size`; x, (x,),
-            (x, y) or (x, y, sample_weight).
+            (x, y) or (x, y, sample_weight); or `trainer.Sources` of these by name.
           steps, epochs: one of them; the same call after an interruption does what is left.
-          batch_size: the global batch, for arrays.
+          batch_size: the global batch, for arrays; of several sources a dict by name, as are
+            `shuffle` and `augment`.
           validation_data: evaluated every `validate_every` steps, and at the end.
+          validation_sets: name -> data, evaluated likewise; their rows have split "eval/<name>".
           log_every: steps per row of the ledger; 100, or an epoch with `epochs`.
           validate_every: steps; one interval is an epoch of the callbacks. An epoch with
             `epochs`, else only the end.
           checkpoint_every: steps; the end is always saved.
           class_weight: class id -> weight.
+          hardest: the share of a batch, its hardest examples, that each compiled loss learns from;
+            or a dict by term.
           callbacks: Keras callbacks.
           steps_per_loop: most steps in one call of the loop; by default what two seconds hold.
           keep_last: checkpoints that stay; None keeps all.
           keep_best: checkpoints that stay besides, the best by `best_metric`: a tag of the
-            evaluation's rows, without validation data of the training rows.
+            evaluation's rows, without validation data of the training rows; `"<set>:<tag>"` of one
+            of the `validation_sets`.
           shuffle: arrays are drawn without replacement, anew each epoch.
           augment: for arrays, a function (example, seed) -> example of one example of the data
             and its int32 [2] seed, for `tf.random.stateless_*`; see `trainer.augmenting`.
           profile_steps: (first, last); the steps after `first` up to `last` are profiled, into
             the workdir's TensorBoard folder, and a line says where their time went.
+          phases: `trainer.Phase` objects, one after another; those of the constructor by default.
           verbose: print the run's line, progress and ledger.
         Returns:
           History; `.rows` are the lines of metrics.jsonl.
         """
-        class_weight = checked_class_weight(class_weight)
+        weights, shares = checked_class_weight(class_weight), Hardest.of(hardest)
         source = self._open(data, batch_size, augment, shuffle=shuffle, static=True)
         source = self._run.state.data.again(source)
-        validation = None
-        if validation_data is not None:
-            size = default_batch(validation_data, source.batch_size)
-            validation = self._open(validation_data, size, what="validation_data")
+
+        def opened(data, what):
+            return self._open(data, default_batch(data, source.batch_sizes), what=what)
+
+        validation = open_validation(validation_data, validation_sets, opened)
+        best = best_by(best_metric, validation)
+        course = self._parts["phases"] if phases is None else check_phases(phases)
         plan = plan_fit(
             source,
             steps=steps,
@@ -260,14 +281,17 @@ class Trainer(Hooks):
             steps_per_loop=steps_per_loop,
         )
         run = self._run
+        asked = Asked(weights, plan.steps, first_phase(course), shares)
         profile = Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief)
         request = FitRequest(
             source=source,
             validation=validation,
-            step=run.traced(source, class_weight),
-            class_weight=class_weight,
+            phases=course,
+            step=run.traced(source, asked),
+            asked=asked,
             plan=plan,
-            keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best_metric),
+            keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best.tag),
+            best_split=best.split,
             events=self,
             callbacks=callbacks,
             describe=self.describe,
@@ -275,76 +299,3 @@ class Trainer(Hooks):
             verbose=verbose,
         )
         return run_fit(run, request)
-
-    def evaluate(self, data, *, batch_size: int | None = None, steps: int | None = None) -> dict:
-        """Every term and metric over a dataset, exact over its examples however it is batched.
-
-        Args:
-          data: as in `fit`.
-          batch_size: for arrays; 64 by default.
-          steps: batches to take; all by default.
-        Returns:
-          dict: total, terms/*, raw/*, weight/*, metrics/*.
-        """
-        source = self._open(data, reading_batch(data, batch_size))
-        prepare_reading(self._run, source, steps)
-        return evaluate_told(self._run, source, steps, ReadingEvents.of("test", [self], self))
-
-    def predict(self, data, *, batch_size: int | None = None):
-        """The model's outputs for every example, in order.
-
-        Args:
-          data: as in `fit`; labels are not used.
-          batch_size: for arrays; 64 by default.
-        Returns:
-          numpy arrays [examples, ...] in the outputs' structure.
-        """
-        source = self._open(data, reading_batch(data, batch_size))
-        return predict(self._run, source, ReadingEvents.of("predict", [self], self))
-
-    def follow(self, poll_seconds: float = 5.0) -> Iterator[int]:
-        """Restores each new checkpoint of a run that another process trains, until it is done.
-
-        Args:
-          poll_seconds: between two looks into the workdir.
-        Yields:
-          int, the step of the checkpoint that is restored; `evaluate` then reads it.
-        """
-        return follow(self._run, poll_seconds)
-
-    def replay(self, data, step: int, *, batch_size: int | None = None, augment=None) -> str:
-        """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
-
-        Trains from the workdir's newest checkpoint up to it; `data` as `fit` was given it.
-        """
-        source = self._open(data, batch_size, augment, shuffle=True, static=True)
-        run = self._run
-        run.traced(source)
-        run.decide_jit(source)
-        run.restore()
-        return replay(run, source, step)
-
-    def export(self, path, *, outputs=None) -> Path:
-        """Writes the inference model alone: no labels, no loss parameters.
-
-        Args:
-          path: a folder (a SavedModel that also holds model.keras), or a path ending in .keras.
-          outputs: names of layers to export instead of the model's outputs.
-        Returns:
-          The path.
-        """
-        prepare_model(self._run)
-        program = self._run.program
-        with program.optimizers.averages(program.trainables.variables):
-            return export_model(self.model, path, outputs)
-
-    def _open(self, data, batch_size, augment=None, **arguments):
-        """The source of data as `fit` takes it; arguments of `open_data`."""
-        shared: dict = dict(batch_size=batch_size, seed=self.seed, hosts=self._run.hosts)
-        source = open_data(data, **shared, **arguments)
-        source.passed = None if source.indexed else data
-        return augmented(source, augment, self.seed)
-
-    def _owned_variables(self) -> list:
-        """The variables of terms, and those of networks that a subclass keeps."""
-        return owned_variables(self.terms, vars(self).values(), self.model)

@@ -13,7 +13,7 @@ from experiments.cli.configuration import ConfigurationError, printable
 from experiments.cli.precision import PRECISIONS
 from trainer.launch.suggestion import nearest
 
-MODES = ("train", "evaluate", "describe", "replay")
+MODES = ("train", "evaluate", "describe", "replay", "examples")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 USAGE = """\
@@ -28,6 +28,8 @@ Trains, evaluates or describes an experiment.
   --mode=MODE               train (default): up to the configured steps, or what is left of them
                             evaluate: the newest checkpoint, on the validation and the test data
                             describe: the table of terms; nothing is run and nothing is written
+                            examples: each example's value of each term, by the newest checkpoint,
+                            into the run's folder examples/, with a table of the hardest
                             replay: a look at the terms of --step, from the checkpoint before it
   --step=K                  the step of --mode=replay
   --follow                  with --mode=evaluate: every new checkpoint, until the run is done

@@ -122,7 +122,7 @@ def check_workdir(workdir: str) -> None:
 
 
 def check_evaluable(workdir: str | None, mode: str = "evaluate") -> None:
-    """Raises unless `workdir` holds what a mode reads: to evaluate, a checkpoint.
+    """Raises unless `workdir` holds what a mode reads: but for a replay, a checkpoint.
 
     Raises:
       ConfigurationError: no workdir was given, no run was started there, or none was saved yet.
@@ -132,9 +132,9 @@ def check_evaluable(workdir: str | None, mode: str = "evaluate") -> None:
             f"--mode={mode}: needs --workdir=DIRECTORY, of a run that was started."
         )
     folder = Path(workdir) / "checkpoints"
-    if mode == "evaluate" and not manifest_steps(folder) and not index_steps(folder):
+    if mode != "replay" and not manifest_steps(folder) and not index_steps(folder):
         raise ConfigurationError(
-            f"--mode=evaluate: {workdir} holds no checkpoint. Train it first, or wait for one."
+            f"--mode={mode}: {workdir} holds no checkpoint. Train it first, or wait for one."
         )
 
 

@@ -4,14 +4,14 @@ Each names itself for `losses.get` and for Keras. `BatchLoss` is a base for loss
 """
 
 from losses.catalog.bases import BatchLoss
-from losses.catalog.contrastive import Contrastive, NPairs, NTXent, SupCon
+from losses.catalog.contrastive import Contrastive, InfoNCE, NTXent, SupCon
 from losses.catalog.focal import BinaryFocal, CategoricalFocal, SparseFocal
 from losses.catalog.iou import IoU
-from losses.catalog.likelihood import GaussianNLL, StudentTNLL
-from losses.catalog.regression import Charbonnier, Quantile
+from losses.catalog.likelihood import GaussianNLL, SparseCrossentropy, StudentTNLL
+from losses.catalog.regression import Charbonnier, Quantile, noncrossing
 from losses.catalog.robust import AdaptiveRobust, GeneralRobust
 from losses.catalog.segmentation import Dice, Tversky
-from losses.catalog.triplet import Triplet, TripletMargin
+from losses.catalog.triplet import NPairs, Triplet, TripletMargin
 from losses.catalog.wasserstein import Wasserstein
 from losses.catalog.weighted import WeightedMSE, WeightedRMSE
 from losses.catalog.yolo import YOLOv3
@@ -26,10 +26,12 @@ __all__ = [
     "Dice",
     "GaussianNLL",
     "GeneralRobust",
+    "InfoNCE",
     "IoU",
     "NPairs",
     "NTXent",
     "Quantile",
+    "SparseCrossentropy",
     "SparseFocal",
     "StudentTNLL",
     "SupCon",
@@ -40,4 +42,5 @@ __all__ = [
     "WeightedMSE",
     "WeightedRMSE",
     "YOLOv3",
+    "noncrossing",
 ]

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from losses.objective import RatioLoss, mask_of
+from losses.objective import RatioLoss, mask_of, reduce_values
 
 
 class BatchLoss(RatioLoss):
@@ -23,6 +23,26 @@ class BatchLoss(RatioLoss):
 
     def get_config(self):
         return {**super().get_config(), "dtype": self.dtype}
+
+
+class AmongAll(BatchLoss):
+    """Gives each example a value that depends on all examples but those of weight 0."""
+
+    def call(self, y_true, y_pred):
+        return self._values(y_true, y_pred, None)
+
+    def ratio(self, y_true, y_pred, sample_weight=None):
+        weight = weight_of_examples(y_pred, sample_weight, self.name)
+        return reduce_values(
+            self._values(y_true, y_pred, weight),
+            reduction=self.reduction,
+            sample_weight=sample_weight,
+            mask=mask_of(y_pred),
+            term=self.name,
+        )
+
+    def _values(self, y_true, y_pred, weight):
+        raise NotImplementedError
 
 
 def weight_of_examples(y_pred, sample_weight=None, loss="the loss"):

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import tensorflow as tf
 
-from losses.catalog.bases import BatchLoss, align, weight_of_examples, widen
-from losses.catalog.embeddings import Neighbours, as_embeddings, as_labels, normalize
+from losses.catalog.bases import AmongAll, align, widen
+from losses.catalog.embeddings import ABSENT, Neighbours, as_embeddings, as_labels, normalize
 from losses.checks import number
 from losses.errors import TermwiseError
-from losses.objective import mask_of, reduce_values, register_loss
-
-ABSENT = -1e9  # the logit of a key that takes no part; its softmax is 0 in every dtype
-
-
-class _AmongAll(BatchLoss):
-    """Gives each example a value that depends on all examples but those of weight 0."""
-
-    def call(self, y_true, y_pred):
-        return self._values(y_true, y_pred, None)
-
-    def ratio(self, y_true, y_pred, sample_weight=None):
-        weight = weight_of_examples(y_pred, sample_weight, self.name)
-        return reduce_values(
-            self._values(y_true, y_pred, weight),
-            reduction=self.reduction,
-            sample_weight=sample_weight,
-            mask=mask_of(y_pred),
-            term=self.name,
-        )
-
-    def _values(self, y_true, y_pred, weight):
-        raise NotImplementedError
+from losses.naming import own_name
+from losses.objective import Parameter, register_loss
 
 
 @register_loss
-class NTXent(_AmongAll):
+class NTXent(AmongAll):
     """Normalized-temperature cross-entropy of two views of each example (SimCLR).
 
         l(i, j) = -log( exp(s_ij / temperature) / sum over k != i of exp(s_ik / temperature) )
@@ -43,8 +24,8 @@ class NTXent(_AmongAll):
 
     k runs over both views of all examples of the global batch: those of the other replicas are
     gathered, with gradient. A pair of sample weight 0 is absent, from the others' sums too; other
-    weights multiply the pair's own value. On several replicas it needs `jit_compile=False`. Under
-    gradient accumulation each step compares its own pairs alone.
+    weights multiply the pair's own value. On several replicas it needs `jit_compile=False`;
+    gradient accumulation is refused: each step would compare its own pairs alone.
 
     Args:
       temperature: float > 0.
@@ -79,7 +60,10 @@ class NTXent(_AmongAll):
 
     def _values(self, y_true, y_pred, weight):
         a, b = self._views(y_true, widen(y_pred))
-        near = Neighbours.of((a, b), weight)
+        return self._among(Neighbours.of((a, b), weight))
+
+    def _among(self, near: Neighbours):
+        """[pairs], the value of each pair of views beside all others."""
         a, b, all_a, all_b = map(normalize, (*near.anchors, *near.keys))
         between = tf.matmul(a, all_b, transpose_b=True) / self.temperature
         back = tf.matmul(b, all_a, transpose_b=True) / self.temperature
@@ -116,8 +100,126 @@ class NTXent(_AmongAll):
         return {**super().get_config(), "temperature": self.temperature}
 
 
+class _LogScale(keras.constraints.Constraint):
+    """Keeps the logarithm of a scale from 0 to that of the largest.
+
+    Args:
+      largest: float, of the scale.
+    """
+
+    def __init__(self, largest: float):
+        self.largest = largest
+
+    def __call__(self, log_scale):
+        return keras.ops.clip(log_scale, 0.0, math.log(self.largest))
+
+    def get_config(self) -> dict:
+        return {"largest": self.largest}
+
+
 @register_loss
-class SupCon(_AmongAll):
+class InfoNCE(NTXent):
+    """Which of all the others belongs to each: cross-entropy between the outputs of two towers.
+
+        value = (-log softmax(scale s_i.)_i - log softmax(scale s_.i)_i) / 2   for the pair i
+        s_ij  = cosine similarity of a_i and b_j;   scale = exp(log_scale)
+
+    With `symmetric=False` the first half alone: of each a its b. Unlike in `NTXent`, views of the
+    same tower are not compared with each other. The scale, one over the temperature, is learned as
+    its logarithm, the loss parameter `log_scale`, and clipped after each update to at most
+    `largest_scale` and at least 1, as CLIP does. Pairs of all replicas are compared, with
+    gradient; one of sample weight 0 is absent, from the others' sums too, other weights multiply
+    the pair's own value. On several replicas it needs `jit_compile=False`; gradient accumulation
+    is refused.
+
+    Args:
+      temperature: float > 0, the first one (at least 1 / largest_scale, at most 1, where it is
+        trained).
+      trainable: bool; False keeps the temperature.
+      largest_scale: float > 1.
+      symmetric: bool; both directions, or from a to b.
+      name, reduction, dtype: as in `keras.losses.Loss`.
+    Call args:
+      y_true (a): floating [pairs, features], the first tower's embeddings.
+      y_pred (b): floating [pairs, features], the second's. Or [pairs, 2, features]: both as one
+        output of the model, `keras.ops.stack([a, b], axis=1)`; `y_true` is then not read.
+    Returns:
+      float32 [pairs].
+    Raises:
+      ValueError: a number outside its range; embeddings of different shapes.
+    Source: van den Oord et al. 2018, eq. 4; Radford et al. 2021, figure 3 and section 2.5 (both
+      directions, the learned and clipped scale).
+
+    Example:
+      >>> loss = InfoNCE(temperature=1.0)
+      >>> towers = tf.constant([[1.0, 0.0], [0.0, 1.0]])
+      >>> round(float(loss.call(towers, towers)[0]), 4)               # log(e + 1) - 1
+      0.3133
+    """
+
+    def __init__(
+        self,
+        temperature=0.07,
+        trainable=True,
+        largest_scale=100.0,
+        symmetric=True,
+        name=None,
+        reduction="sum_over_batch_size",
+        dtype=None,
+    ):
+        super().__init__(temperature, name=name, reduction=reduction, dtype=dtype)
+        self.largest_scale = number("largest_scale", largest_scale, above=1, owner=self)
+        self.trainable, self.symmetric = bool(trainable), bool(symmetric)
+        if self.trainable:
+            least = 1.0 / self.largest_scale
+            if not least <= self.temperature <= 1.0:
+                raise TermwiseError(
+                    f"InfoNCE(temperature={temperature!r}): give one from {least:g} "
+                    "(1 / largest_scale) to 1, or trainable=False."
+                )
+            dtype = "float64" if self.dtype == "float64" else "float32"
+            with keras.name_scope(own_name(self)):
+                self.log_scale = Parameter(
+                    "log_scale",
+                    -math.log(self.temperature),
+                    constraint=_LogScale(self.largest_scale),
+                    dtype=dtype,
+                )
+
+    @property
+    def scale(self) -> tf.Tensor:
+        """Floating [], one over the temperature as it is now."""
+        if self.trainable:
+            return tf.exp(tf.convert_to_tensor(self.log_scale))
+        wide = "float64" if self.dtype == "float64" else "float32"
+        return tf.constant(1.0 / self.temperature, wide)
+
+    def _among(self, near: Neighbours):
+        a, b, all_a, all_b = map(normalize, (*near.anchors, *near.keys))
+        scale = tf.cast(self.scale, a.dtype)
+        directions = [(a, all_b)] + ([(b, all_a)] if self.symmetric else [])
+        values = [self._missed(near, scale, tower, keys) for tower, keys in directions]
+        return tf.add_n(values) / len(values)
+
+    def _missed(self, near: Neighbours, scale, tower, keys):
+        """[pairs], minus the log-probability of each embedding's own partner among the keys."""
+        logits = scale * tf.matmul(tower, keys, transpose_b=True)
+        positive = tf.reduce_sum(tf.where(near.itself, logits, 0.0), axis=1)
+        # an anchor that is absent keeps its own pair: a sum over nothing has no logarithm
+        logits = tf.where(near.present | near.itself, logits, ABSENT)
+        return tf.reduce_logsumexp(logits, axis=1) - positive
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "trainable": self.trainable,
+            "largest_scale": self.largest_scale,
+            "symmetric": self.symmetric,
+        }
+
+
+@register_loss
+class SupCon(AmongAll):
     """Supervised contrastive loss: the other examples of a class are an anchor's positives.
 
         value = -1/|P(i)| sum over p in P(i) of
@@ -127,7 +229,7 @@ class SupCon(_AmongAll):
     positive has the value 0 and counts in the mean, as in the authors' code. The examples of all
     replicas are compared, with gradient. One of sample weight 0 is absent, from the others' sums
     too; other weights multiply the anchor's own value. On several replicas it needs
-    `jit_compile=False`.
+    `jit_compile=False`; gradient accumulation is refused.
 
     Args:
       temperature: float > 0.
@@ -216,67 +318,3 @@ class Contrastive(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "dtype": self.dtype, "margin": self.margin}
-
-
-@register_loss
-class NPairs(_AmongAll):
-    """N-pairs loss of a matrix of similarities.
-
-        value = -sum over j of t_ij log softmax(s_i)_j + l2 mean over j of s_ij^2
-        t_ij = 1 / (number of examples of i's class) where j is of that class, else 0
-
-    The matrix is what the model makes of its own batch, so on several replicas an anchor is
-    compared with the examples of its replica. A column whose example has sample weight 0 is
-    absent; other weights multiply the row's value.
-
-    Args:
-      l2: float >= 0, a penalty on the similarities. (The paper's is on the embeddings, which the
-        matrix does not hold: regularize those in the model.)
-      name, reduction, dtype: as in `keras.losses.Loss`.
-    Call args:
-      y_true: [examples] or [examples, 1], class numbers; compared in the loss's dtype.
-      y_pred: floating [examples, examples], the similarity of anchor i and positive j, most often
-        the product of their embeddings.
-    Returns:
-      float32 [examples].
-    Raises:
-      ValueError: a negative `l2`; a matrix that is not square.
-    Source: Sohn 2016, eq. 5; as in TensorFlow Addons for l2 = 0.
-
-    Example:
-      >>> loss = NPairs()
-      >>> round(float(loss([0, 1], [[1.0, 0.0], [0.0, 1.0]])), 4)     # log(e + 1) - 1
-      0.3133
-    """
-
-    def __init__(self, l2=0.0, name=None, reduction="sum_over_batch_size", dtype=None):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.l2 = number("l2", l2, least=0, owner=self, accepted="a number >= 0")
-
-    def _values(self, y_true, y_pred, weight):
-        labels, similarities = as_labels(y_true, self.name), widen(y_pred)
-        shape = similarities.shape
-        rows = shape[0] or labels.shape[0]
-        if shape.rank not in (2, None) or (rows and shape[1] not in (rows, None)):
-            raise TermwiseError(
-                f"{self.name} takes similarities [examples, examples], received the shape "
-                f"{tuple(shape)}. Give tf.matmul(anchors, positives, transpose_b=True)."
-            )
-        alike = tf.equal(labels[:, tf.newaxis], labels[tf.newaxis, :])
-        present = tf.ones_like(alike)
-        if weight is not None:  # what is absent may hold anything, NaN included
-            present &= (weight != 0)[tf.newaxis, :]
-            counted = present & (weight != 0)[:, tf.newaxis]
-            similarities = tf.where(counted, similarities, 0.0)
-        logits = tf.where(present, similarities, ABSENT)
-        targets = tf.cast(alike & present, logits.dtype)
-        targets = tf.math.divide_no_nan(targets, tf.reduce_sum(targets, axis=1, keepdims=True))
-        value = -tf.reduce_sum(targets * tf.nn.log_softmax(logits, axis=1), axis=1)
-        if self.l2:
-            counts = tf.cast(present, logits.dtype)
-            square = tf.reduce_sum(tf.square(similarities) * counts, axis=1)
-            value += self.l2 * tf.math.divide_no_nan(square, tf.reduce_sum(counts, axis=1))
-        return value
-
-    def get_config(self):
-        return {**super().get_config(), "l2": self.l2}

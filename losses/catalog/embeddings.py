@@ -11,6 +11,7 @@ from losses.catalog.bases import widen
 from losses.distributed import gather_examples
 from losses.errors import TermwiseError
 
+ABSENT = -1e9  # the logit of a key that takes no part; its softmax is 0 in every dtype
 DISTANCES = ("L2", "squared-L2", "angular")
 
 

@@ -1,4 +1,4 @@
-"""Negative log-likelihoods: regression whose noise is predicted, or learned."""
+"""Negative log-likelihoods: regression whose noise is predicted or learned, smoothed classes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import keras
 import tensorflow as tf
 
 from losses.catalog.bases import align, widen
+from losses.catalog.focal import SparseFocal
 from losses.checks import number
 from losses.errors import TermwiseError
 from losses.naming import own_name
-from losses.objective import Parameter, register_loss
+from losses.objective import Parameter, mask_of, register_loss, with_mask
 
 
 @register_loss
@@ -150,6 +151,68 @@ class StudentTNLL(keras.losses.Loss):
             **self._start,
             "trainable": self.trainable,
         }
+
+
+@register_loss
+class SparseCrossentropy(SparseFocal):
+    """Cross-entropy of class ids, with label smoothing, which Keras has for one-hot labels alone.
+
+        value = -(1 - s) log p_t - s / classes * sum over classes c of log p_c
+
+    p is the softmax of y_pred, t the label, s the smoothing: the target is 1 - s for the label, and
+    s shared out among all classes.
+
+    Args:
+      label_smoothing: float from 0 to 1.
+      from_logits: bool; False: `y_pred` are probabilities (normalized to a sum of 1).
+      ignore_class: int, or None; elements with this label are left out, of the mean's
+        denominator too.
+      name, reduction, dtype: as in `keras.losses.Loss`.
+    Call args:
+      y_true: [examples, ...] or [examples, ..., 1], class indices from 0.
+      y_pred: floating [examples, ..., classes].
+    Returns:
+      float32 [examples, ...].
+    Raises:
+      ValueError: an argument outside its range.
+    Source: Szegedy et al. 2016, section 7.
+
+    Example:
+      >>> loss = SparseCrossentropy(label_smoothing=0.2)
+      >>> round(float(loss([0], [[1.0, 0.0]])), 4)                # log(1 + e) - 0.9
+      0.4133
+    """
+
+    def __init__(
+        self,
+        label_smoothing=0.0,
+        from_logits=True,
+        ignore_class=None,
+        name=None,
+        reduction="sum_over_batch_size",
+        dtype=None,
+    ):
+        super().__init__(0.0, None, from_logits, ignore_class, name, reduction, dtype)
+        accepted = "a number from 0 to 1"
+        self.label_smoothing = number(
+            "label_smoothing", label_smoothing, least=0, most=1, owner=self, accepted=accepted
+        )
+
+    def call(self, y_true, y_pred):
+        value = super().call(y_true, y_pred)
+        if not self.label_smoothing:
+            return value
+        valid, shares = mask_of(value), -tf.nn.log_softmax(self._logits(y_pred))
+        if valid is not None:
+            shares = tf.where(valid[..., tf.newaxis], shares, 0.0)
+        spread = tf.reduce_mean(shares, axis=-1)
+        smoothed = (1.0 - self.label_smoothing) * value + self.label_smoothing * spread
+        return with_mask(smoothed, valid)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["gamma"], config["alpha"]
+        return {**config, "label_smoothing": self.label_smoothing}
 
 
 def log_gamma_step(x) -> tf.Tensor:

@@ -18,7 +18,8 @@ class Quantile(keras.losses.Loss):
 
         value = mean over the last axis of max(tau e, (tau - 1) e),   e = y_true - y_pred
 
-    With a list of K quantiles the last axis of `y_pred` holds one prediction for each.
+    With a list of K quantiles the last axis of `y_pred` holds one prediction for each. Each is
+    fitted by itself, so they may cross; `losses.noncrossing` in the model makes that impossible.
 
     Args:
       tau: float between 0 and 1, or a list of them.
@@ -76,6 +77,34 @@ class Quantile(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "dtype": self.dtype, "tau": self.tau}
+
+
+def noncrossing(outputs):
+    """Predictions of several quantiles that cannot cross: the first, and what each adds.
+
+        q_1 = o_1,   q_k = q_(k-1) + softplus(o_k)
+
+    For the model, before its last output: what is predicted and exported is then in order, for a
+    `Quantile` loss of as many `tau`, which are to rise. (A penalty in the loss makes crossings
+    rarer, on the training data; sorting the predictions afterwards leaves two quantiles one value.)
+
+    Args:
+      outputs: floating [examples, ..., quantiles], a tensor or one of a functional model.
+    Returns:
+      The same shape, rising along the last axis.
+    Source: Gasthaus et al. 2019, section 3 and Park et al. 2022, section 3 (quantiles as sums of
+      positive increments); the problem: Chernozhukov, Fernandez-Val and Galichon 2010.
+
+    Example:
+      >>> inputs = keras.Input((8,))
+      >>> quantiles = noncrossing(keras.layers.Dense(3)(inputs))
+      >>> model = keras.Model(inputs, quantiles)
+      >>> predicted = model(np.random.default_rng(0).normal(size=(5, 8)))
+      >>> bool(np.all(np.diff(predicted) > 0))
+      True
+    """
+    first, rest = outputs[..., :1], keras.ops.softplus(outputs[..., 1:])
+    return keras.ops.concatenate([first, first + keras.ops.cumsum(rest, axis=-1)], axis=-1)
 
 
 @register_loss

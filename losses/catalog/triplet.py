@@ -1,12 +1,13 @@
-"""Triplet losses: an anchor nearer to its positive than to its negative, by a margin."""
+"""Triplet and N-pairs losses: an anchor nearer to its positive than to its negatives."""
 
 from __future__ import annotations
 
 import keras
 import tensorflow as tf
 
-from losses.catalog.bases import BatchLoss, weight_of_examples, widen
+from losses.catalog.bases import AmongAll, BatchLoss, weight_of_examples, widen
 from losses.catalog.embeddings import (
+    ABSENT,
     Neighbours,
     as_embeddings,
     as_labels,
@@ -16,6 +17,7 @@ from losses.catalog.embeddings import (
     pairwise_distances,
 )
 from losses.checks import number
+from losses.distributed import sees_whole_batch
 from losses.errors import TermwiseError
 from losses.objective import Ratio, register_loss
 
@@ -40,8 +42,8 @@ class Triplet(BatchLoss):
     The examples of all replicas are compared, with gradient. An example of sample weight 0 is
     absent: neither anchor nor compared with. Other weights multiply an anchor's part; the mean
     divides by the number of pairs (anchors) present, with reduction "mean_with_sample_weight" by
-    their anchors' weights. On several replicas it needs `jit_compile=False`. Under gradient
-    accumulation each step compares its own examples alone.
+    their anchors' weights. On several replicas it needs `jit_compile=False`; gradient accumulation
+    is refused.
 
     Args:
       margin: float >= 0; not used if `soft`.
@@ -109,8 +111,9 @@ class Triplet(BatchLoss):
             values = values * weight
             weighted = self.reduction == "mean_with_sample_weight"
             counts = counts * (weight if weighted else tf.cast(weight != 0, counts.dtype))
-        numerator = tf.reduce_sum(values)
-        return Ratio(numerator, None if self.reduction == "sum" else tf.reduce_sum(counts))
+        denominator = None if self.reduction == "sum" else tf.reduce_sum(counts)
+        of_anchors = {"values": values, "counts": counts, "weights": weight}
+        return Ratio(tf.reduce_sum(values), denominator, **of_anchors)
 
     def _hard(self, distances, positives, negatives, present):
         """The value of each anchor, [anchors], and how often it counts: once."""
@@ -220,3 +223,68 @@ class TripletMargin(keras.losses.Loss):
             "soft": self.soft,
             "distance": self.distance,
         }
+
+
+@register_loss
+class NPairs(AmongAll):
+    """N-pairs loss of a matrix of similarities.
+
+        value = -sum over j of t_ij log softmax(s_i)_j + l2 mean over j of s_ij^2
+        t_ij = 1 / (number of examples of i's class) where j is of that class, else 0
+
+    The matrix is what the model makes of its own batch, so on several replicas an anchor is
+    compared with the examples of its replica. A column whose example has sample weight 0 is
+    absent; other weights multiply the row's value. Gradient accumulation is refused.
+
+    Args:
+      l2: float >= 0, a penalty on the similarities. (The paper's is on the embeddings, which the
+        matrix does not hold: regularize those in the model.)
+      name, reduction, dtype: as in `keras.losses.Loss`.
+    Call args:
+      y_true: [examples] or [examples, 1], class numbers; compared in the loss's dtype.
+      y_pred: floating [examples, examples], the similarity of anchor i and positive j, most often
+        the product of their embeddings.
+    Returns:
+      float32 [examples].
+    Raises:
+      ValueError: a negative `l2`; a matrix that is not square.
+    Source: Sohn 2016, eq. 5; as in TensorFlow Addons for l2 = 0.
+
+    Example:
+      >>> loss = NPairs()
+      >>> round(float(loss([0, 1], [[1.0, 0.0], [0.0, 1.0]])), 4)     # log(e + 1) - 1
+      0.3133
+    """
+
+    def __init__(self, l2=0.0, name=None, reduction="sum_over_batch_size", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.l2 = number("l2", l2, least=0, owner=self, accepted="a number >= 0")
+
+    def _values(self, y_true, y_pred, weight):
+        sees_whole_batch()
+        labels, similarities = as_labels(y_true, self.name), widen(y_pred)
+        shape = similarities.shape
+        rows = shape[0] or labels.shape[0]
+        if shape.rank not in (2, None) or (rows and shape[1] not in (rows, None)):
+            raise TermwiseError(
+                f"{self.name} takes similarities [examples, examples], received the shape "
+                f"{tuple(shape)}. Give tf.matmul(anchors, positives, transpose_b=True)."
+            )
+        alike = tf.equal(labels[:, tf.newaxis], labels[tf.newaxis, :])
+        present = tf.ones_like(alike)
+        if weight is not None:  # what is absent may hold anything, NaN included
+            present &= (weight != 0)[tf.newaxis, :]
+            counted = present & (weight != 0)[:, tf.newaxis]
+            similarities = tf.where(counted, similarities, 0.0)
+        logits = tf.where(present, similarities, ABSENT)
+        targets = tf.cast(alike & present, logits.dtype)
+        targets = tf.math.divide_no_nan(targets, tf.reduce_sum(targets, axis=1, keepdims=True))
+        value = -tf.reduce_sum(targets * tf.nn.log_softmax(logits, axis=1), axis=1)
+        if self.l2:
+            counts = tf.cast(present, logits.dtype)
+            square = tf.reduce_sum(tf.square(similarities) * counts, axis=1)
+            value += self.l2 * tf.math.divide_no_nan(square, tf.reduce_sum(counts, axis=1))
+        return value
+
+    def get_config(self):
+        return {**super().get_config(), "l2": self.l2}

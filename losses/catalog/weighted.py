@@ -14,6 +14,8 @@ from losses.objective import Ratio, RatioLoss, mask_of, reduce_values, register_
 class _Weighted(RatioLoss):
     """What the two losses share: the weights, and where the mean over examples is taken."""
 
+    rooted = False
+
     def __init__(
         self,
         weights=None,
@@ -63,11 +65,16 @@ class _Weighted(RatioLoss):
         of_batch = {"sample_weight": sample_weight, "mask": mask_of(y_pred), "term": self.name}
         if self.reduction_point == "sample":
             return reduce_values(self.call(y_true, y_pred), reduction=self.reduction, **of_batch)
-        squares, total = self._sums(y_true, y_pred)
+        squares, total = (
+            reduce_values(sums, reduction="sum", **of_batch) for sums in self._sums(y_true, y_pred)
+        )
         return Ratio(
-            reduce_values(squares, reduction="sum", **of_batch).numerator,
-            reduce_values(total, reduction="sum", **of_batch).numerator,
-            after=self.after,
+            squares.numerator,
+            total.numerator,
+            after=self.after if self.rooted else None,
+            values=squares.values,
+            counts=total.values,
+            weights=squares.weights,
         )
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -181,6 +188,8 @@ class WeightedRMSE(_Weighted):
       >>> float(loss([[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [2.0, 4.0]]))   # sqrt((4 + 28) / 8)
       2.0
     """
+
+    rooted = True
 
     def after(self, mean):
         positive = mean > 0

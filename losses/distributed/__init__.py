@@ -3,7 +3,7 @@
 The loop's own sums over hosts go through here too, so that they have one form.
 """
 
-from losses.distributed.gather import gather_examples, own_examples, owned
+from losses.distributed.gather import gather_examples, own_examples, owned, sees_whole_batch
 from losses.distributed.hosts import (
     host_count,
     host_index,
@@ -19,6 +19,7 @@ __all__ = [
     "local_replicas",
     "own_examples",
     "owned",
+    "sees_whole_batch",
     "sum_of_any_shape",
     "sum_over_hosts",
 ]

@@ -15,10 +15,13 @@ from losses.distributed.hosts import (
     sum_of_any_shape,
     sum_over_hosts,
 )
-from losses.errors import TermwiseRuntimeError
+from losses.errors import TermwiseError, TermwiseRuntimeError
 
 # None, or float [] of this replica: 0 where it has padding in place of examples
 _present: ContextVar = ContextVar("present", default=None)
+
+# the steps whose gradients are added up for one update
+_accumulated: ContextVar = ContextVar("accumulated", default=1)
 
 # a dtype that the sum over hosts does not take -> the one in which its values travel
 CARRIERS = {
@@ -43,12 +46,14 @@ def gather_examples(values) -> tuple[Any, tf.Tensor]:
       The nest, [examples of all replicas, ...] each, and int32 [], where this replica's begin.
     Raises:
       RuntimeError: inside a function compiled by XLA on several replicas.
+      ValueError: where gradients are accumulated, as of `sees_whole_batch`.
 
     Example:
       >>> gathered, offset = gather_examples(tf.constant([1.0, 2.0]))
       >>> int(tf.size(gathered)), int(offset)
       (2, 0)
     """
+    sees_whole_batch()
     values = tf.nest.map_structure(tf.convert_to_tensor, values)
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
@@ -70,8 +75,25 @@ def gather_examples(values) -> tuple[Any, tf.Tensor]:
     return tf.nest.pack_sequence_as(values, flat), offset
 
 
+def sees_whole_batch() -> None:
+    """Called by a loss that compares the examples of a batch with each other.
+
+    Raises:
+      ValueError: the loop adds up the gradients of several steps: their batches are to count as
+        one, and a loss sees those of one step alone.
+    """
+    if _accumulated.get() > 1:
+        raise TermwiseError(
+            "This loss compares the examples of a batch with each other; under "
+            f"gradient_accumulation_steps={_accumulated.get()} it would compare those of one step "
+            "alone, and the update be another than that of one large batch. Leave accumulation "
+            "out and give the whole batch at once (more replicas, mixed precision or "
+            "keras.RematScope make room), or use a loss of each example by itself."
+        )
+
+
 @contextlib.contextmanager
-def own_examples(present):
+def own_examples(present, accumulated: int | None = None):
     """While it is open, `gather_examples` leaves out this replica's examples if they are padding.
 
     For a loop that gives a replica without examples an example of another replica, so that nothing
@@ -79,12 +101,15 @@ def own_examples(present):
 
     Args:
       present: None (the examples are the replica's), or floating [], 0 where they are padding.
+      accumulated: the steps whose gradients the loop adds up for one update; None: as around it.
     """
-    token = _present.set(present)
+    accumulated = _accumulated.get() if accumulated is None else accumulated
+    tokens = _present.set(present), _accumulated.set(accumulated)
     try:
         yield
     finally:
-        _present.reset(token)
+        _present.reset(tokens[0])
+        _accumulated.reset(tokens[1])
 
 
 def owned(sums):

@@ -17,10 +17,10 @@ from losses.objective.reduction import (
     with_mask,
     with_trailing_axes,
 )
-from losses.objective.registry import get, register_loss
+from losses.objective.registry import get, made, register_loss
 from losses.objective.step import Step, model_inputs
-from losses.objective.term import Term, Trains, listed_terms
-from losses.objective.weights import Weight
+from losses.objective.term import Term, Trains, as_ratios, listed_terms
+from losses.objective.weights import Weight, heads
 
 __all__ = [
     "NOTHING",
@@ -34,12 +34,15 @@ __all__ = [
     "Term",
     "Trains",
     "Weight",
+    "as_ratios",
     "by_output",
     "class_ids",
     "compiled_ratios",
     "flatten",
     "get",
+    "heads",
     "listed_terms",
+    "made",
     "mask_of",
     "match_labels",
     "model_inputs",

@@ -102,7 +102,7 @@ def add_loss_terms(model, examples, sums=()) -> dict[str, Ratio]:
         value = _as_float32(value, name)
         summed = value.shape.rank != 0  # Keras sums what is no scalar
         if summed or any(_matches(pattern, keras_path, path) for pattern in sums):
-            terms[name] = Ratio(tf.reduce_sum(value))
+            terms[name] = Ratio(tf.reduce_sum(value), values=value if summed else None)
         else:
             terms[name] = Ratio.by_share(value, examples)
     for pattern in sums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -10,13 +11,27 @@ import tensorflow as tf
 from losses.errors import TermwiseError, TermwiseTypeError, add_note
 from losses.layers import stable_names, stable_path
 from losses.naming import checked_name
-from losses.objective.compiled import CompiledLoss, compiled_ratios, name_losses
+from losses.objective.compiled import (
+    CompiledLoss,
+    compiled_ratios,
+    losses_by_source,
+    name_losses,
+    name_losses_by_source,
+)
 from losses.objective.model_terms import add_loss_terms, computed_loss, regularization_terms
 from losses.objective.outputs import flatten
 from losses.objective.ratio import Ratio
-from losses.objective.step import Step
-from losses.objective.term import Term, Trains, as_ratios
-from losses.objective.weights import GivenWeights, Weight, heads, weights_by_name
+from losses.objective.step import AbsentSource, Step
+from losses.objective.term import Term, Trains, check_terms, placed_ratios, ratios_of
+from losses.objective.weights import (
+    LEAST_PAUSE,
+    GivenWeights,
+    Pauses,
+    Weight,
+    find_pauses,
+    heads,
+    weights_by_name,
+)
 
 NOTHING = (
     "There is nothing to minimise: no loss=, no terms=, no regularizer and no add_loss in the "
@@ -32,6 +47,7 @@ class Described:
     origin: str  # compiled, model, term, subclass or weight
     weight: str
     trains: tuple[str, ...] | None = None
+    source: str | None = None  # of several
 
 
 @dataclass(frozen=True)
@@ -82,19 +98,36 @@ class Objective:
         self.add_loss_sums = tuple(add_loss_sums)
         self.output_names = output_names
         self.computes_loss = computes_loss
+        self.overrides: Mapping = {}
         self.resolved = Resolved()
-        _check_terms(self.terms)
+        check_terms(self.terms)
         if isinstance(loss_weights, dict):
             for name, weight in loss_weights.items():
                 if not isinstance(weight, (dict, list, tuple)):
                     Weight(weight, name)
 
+    def reweighted(self, weights: Mapping, names, by: str) -> Objective:
+        """The same objective, some of whose terms have other weights.
+
+        Args:
+          weights: name or pattern -> weight.
+          names: of all terms.
+          by: who gives them, for errors.
+        Raises:
+          ValueError: a name that is no term's; a weight that is not finite.
+        """
+        for name, weight in weights.items():
+            Weight(weight, name)
+        other = copy.copy(self)
+        other.overrides = weights
+        GivenWeights(weights, {}).check_names(names, by=by)
+        return other
+
     @property
     def empty(self) -> bool:
         """No loss is given; the model or a subclass may still have some."""
-        losses = flatten(self.loss) if self.loss is not None else {}
-        others = self.terms or self.computes_loss
-        return not others and all(loss is None for loss in losses.values())
+        losses = [] if self.loss is None else flatten(self.loss).values()
+        return all(each is None for each in losses) and not (self.terms or self.computes_loss)
 
     @property
     def described(self) -> tuple[Described, ...] | None:
@@ -110,11 +143,7 @@ class Objective:
         self.resolved = replace(self.resolved, described=None)
 
     def describe_with(self, function: Callable[[tuple], Iterable[Described]]) -> None:
-        """Changes the table of terms, for what weighs them further, such as a balancer.
-
-        Args:
-          function: takes the lines, gives the new ones.
-        """
+        """Changes the lines of the table of terms, for what weighs them further."""
         self.described = function(self.described or ())
 
     def places(self) -> list[tuple[str, object]]:
@@ -127,11 +156,17 @@ class Objective:
         ]
 
     def compiled_terms(self, step: Step, *, y, y_pred, sample_weight) -> dict[str, Ratio]:
-        """The compiled losses of these labels and outputs: term name -> Ratio."""
+        """The compiled losses of these labels and outputs: term name -> Ratio.
+
+        Where the losses are by source, these are those of the step's own.
+        """
         if self.loss is None:
             return {}
+        compiled = [each for each in self._compiled(step) if each.source in (None, step.source)]
+        if not compiled:
+            return {}
         return compiled_ratios(
-            self._compiled(y_pred, step.model),
+            compiled,
             y=y,
             y_pred=y_pred,
             sample_weight=sample_weight,
@@ -139,12 +174,15 @@ class Objective:
             output_names=self.output_names,
         )
 
-    def _compiled(self, y_pred, model) -> tuple[CompiledLoss, ...]:
+    def _compiled(self, step: Step) -> tuple[CompiledLoss, ...]:
         """The compiled losses; those of the first call stay."""
         if self.resolved.compiled is None:
-            compiled = name_losses(self.loss, y_pred, self.output_names)
+            if losses_by_source(self.loss, step):
+                compiled = name_losses_by_source(self.loss, step)
+            else:
+                compiled = name_losses(self.loss, step.y_pred, self.output_names)
             if not isinstance(self.loss, dict):  # no names that the user gave
-                names = self._names(model)
+                names = self._names(step.model)
                 compiled = [replace(c, name=stable_path(c.name, names)) for c in compiled]
             self.resolved = replace(self.resolved, compiled=tuple(compiled))
         return self.resolved.compiled or ()
@@ -166,15 +204,36 @@ class Objective:
 
     def compute_terms(self, step: Step) -> dict[str, Ratio]:
         """The compiled losses and the terms: name -> Ratio, in that order."""
-        ratios = step.compiled_terms()
+        ratios = self._of_sources(step)
         for term in self.terms:
+            if step.leaves_out(term.name):
+                continue
             try:
-                value = term.call(step)
+                parts = ratios_of(term, step)
+            except AbsentSource:
+                continue
             except Exception as error:
                 add_note(error, f"(while computing term {term.name!r})")
                 raise
-            parts = as_ratios(term.name, value, step)
             _join(ratios, parts, f"by term {term.name!r}", "by loss=")
+        return ratios
+
+    def loss_of(self, source: str | None):
+        """What `loss=` gives the labels of a source, of None where data have no names."""
+        compiled = self.resolved.compiled or ()
+        by_source = any(each.source is not None for each in compiled)
+        return self.loss.get(source) if by_source else self.loss
+
+    def _of_sources(self, step: Step) -> dict[str, Ratio]:
+        """The compiled losses of a step, of all its sources where they are by source."""
+        if not step.sources:
+            return step.compiled_terms()
+        ratios: dict[str, Ratio] = {}
+        for name, other in step.sources.items():
+            each = step if name == step.source else other
+            if each is step or any(c.source == name for c in self._compiled(step)):
+                parts = each.compiled_terms()
+                ratios |= {key: ratio.placed_by(each.present) for key, ratio in parts.items()}
         return ratios
 
     def complete(self, computed: dict, model_terms: dict[str, Ratio], step: Step):
@@ -196,7 +255,7 @@ class Objective:
         for name, value in computed.items():
             groups = value.groups if isinstance(value, Trains) else None
             value = value.value if isinstance(value, Trains) else value
-            parts = as_ratios(name, value, step)
+            parts = placed_ratios(name, value, step, step.asked)
             _join(terms, parts, "by compute_terms()", "there too")
             if groups is not None:
                 trained.update(dict.fromkeys(parts, groups))
@@ -229,6 +288,12 @@ class Objective:
         weights = self._given_weights()
         return [v for line in self.described or () for v in weights.of(line.name).dials(step)]
 
+    def pauses(self, names, steps: int) -> Pauses:
+        """Which of the terms pause up to a step: their scheduled weight is 0 for a while."""
+        given = self._given_weights()
+        weights = {name: given.of(name) for name in names}
+        return find_pauses(weights, steps + LEAST_PAUSE)  # one that a later fit goes on with
+
     def constant_weights(self, names) -> dict[str, float | None]:
         """name -> the weight that a term has at every step; None where it may change."""
         weights = {name: self._given_weights().of(name) for name in names}
@@ -238,13 +303,14 @@ class Objective:
         compiled = [loss.name for loss in self.resolved.compiled or ()]
         by_name = weights_by_name(self.loss_weights, compiled)
         of_terms = {term.name: term.weight for term in self.terms}
-        return GivenWeights(by_name, of_terms, self.resolved.names or {})
+        return GivenWeights(by_name, of_terms, self.resolved.names or {}, self.overrides)
 
     def _line(self, name: str, model_terms, weights: GivenWeights) -> Described:
         """The table's line of one term."""
         wholes = [name, *heads(name)]
         terms = [term for term in self.terms if term.name in wholes]
-        compiled = {loss.name for loss in self.resolved.compiled or ()}
+        compiled = {loss.name: loss.source for loss in self.resolved.compiled or ()}
+        sources = [term.source for term in terms] + [compiled.get(whole) for whole in wholes]
         if name in model_terms:
             origin = "model"
         elif terms:
@@ -252,37 +318,15 @@ class Objective:
         elif name.startswith("uncertainty/"):
             origin = "weight"
         else:
-            origin = "compiled" if compiled.intersection(wholes) else "subclass"
-        return Described(name, origin, str(weights.of(name)), _trains(terms))
-
-
-def _check_terms(terms: list) -> None:
-    """Raises where one is no Term, two have one name, or a weight cannot be one."""
-    by_name: dict[str, Term] = {}
-    for term in terms:
-        if not isinstance(term, Term):
-            raise TermwiseTypeError(
-                f"terms= holds {term!r}, which is no losses.Term. Make one of a function "
-                'with losses.term(function, name="...").'
-            )
-        if term.name in by_name:
-            raise TermwiseError(
-                f"Term {term.name!r} is defined twice in terms=: by {_kind(by_name[term.name])} "
-                f"and by {_kind(term)}. Give one of them another name."
-            )
-        by_name[term.name] = term
-        Weight(term.weight, term.name)
+            origin = "compiled" if not compiled.keys().isdisjoint(wholes) else "subclass"
+        source = next((each for each in sources if each is not None), None)
+        return Described(name, origin, str(weights.of(name)), _trains(terms), source)
 
 
 def _trains(terms: list[Term]) -> tuple[str, ...] | None:
     """The groups that the first of the terms trains alone; None for all, and for no term."""
     groups = terms[0].trains if terms else None
     return (groups,) if isinstance(groups, str) else groups and tuple(groups)
-
-
-def _kind(term: Term) -> str:
-    function = getattr(term, "function", None)
-    return type(term).__name__ if function is None else f"function {function.__name__}"
 
 
 def _add_penalties(terms: dict[str, Ratio], weights: GivenWeights) -> None:

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
+
+
+class ByExample(NamedTuple):
+    """What each example adds to the two sums of a term.
+
+    numerators: floating [examples].
+    counts: floating [examples], what it adds to the denominator; None: nothing divides the sum.
+    counted: bool [examples], False where a mask or weights of 0 leave nothing of it; None: all are.
+    """
+
+    numerators: tf.Tensor
+    counts: tf.Tensor | None
+    counted: tf.Tensor | None
+
+    @property
+    def values(self) -> tf.Tensor:
+        """floating [examples], each example's value, the mean over what it counts; 0 for none."""
+        if self.counts is None:
+            return self.numerators
+        return tf.math.divide_no_nan(self.numerators, self.counts)
 
 
 class Ratio:
@@ -30,6 +52,11 @@ class Ratio:
         the term, or True: they always hold something. By default the denominator tells; without
         one it is True. A term that is absent from the global batch has no value in the means.
       alike: bool, whether every replica computes the same, which counts once.
+      counts: floating, of the shape of `values`, or a number for each of them: what the denominator
+        is the sum of, where it is known. With it each example of `values` has a value of its own.
+      weights: floating, of the first axes of `values`, 0 where one does not count; None: all do.
+    Attributes:
+      placed: bool, whether what a replica without examples of its source counts is settled.
 
     Example:
       >>> import tensorflow as tf
@@ -38,7 +65,10 @@ class Ratio:
       2.0
     """
 
-    __slots__ = ("_present", "after", "alike", "denominator", "numerator", "values")
+    __slots__ = (
+        *("_present", "after", "alike", "counts", "denominator", "numerator", "placed", "values"),
+        "weights",
+    )
 
     def __init__(
         self,
@@ -48,8 +78,12 @@ class Ratio:
         values=None,
         present=None,
         alike=False,
+        counts=None,
+        weights=None,
     ):
         self.values, self.alike = values, alike
+        self.placed = False
+        self.counts, self.weights = counts, weights
         self._present = present
         self.numerator = tf.convert_to_tensor(numerator)
         self.denominator = (
@@ -73,7 +107,7 @@ class Ratio:
         """The mean of `values`, floating [examples]."""
         values = tf.convert_to_tensor(values)
         count = tf.cast(tf.size(values), values.dtype)
-        return cls(tf.reduce_sum(values), count, values=values, present=True)
+        return cls(tf.reduce_sum(values), count, values=values, present=True, counts=1.0)
 
     @classmethod
     def by_share(cls, value, examples) -> Ratio:
@@ -114,13 +148,31 @@ class Ratio:
         """This replica's two sums times `factor` []; 0 drops a replica that has no examples."""
         factor = tf.cast(factor, self.numerator.dtype)
         denominator = None if self.denominator is None else self.denominator * factor
-        values = self.values
+        values, counts = self.values, self.counts
         if values is not None and not self.alike:
             values = values * factor
+            counts = None if counts is None else counts * factor
         present = self.present
         present = True if present is True else present * tf.cast(factor, present.dtype)
         numerator = self.numerator * factor
-        return Ratio(numerator, denominator, self.after, values, present, self.alike)
+        of_values = self.alike, counts, self.weights
+        return Ratio(numerator, denominator, self.after, values, present, *of_values)
+
+    def paused(self, counts) -> Ratio:
+        """The same, absent where `counts`, float [], is 0."""
+        ratio = self.scaled(counts).counting(counts)
+        ratio.placed = self.placed
+        return ratio
+
+    def placed_by(self, present) -> Ratio:
+        """The same, of a source whose examples here may be padding.
+
+        Args:
+          present: float [], 0 where they are; None: they are not.
+        """
+        ratio = copy.copy(self) if present is None else self.scaled(present)
+        ratio.placed = True
+        return ratio
 
     @property
     def present(self):
@@ -137,4 +189,41 @@ class Ratio:
         if present is not True:
             counted = tf.where(counted > 0, present, tf.zeros_like(present))
         parts = self.numerator, self.denominator, self.after, self.values
-        return Ratio(*parts, counted, self.alike)
+        return Ratio(*parts, counted, self.alike, self.counts, self.weights)
+
+    @property
+    def without_examples(self) -> str | None:
+        """Why no example has a value of its own, as a clause; None where each has one."""
+        if self.alike:
+            return "it is of no example: every replica computes the same"
+        if self.after is not None:
+            return "it is a function of sums over the batch"
+        if self.values is None:
+            return "it is one number of the batch"
+        if tf.convert_to_tensor(self.values).shape.rank in (0, None):
+            return "its values have no axis of examples"
+        if self.denominator is not None and self.counts is None:
+            return "its Ratio has values=, but no counts=, which its denominator is the sum of"
+        return None
+
+    def by_example(self) -> ByExample:
+        """What each example adds to the sums, over its time steps or pixels; see `ByExample`.
+
+        Raises:
+          ValueError: examples have no values of their own; `without_examples` says why.
+        """
+        if self.without_examples is not None:
+            raise TermwiseError(f"No example has a value: {self.without_examples}.")
+        values = tf.convert_to_tensor(self.values)
+        counts = None if self.denominator is None else _sum_rows(self.counts, values)
+        counted = None
+        if self.weights is not None:
+            counted = _sum_rows(tf.cast(tf.not_equal(self.weights, 0), values.dtype), values) > 0
+        return ByExample(_sum_rows(values, values), counts, counted)
+
+
+def _sum_rows(of_values: Any, values) -> tf.Tensor:
+    """floating [examples], sums over all but the first axis of what stands beside values."""
+    of_values = tf.broadcast_to(tf.cast(of_values, values.dtype), tf.shape(values))
+    of_values.set_shape(values.shape)
+    return tf.reduce_sum(of_values, axis=list(range(1, values.shape.rank)))

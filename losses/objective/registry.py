@@ -118,18 +118,41 @@ def get(identifier):
         ) from None
 
 
+def made(loss):
+    """`loss=` of a Trainer, with this library's losses made where it names them.
+
+    One that learns makes variables, which must exist before a step is traced. What else may be
+    wrong with a name is told where the outputs are known.
+
+    Args:
+      loss: a name, or anything else that `Model.compile(loss=)` takes, in its structure.
+    """
+    if isinstance(loss, dict):
+        return {name: made(part) for name, part in loss.items()}
+    if isinstance(loss, (list, tuple)):
+        return type(loss)(map(made, loss))
+    if isinstance(loss, str) and loss in _CLASSES and not _needed(_CLASSES[loss]):
+        return _CLASSES[loss]()
+    return loss
+
+
 def _keras_losses() -> list[str]:
     return [n for n in dir(keras.losses) if n not in ("get", "serialize", "deserialize", "Loss")]
 
 
-def _with_defaults(name, loss):
-    needed = [
+def _needed(loss) -> list[str]:
+    """The arguments of a loss that have no default."""
+    return [
         parameter.name
         for parameter in inspect.signature(loss).parameters.values()
         if parameter.default is parameter.empty
         and parameter.kind is not parameter.VAR_KEYWORD
         and parameter.kind is not parameter.VAR_POSITIONAL
     ]
+
+
+def _with_defaults(name, loss):
+    needed = _needed(loss)
     if needed:
         raise TermwiseError(
             f"The loss {name!r} has no default for {', '.join(needed)}. Pass the object: "

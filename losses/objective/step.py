@@ -13,18 +13,28 @@ from losses.objective.outputs import name_outputs
 from losses.objective.ratio import Ratio
 
 
+class AbsentSource(TermwiseError):
+    """A term asks for a source that this step does not draw: the term is absent from it."""
+
+
 class Step:
     """One replica's part of one step, from the batch to the predictions.
+
+    Where the data are several named sources, `step["name"]` is the step of one of them, with its
+    own `x`, `y`, `sample_weight`, `examples` and `y_pred`; the step itself is that of the main one.
 
     Attributes:
       x: the inputs as the data gives them, [examples, ...] each.
       y: the labels, or None.
       sample_weight: the sample weights (class weights multiplied in), or None.
-      y_pred: the model's outputs of the clean forward pass; None before it.
+      y_pred: the model's outputs of the clean forward pass; None before it. That of another source
+        than the main one is made when it is first read.
       model: the Keras model.
       step: int64 [], the global step, counted from 0.
       training: bool.
       examples: float32 [], the number of examples of this replica.
+      source: the name of the source, or None where the data have none.
+      present: float32 [], 0 where the examples are padding; None: they are not.
     """
 
     def __init__(
@@ -39,11 +49,21 @@ class Step:
         objective=None,
         examples=None,
         forward=None,
+        source=None,
+        present=None,
+        outputs=None,
     ) -> None:
         self.x: Any = x
         self.y: Any = y
         self.sample_weight: Any = sample_weight
-        self.y_pred: Any = None
+        self.source: str | None = source
+        self.present: Any = present
+        self._y_pred: Any = None
+        self._outputs = outputs  # (step) -> the model's outputs, when they are first read
+        self._sources: dict[str, Step] = {}
+        self._undrawn: frozenset[str] = frozenset()
+        self._left_out: frozenset[str] = frozenset()
+        self._asked: list[str] = []
         self.model = model
         self.step = step
         self.training = training
@@ -54,6 +74,91 @@ class Step:
             static = tf.TensorShape(first.shape)[:1].num_elements()  # None where it is unknown
             examples = tf.cast(tf.shape(first)[0] if static is None else static, tf.float32)
         self.examples = examples
+
+    @property
+    def y_pred(self) -> Any:
+        """The model's outputs of the clean forward pass, as the model gives them."""
+        if self._y_pred is None and self._outputs is not None:
+            outputs, self._outputs = self._outputs, None
+            self._y_pred = outputs(self)
+        return self._y_pred
+
+    @y_pred.setter
+    def y_pred(self, outputs) -> None:
+        self._y_pred = outputs
+
+    def with_sources(self, sources: dict[str, Step], undrawn=()) -> Step:
+        """The step, which knows those of all sources.
+
+        Args:
+          sources: name -> step; the main one, this step, is the first.
+          undrawn: names of those that this step has no batch of.
+        """
+        self._sources, self._undrawn = sources, frozenset(undrawn)
+        return self
+
+    def without_terms(self, names) -> Step:
+        """The step, of which terms of some names are not wanted."""
+        self._left_out = frozenset(names)
+        return self
+
+    def leaves_out(self, term: str) -> bool:
+        """Whether a term of this name is not wanted in this step, so that it need not be made."""
+        return term in self._left_out
+
+    @property
+    def sources(self) -> dict[str, Step]:
+        """name -> step of each source that is drawn, the main one first; empty without names."""
+        return dict(self._sources)
+
+    def __contains__(self, name) -> bool:
+        """Whether this step has a batch of a source."""
+        return name in self._sources
+
+    def __getitem__(self, name: str) -> Step:
+        """The step of a source: its `x`, `y`, `sample_weight`, `examples` and `y_pred`.
+
+        Raises:
+          ValueError: the data have no source of that name.
+        """
+        if name in self._sources:
+            self._asked.append(name)
+            return self._sources[name]
+        known = ", ".join(map(repr, self._sources)) or "none: they are one source without a name"
+        if name in self._undrawn or not self.training:
+            raise AbsentSource(
+                f"step[{name!r}]: this batch holds nothing of that source; it holds {known}. Ask "
+                f"`if {name!r} in step` first."
+            )
+        raise TermwiseError(
+            f"step[{name!r}]: the data have no source of that name; they have {known}. Give it by "
+            f"fit(trainer.Sources({name}=...))."
+        )
+
+    def watched(self) -> Step:
+        """The same step, which notes the sources it is asked for from here on, in `asked`."""
+        step = copy.copy(self)
+        step._asked = []
+        return step
+
+    @property
+    def asked(self) -> list[str]:
+        """The sources that were asked for by name, each once."""
+        return list(dict.fromkeys(self._asked))
+
+    def mean(self, values) -> Ratio:
+        """The mean over this source's examples, for what `compute_terms` makes of a source.
+
+        Args:
+          values: floating [examples], or [], a scalar that counts by the examples.
+
+        Example: in `compute_terms`
+          terms["boundary"] = step["boundary"].mean(tf.square(u)[:, 0])
+        """
+        values = tf.convert_to_tensor(values)
+        of_examples = values.shape.rank == 1
+        ratio = Ratio.of_examples(values) if of_examples else Ratio.by_share(values, self.examples)
+        return ratio.placed_by(self.present)
 
     @property
     def output_names(self) -> list[str] | None:

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
+from losses.checks import share_of_batch
+from losses.distributed.gather import own_examples
 from losses.errors import TermwiseError, TermwiseTypeError
 from losses.naming import checked_name, snake_case
 from losses.objective.parameter import Parameter
 from losses.objective.ratio import Ratio
 from losses.objective.step import Step
+from losses.objective.weights import Weight
 
 
 class Term:
@@ -21,6 +24,9 @@ class Term:
       weight: a number, a function of the step, a variable or a trainable weight.
       name: str, its name in every table and log; the class name in snake_case by default.
       trains: None (every group of variables it reaches), or a group's name or a list of them.
+      source: the source of data whose step `call` is given, and whose examples it is a mean over;
+        None: the main one.
+      hardest: None, or the share of a batch's examples, the hardest, that it learns from alone.
 
     Example:
       >>> class Sparsity(Term):
@@ -30,8 +36,10 @@ class Term:
       'sparsity'
     """
 
-    def __init__(self, weight=1.0, name=None, trains=None):
+    def __init__(self, weight=1.0, name=None, trains=None, source=None, hardest=None):
         self.weight = weight
+        self.source = checked_source(source)
+        self.hardest = None if hardest is None else share_of_batch(hardest, owner=self)
         name = str(name) if name else snake_case(type(self).__name__)
         self.name = checked_name(name, "A term's name")
         self.trains = trains
@@ -91,8 +99,14 @@ class Term:
             "per example, a scalar, or losses.Ratio."
         )
 
+    def for_run(self) -> Term:
+        """What a run trains on: the term itself, unless it has a state of its own in each run."""
+        return self
+
     def get_config(self) -> dict:
-        return {"weight": self.weight, "name": self.name, "trains": self.trains}
+        config = {"weight": self.weight, "name": self.name, "trains": self.trains}
+        more = {"source": self.source, "hardest": self.hardest}
+        return {**config, **{name: value for name, value in more.items() if value is not None}}
 
     @classmethod
     def from_config(cls, config):
@@ -105,9 +119,12 @@ class Term:
         return cls(**config)
 
 
-def listed_terms(terms) -> list:
+def listed_terms(terms, built: Iterable = ()) -> list:
     """`terms=` as a list; one Term alone, or None, is an error that says so.
 
+    Args:
+      terms: as the Trainer takes it; called in the scope of its strategy.
+      built: the terms that come before them.
     Raises:
       TypeError: it is no list of terms.
     """
@@ -115,7 +132,30 @@ def listed_terms(terms) -> list:
         raise TermwiseTypeError(
             f"terms= is a {type(terms).__name__}. Give a list of losses.Term objects."
         )
-    return list(terms)
+    return [term.for_run() if isinstance(term, Term) else term for term in [*built, *terms]]
+
+
+def check_terms(terms: list) -> None:
+    """Raises where one is no Term, two have one name, or a weight cannot be one."""
+    by_name: dict[str, Term] = {}
+    for term in terms:
+        if not isinstance(term, Term):
+            raise TermwiseTypeError(
+                f"terms= holds {term!r}, which is no losses.Term. Make one of a function "
+                'with losses.term(function, name="...").'
+            )
+        if term.name in by_name:
+            raise TermwiseError(
+                f"Term {term.name!r} is defined twice in terms=: by {_kind(by_name[term.name])} "
+                f"and by {_kind(term)}. Give one of them another name."
+            )
+        by_name[term.name] = term
+        Weight(term.weight, term.name)
+
+
+def _kind(term: Term) -> str:
+    function = getattr(term, "function", None)
+    return type(term).__name__ if function is None else f"function {function.__name__}"
 
 
 class _FunctionTerm(Term):
@@ -127,13 +167,20 @@ class _FunctionTerm(Term):
         return self.function(step)
 
 
-def term(function, name=None, weight=1.0, trains=None) -> Term:
+def checked_source(source) -> str | None:
+    """The name of a source. TypeError: it is neither a string nor None."""
+    if source is None or isinstance(source, str):
+        return source
+    raise TermwiseTypeError(f"source={source!r}: give the name of a source, a string.")
+
+
+def term(function, name=None, weight=1.0, trains=None, source=None, hardest=None) -> Term:
     """A term of a function of the step.
 
     Args:
       function: takes a `losses.Step`; returns what `Term.call` returns.
       name: str; the function's own name by default (a lambda needs one).
-      weight, trains: as in `Term`.
+      weight, trains, source, hardest: as in `Term`.
     Raises:
       ValueError: a lambda without a name.
       TypeError: not a function.
@@ -151,7 +198,8 @@ def term(function, name=None, weight=1.0, trains=None) -> Term:
             'losses.term() was given a lambda without a name. Pass name="..."; '
             "it is what the ledger and TensorBoard show."
         )
-    return _FunctionTerm(function, name=name, weight=weight, trains=trains)
+    arguments = {"weight": weight, "trains": trains, "source": source, "hardest": hardest}
+    return _FunctionTerm(function, name=name, **arguments)
 
 
 class Trains:
@@ -221,3 +269,75 @@ def _as_tensor(name: str, value) -> tf.Tensor:
             f"Return {accepted}; tf.cast(..., tf.float32) what you count."
         )
     return tensor
+
+
+def ratios_of(term: Term, step: Step) -> dict[str, Ratio]:
+    """The Ratios of a term.
+
+    Args:
+      step: of the main source.
+    Raises:
+      AbsentSource: the step has no batch of the term's source.
+    """
+    if not step.sources and term.source is None:
+        return as_ratios(term.name, term.call(step), step)
+    seen = step.watched()
+    seen = seen if term.source is None else seen[term.source].watched()
+    with own_examples(seen.present):  # a padding example is no one's pair
+        value = term.call(seen)
+    return placed_ratios(term.name, value, seen, seen.asked, alone=True)
+
+
+def placed_ratios(
+    name: str, value, step: Step, asked: list[str], alone: bool = False
+) -> dict[str, Ratio]:
+    """What a term returned, as Ratios that count the examples of the source they are of.
+
+    Args:
+      name: the term's name.
+      value: what `Term.call` or `compute_terms` may return.
+      step: what it was given.
+      asked: the sources that were asked for by name.
+      alone: whether it was for this term alone: one other source is then taken to be its own.
+    Raises:
+      ValueError: one value per example that may be of several sources.
+    """
+    if not step.sources:
+        return as_ratios(name, value, step)
+    if isinstance(value, dict) and value:
+        parts: dict[str, Ratio] = {}
+        for key, part in value.items():
+            parts.update(placed_ratios(f"{name}/{key}", part, step, asked, alone))
+        return parts
+    if isinstance(value, Ratio) and value.placed:
+        return {name: value}
+    of_source = _source_of(name, value, step, asked, alone)
+    ratios = as_ratios(name, value, of_source)
+    return {key: ratio.placed_by(of_source.present) for key, ratio in ratios.items()}
+
+
+def _source_of(name: str, value, step: Step, asked: list[str], alone: bool) -> Step:
+    """The step of the source that a value is of: the one it can be by its length."""
+    others = [step.sources[each] for each in asked if each != step.source]
+    if not others:
+        return step
+    own = alone and len(others) == 1
+    steps = [*others, step] if own else [step, *others]
+    shape = getattr(value, "shape", None)
+    if isinstance(value, Ratio) or shape is None or tf.TensorShape(shape).rank != 1:
+        return steps[0]
+    fitting = [each for each in steps if _may_be_of(value, each)]
+    ambiguous = len(fitting) > 1 and any(each.present is not None for each in fitting)
+    if ambiguous and not own:
+        raise TermwiseError(
+            f"Term {name!r} has one value per example, and has asked for the sources "
+            f"{', '.join(map(repr, asked))}. Say whose: losses.term(..., source=...), or "
+            f"step[{asked[0]!r}].mean(values)."
+        )
+    return fitting[0] if fitting else steps[0]
+
+
+def _may_be_of(value, step: Step) -> bool:
+    """Whether a value per example may be of a source: their lengths agree, as far as known."""
+    size = tf.nest.flatten(step.x)[0].shape[:1]
+    return tf.TensorShape(value.shape).is_compatible_with(size)

@@ -5,6 +5,7 @@ Each is a `losses.Term` for `Trainer(terms=)`, and counts two replicas as one.
 
 from losses.terms.adversarial import AdversarialRegularization
 from losses.terms.consistency import Consistency
+from losses.terms.constraint import Constraint
 from losses.terms.gaussian_kl import GaussianKL
 from losses.terms.gradient_penalty import GradientPenalty
 from losses.terms.pde import PDEResidual, derivative
@@ -14,6 +15,7 @@ from losses.terms.weight_penalty import WeightPenalty
 __all__ = [
     "AdversarialRegularization",
     "Consistency",
+    "Constraint",
     "GaussianKL",
     "GradientPenalty",
     "PDEResidual",

@@ -50,7 +50,7 @@ class AdversarialRegularization(Term):
       feature_mask: None, or a number or array that broadcasts to the inputs, or a dict or list of
         these by input. Multiplies g before the norm is taken: 0 keeps a feature as it is.
       seed: int, of the random start.
-      name, trains: as in `Term`.
+      name, trains, source: as in `Term`.
     Returns:
       Ratio, or dict compiled loss -> Ratio.
     Raises:
@@ -85,8 +85,9 @@ class AdversarialRegularization(Term):
         seed=0,
         name=None,
         trains=None,
+        source=None,
     ):
-        super().__init__(weight=weight, name=name, trains=trains)
+        super().__init__(weight=weight, name=name, trains=trains, source=source)
         self.loss = loss
         self.step_size = number("step_size", step_size, above=0, owner=self)
         self.norm = check_norm(type(self).__name__, norm)
@@ -218,7 +219,10 @@ def _times(ratio: Ratio, weight, step) -> Ratio:
     """A Ratio whose value is `weight` times that of `ratio`, a function of global sums or not."""
     weight = tf.cast(weight, ratio.numerator.dtype)
     if ratio.after is None:
-        return Ratio(ratio.numerator * weight, ratio.denominator, present=ratio.present)
+        values = None if ratio.values is None else ratio.values * weight
+        of_values = {"values": values, "counts": ratio.counts, "weights": ratio.weights}
+        numerator = ratio.numerator * weight
+        return Ratio(numerator, ratio.denominator, present=ratio.present, **of_values)
     after, shape = ratio.after, ratio.numerator.shape
     size = shape.num_elements()
     sums = tf.reshape(ratio.numerator, [size])

@@ -32,7 +32,7 @@ class Consistency(Term):
       distance: a loss as `Trainer(loss=)` takes it, by output where there are several; called with
         the first view as `y_true` and the second as `y_pred`.
       seed: int, of the seeds.
-      weight, name, trains: as in `Term`.
+      weight, name, trains, source: as in `Term`.
     Returns:
       Ratio; with several distances a dict of them, `<name>/<output>`.
     Raises:
@@ -60,8 +60,9 @@ class Consistency(Term):
         weight=1.0,
         name=None,
         trains=None,
+        source=None,
     ):
-        super().__init__(weight=weight, name=name, trains=trains)
+        super().__init__(weight=weight, name=name, trains=trains, source=source)
         if not callable(augment):
             raise TermwiseTypeError(
                 f"Consistency(augment={augment!r}): give a function of the inputs, or of the "

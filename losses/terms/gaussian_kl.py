@@ -31,7 +31,7 @@ class GaussianKL(Term):
       capacity: None, a number, or a function of the global step such as `schedules.Linear`: the
         divergence, in nats, that this term pulls to.
       weight: as in `Term`; Burgess's gamma.
-      name, trains: as in `Term`.
+      name, trains, source: as in `Term`.
     Returns:
       Ratio.
     Raises:
@@ -57,8 +57,9 @@ class GaussianKL(Term):
         weight=1.0,
         name=None,
         trains=None,
+        source=None,
     ):
-        super().__init__(weight=weight, name=name, trains=trains)
+        super().__init__(weight=weight, name=name, trains=trains, source=source)
         for argument, place in (("mean", mean), ("log_variance", log_variance)):
             if not isinstance(place, str) and not callable(place):
                 raise TermwiseError(
@@ -84,7 +85,8 @@ class GaussianKL(Term):
         values = 0.5 * (tf.exp(log_variance) + tf.square(mean) - 1.0 - log_variance)
         examples = tf.cast(tf.shape(values)[0], values.dtype)
         if not self.free_bits and self.capacity is None:
-            return Ratio(tf.reduce_sum(values), examples)
+            by_example = self._by_latent(values)[:, 0]
+            return Ratio(tf.reduce_sum(values), examples, values=by_example, counts=1.0)
         sums = tf.reduce_sum(self._by_latent(values), axis=0)
         if self.capacity is None:
             return Ratio(sums, examples, after=self._free)

@@ -31,7 +31,8 @@ class GradientPenalty(Term):
         floating [examples, ...] of one shape.
       seed: int, of t.
       weight: as in `Term`; 10 in the paper.
-      name, trains: as in `Term`; `trains="critic"` where the critic's variables are a group.
+      name, trains, source: as in `Term`; `trains="critic"` where the critic's variables are a
+        group.
     Returns:
       float32 [examples].
     Raises:
@@ -61,8 +62,9 @@ class GradientPenalty(Term):
         weight=1.0,
         name=None,
         trains=None,
+        source=None,
     ):
-        super().__init__(weight=weight, name=name, trains=trains)
+        super().__init__(weight=weight, name=name, trains=trains, source=source)
         self.target = number("target", target, least=0, owner=self)
         self.one_sided = bool(one_sided)
         for argument, value in (("critic", critic), ("real", real), ("fake", fake)):

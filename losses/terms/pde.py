@@ -55,7 +55,7 @@ class PDEResidual(Term):
 
     Every replica computes all the points, and they count once: the value does not depend on the
     number of replicas, nor on which of them have data. With `points=None` the points are the
-    step's inputs, shared among the replicas as they are.
+    step's inputs (those of `source`), shared among the replicas as they are.
 
     Args:
       residual: function `(model, x, parameters)` of the model, the points and a dict of the
@@ -65,7 +65,7 @@ class PDEResidual(Term):
         the same on every replica (`tf.random.stateless_uniform` of a seed and the step); or None.
       parameters: dict name -> initial value, a number or an array, or a `losses.Parameter`: the
         unknown coefficients. They are loss parameters, listed as `<term>/<name>`.
-      weight, name, trains: as in `Term`.
+      weight, name, trains, source: as in `Term`.
     Returns:
       Ratio, or dict equation -> Ratio.
     Raises:
@@ -83,11 +83,26 @@ class PDEResidual(Term):
       153.0
     """
 
-    def __init__(self, residual, points, *, parameters=None, weight=1.0, name=None, trains=None):
-        super().__init__(weight=weight, name=name, trains=trains)
+    def __init__(
+        self,
+        residual,
+        points,
+        *,
+        parameters=None,
+        weight=1.0,
+        name=None,
+        trains=None,
+        source=None,
+    ):
+        super().__init__(weight=weight, name=name, trains=trains, source=source)
         if not callable(residual):
             raise TermwiseTypeError(
                 f"PDEResidual(residual={residual!r}): give a function (model, x, parameters)."
+            )
+        if points is not None and source is not None:
+            raise TermwiseError(
+                f"PDEResidual was given points= and source={source!r}. Give one of them: with "
+                "points=None the points are the inputs of that source."
             )
         self.residual = residual
         self.points = points

@@ -35,7 +35,7 @@ class VirtualAdversarial(Term):
       from_logits: bool; the output's last axis holds logits, else probabilities. One logit or
         probability is that of a yes-or-no answer.
       seed: int, of the first directions.
-      name, trains: as in `Term`.
+      name, trains, source: as in `Term`.
     Returns:
       Ratio, the mean over examples (over time steps too, where the output has them; masked ones
       do not count).
@@ -67,8 +67,9 @@ class VirtualAdversarial(Term):
         seed=0,
         name=None,
         trains=None,
+        source=None,
     ):
-        super().__init__(weight=weight, name=name, trains=trains)
+        super().__init__(weight=weight, name=name, trains=trains, source=source)
         self.epsilon = number("epsilon", epsilon, above=0, owner=self)
         self.xi = number("xi", xi, above=0, owner=self)
         self.iterations = whole("iterations", iterations, owner=self)

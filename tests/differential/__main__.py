@@ -86,7 +86,8 @@ def _simplified(program, two):
         if default is MISSING or getattr(program, field.name) == default:
             continue
         plainer = replace(program, **{field.name: default})
-        if _faults(plainer, two):
+        faults = _faults(plainer, two)
+        if faults and "not recognized" not in faults[0]:  # settings of another optimizer
             program = plainer
     return program
 

@@ -23,7 +23,22 @@ def _scales_sparse(program: Program) -> bool:
     return scales and program.model in ("recurrent", "sequences")
 
 
+def _watches(program: Program) -> bool:
+    """Whether a callback decides by the validation."""
+    return program.callback in ("plateau", "stopping", "best")
+
+
+def _ends_with_averages(program: Program) -> bool:
+    return bool(dict(program.settings).get("use_ema")) and program.callback is not None
+
+
+def _evaluates_sums(program: Program) -> bool:
+    return program.reduction == "sum" and _watches(program)
+
+
 REASONS = [
     (_adds_half_precision, "Keras 3.15 raises: it adds losses of float32 and of half precision"),
     (_scales_sparse, "Keras 3.15 raises: it divides a sparse gradient by loss_scale_factor"),
+    (_ends_with_averages, "Keras's fit leaves the averages in the weights; here they stay beside"),
+    (_evaluates_sums, "a callback watches a sum, over the data set here, over a batch in Keras"),
 ]

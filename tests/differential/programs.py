@@ -67,6 +67,13 @@ class Program:
         return dict(self.settings).get("gradient_accumulation_steps")
 
 
+class PoissonOfLogits(keras.losses.Poisson):
+    """Of outputs made positive: the logarithm of others is no number, under Keras too."""
+
+    def call(self, y_true, y_pred):
+        return super().call(y_true, keras.ops.softplus(y_pred))
+
+
 @dataclass(frozen=True)
 class LossKind:
     """A loss: its Keras class, its arguments, the labels that it takes."""
@@ -96,7 +103,7 @@ LOSSES = {
     "focal": LossKind(keras.losses.CategoricalFocalCrossentropy, "one-hot", {"from_logits": True}),
     "binary": LossKind(keras.losses.BinaryCrossentropy, "binary", {"from_logits": True}),
     "hinge": LossKind(keras.losses.Hinge, "binary"),
-    "poisson": LossKind(keras.losses.Poisson, "binary"),
+    "poisson": LossKind(PoissonOfLogits, "binary"),
 }
 
 

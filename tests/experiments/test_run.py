@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import run
@@ -155,6 +156,19 @@ def test_a_run_is_evaluated_as_it_was_at_its_end(folder, capfd):
     assert validation.startswith("validation  total ")
     assert test == test_line
     assert {path: path.stat().st_mtime_ns for path in (folder / "q1").rglob("*")} == before
+
+
+def test_the_examples_of_a_run_are_written_beside_it(folder, capfd):
+    assert run.main([CONFIGURED, "--workdir=q1"]) == 0
+    capfd.readouterr()
+    assert run.main(["--workdir=q1", "--mode=examples"]) == 0
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert [split for split, *_ in lines] == ["train", "validation", "test"]
+    with np.load(folder / "q1" / "examples" / "test.npz") as arrays:
+        assert arrays["value/mean_squared_error"].shape == (15,)
+    table = (folder / "q1" / "examples" / "test.txt").read_text().splitlines()
+    assert table[0] == "test, step 4: the 20 hardest examples of each term"
+    assert table[2].split() == ["example", "mean_squared_error", "penalty", "y", "y_pred", "x"]
 
 
 def test_an_experiment_is_described_without_a_step_or_a_file(folder, capfd):

@@ -39,13 +39,14 @@ class Diagnostics:
         """Whether a step, counted from 0, is measured: the last of each `every`."""
         return tf.equal((step + 1) % self.every, 0)
 
-    def measure_when_due(self, jacobian: Callable[[], dict], weights, step) -> None:
+    def measure_when_due(self, jacobian: Callable[[], dict], weights, step, absent=None) -> None:
         """Keeps the Gramian of the weighted terms' gradients on a step that is due.
 
         Args:
           jacobian: () -> path -> [T, ...], of the raw values, summed over the replicas.
           weights: float32 [T].
           step: int64 [], counted from 0.
+          absent: float32 [T], 1 where the step has nothing of a term; None: something of each.
         """
 
         def measure():
@@ -53,7 +54,12 @@ class Diagnostics:
                 self._strategy.experimental_local_results(value)[0] for value in jacobian().values()
             ]
             scale = tf.cast(weights, tf.float64)
-            self._gramian.assign(gramian(rows) * scale[:, None] * scale[None, :])
+            inner = gramian(rows) * scale[:, None] * scale[None, :]
+            if absent is not None:  # what is not there has no gradient, not one of 0
+                nothing = absent > 0
+                unknown = tf.constant(np.nan, inner.dtype)
+                inner = tf.where(nothing[:, None] | nothing[None, :], unknown, inner)
+            self._gramian.assign(inner)
             self._at.assign(step + 1)
             return tf.constant(True)
 
@@ -72,7 +78,10 @@ class Diagnostics:
         return np.reshape(packed[1:], [len(self.names)] * 2)
 
     def values(self, packed: np.ndarray, first: int, last: int) -> dict[str, float]:
-        """`grad_norm/*`, `grad_cosine/*`, `update_share/*`, if measured from step first to last."""
+        """`grad_norm/*`, `grad_cosine/*`, `update_share/*`, if measured from step first to last.
+
+        NaN, which a row writes as null, of a term that the step did not have.
+        """
         if not first <= packed[0] <= last:
             return {}
         inner = self._unpacked(packed)
@@ -85,9 +94,9 @@ class Diagnostics:
                 if a < b:
                     key = f"grad_cosine/{self.names[a]}:{self.names[b]}"
                     measured[key] = float(cosines[a, b])
-        whole = inner.sum()
+        whole = np.nansum(inner)
         if whole > 0:
-            shares = inner.sum(1) / whole
+            shares = np.where(np.isnan(norms), np.nan, np.nansum(inner, 1) / whole)
             measured.update(
                 {f"update_share/{n}": float(v) for n, v in zip(self.names, shares, strict=True)}
             )
@@ -95,16 +104,16 @@ class Diagnostics:
 
     @staticmethod
     def _cosines(inner, norms):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            cosines = inner / np.outer(norms, norms)
-        return np.clip(np.nan_to_num(cosines, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
+        lengths = np.outer(norms, norms)
+        cosines = np.divide(inner, lengths, out=np.zeros_like(inner), where=lengths != 0)
+        return np.clip(cosines, -1.0, 1.0)
 
     def picture(self, packed: np.ndarray) -> np.ndarray:
         """The cosines as a heat map, uint8 [height, width, 3]: blue agrees, red conflicts."""
         inner = self._unpacked(packed)
         pairs = [i for i, name in enumerate(self.names) if not name.startswith(PLAIN)]
         norms = np.sqrt(np.maximum(np.diag(inner), 0.0))
-        cosines = self._cosines(inner, norms)[np.ix_(pairs, pairs)]
+        cosines = np.nan_to_num(self._cosines(inner, norms)[np.ix_(pairs, pairs)])
         np.fill_diagonal(cosines, 1.0)
         strength = np.abs(cosines)[..., None]
         hue = np.where(cosines[..., None] >= 0, [33.0, 102.0, 172.0], [178.0, 24.0, 43.0])

@@ -12,6 +12,7 @@ from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.data.batch import is_whole, unpack
 from trainer.data.lengths import check_lengths
 from trainer.data.permutation import order_of_epoch
+from trainer.data.prefetch import prefetched
 from trainer.data.same import sample
 from trainer.data.source import ACCEPTED, Source, of_generator, of_py_dataset
 
@@ -120,24 +121,42 @@ class ArraySource(Source):
           whole: whether it is known not to be a short one at an epoch's end.
           xla: whether what is augmented is drawn by XLA.
         """
-        start, count = batch * self.batch_size, self.batch_size
-        if not whole and self.examples % self.batch_size:
-            count = tf.minimum(count, self.examples - start)
-
-        def slices(nest):
-            return tf.nest.map_structure(
-                lambda a: tf.slice(a, [start, *[0] * (a.shape.rank - 1)], [count, *a.shape[1:]]),
-                nest,
-            )
-
         if not self.shuffle:
-            drawn = slices(arrays)
+            drawn = self._slices(arrays, batch, whole)
         elif self.copied:
-            drawn = slices(epoch_arrays)
+            drawn = self._slices(epoch_arrays, batch, whole)
         else:
-            index = slices(epoch_arrays)
+            index = self._slices(epoch_arrays, batch, whole)
             drawn = tf.nest.map_structure(lambda a: tf.gather(a, index), arrays)
         return self._augmented(drawn if whole else self._shaped(drawn), position, xla)
+
+    def batch_in_order(self, arrays, order, position, xla=False):
+        """A batch of an epoch whose order, int32 [examples], is known; None: the arrays' own.
+
+        Args:
+          arrays, position, xla: as in `batch_of_epoch`.
+        """
+        number = tf.cast(position % self.steps_per_epoch, tf.int32)
+        if order is None:
+            drawn = self._slices(arrays, number)
+        else:
+            index = self._slices(order, number)
+            drawn = tf.nest.map_structure(lambda a: tf.gather(a, index), arrays)
+        return self._augmented(self._shaped(drawn), position, xla)
+
+    @property
+    def divides(self) -> bool:
+        """Whether all batches have one size."""
+        return self.examples % self.batch_size == 0
+
+    def _slices(self, nest, batch, whole=False):
+        """A batch's rows of arrays that stand in order; `batch` int32 [], its number."""
+        start, count = batch * self.batch_size, self.batch_size
+        if not whole and not self.divides:
+            count = tf.minimum(count, self.examples - start)
+        return tf.nest.map_structure(
+            lambda a: tf.slice(a, [start, *[0] * (a.shape.rank - 1)], [count, *a.shape[1:]]), nest
+        )
 
     def _augmented(self, batch, position, xla):
         return batch if self.augment is None else self.augment(batch, position, xla)
@@ -150,19 +169,40 @@ class ArraySource(Source):
     def first_batch(self):
         return self.batch_at(tf.constant(0, tf.int64))
 
+    def peek(self):
+        return self.first_batch()
+
     def look_again(self, position, count):
         yield self.arrays, self.batch_at(tf.constant(0, tf.int64)), ""
 
     def batch_again(self, position, last):
         return self.batch_at(tf.constant(position, tf.int64))
 
-    def batches(self):
-        """The batches of one pass over the data, as flat tuples."""
+    def one_pass(self):
         arrays = tuple(tf.nest.flatten(self.arrays))  # tf.data would stack a list
         dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(self.batch_size)
         options = tf.data.Options()
         options.experimental_warm_start = True
-        return iter(dataset.with_options(options).prefetch(tf.data.AUTOTUNE))
+        return dataset.with_options(options)
+
+    def batches(self):
+        """The batches of one pass over the data, as flat tuples."""
+        return iter(prefetched(self.one_pass(), tuned=False))
+
+    def repeated_from(self, position):
+        epoch, first = divmod(position, self.steps_per_epoch)
+        end = np.iinfo(np.int64).max
+
+        def of_epoch(epoch):
+            order = self.order(epoch) if self.shuffle else tf.range(self.examples)
+            return tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
+
+        def batch(position, index):
+            drawn = tf.nest.map_structure(lambda a: tf.gather(a, index), self.arrays)
+            return tuple(tf.nest.flatten(self._augmented(self._shaped(drawn), position, False)))
+
+        indices = tf.data.Dataset.range(epoch, end).flat_map(of_epoch).skip(first)
+        return tf.data.Dataset.zip((tf.data.Dataset.range(position, end), indices)).map(batch)
 
 
 def _to_tensor(array, what):

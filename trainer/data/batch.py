@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -11,8 +11,40 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 
 
+class JointBatch:
+    """What marks a batch of several sources: a named tuple of one batch of each, the main first."""
+
+    __slots__ = ()
+
+
+class Share(NamedTuple):
+    """A replica's part of one source's batch, and `present`: float32 [], 0 where it is padding."""
+
+    batch: Any
+    present: Any
+
+
+def shares_of(batch, present) -> dict[str | None, Share]:
+    """source -> share, the main one first; of data without names the one share, of None.
+
+    Args:
+      batch, present: of `Placement.shard`.
+    """
+    if not isinstance(batch, JointBatch):
+        return {None: Share(batch, present)}
+    named = batch._asdict()  # type: ignore[attr-defined]
+    whole = {name: part for name, part in named.items() if isinstance(part, Share)}
+    return {name: whole.get(name, Share(part, None)) for name, part in named.items()}
+
+
+def main_part(batch):
+    """The main source's part of a batch or its spec; of data without names all of it."""
+    return next(iter(shares_of(batch, None).values())).batch
+
+
 def unpack(batch):
-    """`(x, y, sample_weight)` of a batch; what is not there is None."""
+    """`(x, y, sample_weight)` of a batch, of several sources the main one's; None: not there."""
+    batch = main_part(batch)
     if isinstance(batch, tuple):
         if not 1 <= len(batch) <= 3:
             raise TermwiseError(

@@ -12,7 +12,7 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from trainer.data.batch import parts_by_name, unpack
 from trainer.data.lengths import of_equal_lengths
-from trainer.data.prefetch import prefetched
+from trainer.data.prefetch import has_work, prefetched
 from trainer.data.source import Source
 
 MOST_BATCHES = 10_000  # that are read again after a failure
@@ -33,6 +33,7 @@ class DatasetSource(Source):
     def __init__(self, dataset, what, hosts=None, gpu=None):
         self._unchecked = dataset
         self.gpu = gpu
+        self._tuned = has_work(dataset)
         self.what = what
         self.hosts = hosts
         self.per_host = hosts is not None
@@ -58,9 +59,9 @@ class DatasetSource(Source):
         self.steps_per_epoch = cardinality if cardinality > 0 else None
         if cardinality == tf.data.INFINITE_CARDINALITY:
             self.steps_per_epoch = -1
-            if what == "validation_data":
+            if what.startswith("validation_"):
                 raise TermwiseError(
-                    "validation_data is an infinite dataset, and one evaluation reads all of it. "
+                    f"{what} is an infinite dataset, and one evaluation reads all of it. "
                     "Give data that ends: .take(batches)."
                 )
 
@@ -112,17 +113,25 @@ class DatasetSource(Source):
             batches = itertools.chain(self._first, self.iterator)
             self._first, self.iterator = [], itertools.islice(batches, position, None)
             return
+        dataset = self.repeated_from(position)
+        self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None, self._tuned))
+
+    def one_pass(self):
+        return self.dataset
+
+    def repeated_from(self, position):
         dataset = self.dataset.repeat()
-        if position:
-            dataset = dataset.skip(position)
-        self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None))
+        return dataset.skip(position) if position else dataset
 
     def first_batch(self):
-        self.iterator = iter(prefetched(self.dataset.repeat()))
+        self.iterator = iter(prefetched(self.dataset.repeat(), tuned=self._tuned))
         for batch in itertools.islice(self.iterator, 1):
             self._first = [batch]
             return batch
         raise TermwiseError(f"{self.what} is an empty dataset. Give at least one batch.")
+
+    def peek(self):
+        return next(iter(self.dataset.take(1)))
 
     def look_again(self, position, count):
         again = self.dataset.repeat().skip(position).take(min(count, MOST_BATCHES))
@@ -142,13 +151,13 @@ class DatasetSource(Source):
         Where each host has its own, also 1.0, or 0.0 for what fills up to the longest host's.
         """
         if not self.per_host:
-            return iter(prefetched(self.dataset, self.gpu))
+            return iter(prefetched(self.dataset, self.gpu, self._tuned))
         local = self.steps_per_epoch or self.count_steps()
         longest = int(self.hosts.exchange(local).max())
         counted = self.dataset.map(lambda *batch: (_joined(batch), 1.0))
         filling = self.dataset.take(1).repeat().map(lambda *batch: (_joined(batch), 0.0))
         dataset = counted.concatenate(filling).take(longest)
-        return iter(dataset.prefetch(tf.data.AUTOTUNE))
+        return iter(prefetched(dataset, tuned=self._tuned))
 
 
 def _joined(batch):

@@ -4,19 +4,81 @@ from __future__ import annotations
 
 import functools
 import inspect
+import zlib
+from dataclasses import replace
 
 import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.data.arrays import ArraySource
+from trainer.data.augment import augmented
 from trainer.data.dataset import DatasetSource
-from trainer.data.source import of_generator
+from trainer.data.named import JointSource, Sources
+from trainer.data.source import Source, of_generator
+
+
+def open_sources(data, *, batch_size, shuffle, augment, seed, static, what, hosts) -> Source:
+    """The source of what the user gave, `Sources` or data without names.
+
+    Args:
+      data, batch_size, shuffle, augment: as `Trainer.fit` takes them: of `Sources` a dict by name,
+        or one for all.
+      seed, static, what, hosts: as in `open_data`.
+    Raises:
+      ValueError, TypeError: as `open_data`; something given for a source that there is not.
+    """
+    if not isinstance(data, Sources):
+        source = open_data(
+            data,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            static=static,
+            what=what,
+            hosts=hosts,
+        )
+        source.passed = None if source.indexed else data
+        return augmented(source, augment, seed)
+    if callable(augment):
+        raise TermwiseTypeError(
+            "augment= is one function for several sources. Give a dict: augment={"
+            f"{data.names[0]!r}: function}}."
+        )
+    given = {"batch_size": batch_size, "shuffle": shuffle, "augment": augment}
+    for argument, value in given.items():
+        data.check_names(value if isinstance(value, dict) else {}, f"{argument}=")
+    parts: dict[str, Source] = {}
+    for name, part in data.data.items():
+        of_part = {key: _of_source(key, value, name, part) for key, value in given.items()}
+        parts[name] = open_sources(
+            part,
+            **of_part,
+            seed=seed_of(seed, name) if parts else seed,
+            static=static,
+            what=f"{what}[{name!r}]",
+            hosts=hosts,
+        )
+        parts[name].name = name
+    rates = {name: replace(rate, seed=seed_of(seed, name)) for name, rate in data.rates.items()}
+    return JointSource(parts, what, rates)
+
+
+def seed_of(seed: int, name: str) -> int:
+    """The seed of a source beside the main one: sources of one size have orders of their own."""
+    return seed + zlib.crc32(name.encode())
+
+
+def _of_source(argument: str, value, name: str, part):
+    """What an argument is for one source of several."""
+    if isinstance(value, dict):
+        return value.get(name, argument == "shuffle" or None)
+    return None if argument == "batch_size" and isinstance(part, tf.data.Dataset) else value
 
 
 def open_data(
     data, *, batch_size=None, shuffle=False, seed=0, static=False, what="data", hosts=None
 ):
-    """The source of what the user gave.
+    """The source of data without names.
 
     Args:
       data: a batched `tf.data.Dataset`, arrays in the nesting x, (x,), (x, y) or
@@ -89,11 +151,21 @@ def _takes_one(function) -> bool:
     return True
 
 
-def default_batch(data, size: int | None = None) -> int | None:
-    """The batch of arrays that are only read, `size` or 64; None for a dataset: it has its own."""
+def default_batch(data, size=None):
+    """The batch of arrays that are only read, `size` or 64; None for a dataset: it has its own.
+
+    Args:
+      data: as in `open_sources`.
+      size: int, or a dict by source; None: 64.
+    """
+    if isinstance(data, Sources):
+        sizes = size if isinstance(size, dict) else dict.fromkeys(data.names, size)
+        return {name: default_batch(part, sizes.get(name)) for name, part in data.data.items()}
+    if isinstance(size, dict):
+        size = next(iter(size.values()))
     return None if isinstance(data, tf.data.Dataset) or callable(data) else size or 64
 
 
-def reading_batch(data, batch_size: int | None) -> int | None:
+def reading_batch(data, batch_size):
     """`batch_size=` of what is only read: as it was given, which may be wrong, or the default."""
     return default_batch(data) if batch_size is None else batch_size

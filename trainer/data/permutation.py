@@ -34,7 +34,7 @@ def order_of_epoch(examples: int, seed: int, epoch, shuffling: int = SHUFFLING) 
     epoch = tf.convert_to_tensor(epoch, tf.int64)
     if shuffling == FIRST_SHUFFLING:
         return _first_order(examples, seed, epoch)
-    start = _mixed(tf.bitwise.bitwise_xor(epoch, _mixed_number(int(seed) + _GOLDEN)))
+    start = random_bits(seed, epoch)
     numbers = tf.range(examples, dtype=tf.int64)
     bits = _mixed(numbers * _signed(_GOLDEN) + start)
     # the example in the lowest bits: no two are equal, and the sort brings the examples along
@@ -42,6 +42,11 @@ def order_of_epoch(examples: int, seed: int, epoch, shuffling: int = SHUFFLING) 
     keys = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(bits, ~low), numbers)
     ordered = tf.math.top_k(keys, k=examples).values
     return tf.cast(tf.bitwise.bitwise_and(ordered, low), tf.int32)
+
+
+def random_bits(seed: int, number) -> tf.Tensor:
+    """int64 of the shape of `number`, int64: 64 random bits of a seed and a number."""
+    return _mixed(tf.bitwise.bitwise_xor(number, _mixed_number(int(seed) + _GOLDEN)))
 
 
 def _first_order(examples: int, seed: int, epoch) -> tf.Tensor:

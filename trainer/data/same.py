@@ -42,6 +42,8 @@ def difference(before: dict | None, now: dict) -> str | None:
     """
     if before is None:
         return None
+    if before.get("kind") == now.get("kind") == "sources":
+        return _difference_of_sources(before["sources"], now["sources"])
     for name in [*before, *(name for name in now if name not in before)]:
         then, value = before.get(name), now.get(name)
         if name == "values":
@@ -51,6 +53,17 @@ def difference(before: dict | None, now: dict) -> str | None:
     pairs = zip(before.get("values", ()), now.get("values", ()), strict=True)
     if not all(_close(then, values) for then, values in pairs):
         return "other values"
+    return None
+
+
+def _difference_of_sources(before: dict, now: dict) -> str | None:
+    """The same of several sources: a source that is another one."""
+    if list(before) != list(now):
+        return f"the sources were {', '.join(before)}, now {', '.join(now)}"
+    for name, then in before.items():
+        differs = difference(then, now[name])
+        if differs is not None:
+            return f"of {name!r} {differs}"
     return None
 
 

@@ -6,6 +6,8 @@ import abc
 from collections.abc import Iterator
 from typing import Any
 
+import tensorflow as tf
+
 from trainer.data.permutation import SHUFFLING
 
 ACCEPTED = (
@@ -47,10 +49,12 @@ class Source(abc.ABC):
       shuffle: whether the order is drawn anew for each epoch here.
       shuffling: which permutation that is, of `trainer.data.permutation`.
       passed: what the user passed.
+      name: of one of several sources, else None.
     """
 
     what: str
     element_spec: Any
+    batch_size: Any
     steps_per_epoch: int | None
     examples: Any = None
     indexed: bool = False
@@ -58,10 +62,64 @@ class Source(abc.ABC):
     shuffle: bool = False
     shuffling: int = SHUFFLING
     passed: Any = None
+    name: str | None = None
 
     @abc.abstractmethod
     def describe(self) -> dict:
         """By what the same data are known when they are given again; plain values."""
+
+    @abc.abstractmethod
+    def one_pass(self) -> tf.data.Dataset:
+        """The batches of one pass over the data; their tensors in order."""
+
+    @abc.abstractmethod
+    def repeated_from(self, position: int) -> tf.data.Dataset:
+        """The batches from one on, pass after pass without end; their tensors in order."""
+
+    def structured(self, batch):
+        """A batch whose tensors are in order, in the nesting of the data."""
+        tensors = tf.nest.flatten(batch, expand_composites=True)
+        return tf.nest.pack_sequence_as(self.element_spec, tensors, expand_composites=True)
+
+    @property
+    def counts_spec(self) -> tf.TensorSpec | None:
+        """The spec of what `batches` adds to a batch: whether it counts; None: nothing."""
+        return tf.TensorSpec([], tf.float32) if self.per_host else None
+
+    @abc.abstractmethod
+    def peek(self):
+        """The first batch, read by itself: the data are not opened by it."""
+
+    @property
+    def batch_sizes(self):
+        """`batch_size`; of several sources a dict by name."""
+        return self.batch_size
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the sources, the main one first; none without names."""
+        return ()
+
+    def each(self) -> list[Source]:
+        """The sources that these data are of: this one."""
+        return [self]
+
+    @property
+    def subsets(self) -> list[frozenset[str]]:
+        """The sources that a step may have no batch of, one set for each number of `which`."""
+        return [frozenset()]
+
+    def which(self, position) -> tf.Tensor:
+        """int32 [], which of the `subsets` it is at a position, int64 []."""
+        return tf.zeros([], tf.int32)
+
+    def without(self, undrawn: frozenset[str], batch):
+        """A batch, or its spec, without some sources."""
+        return batch
+
+    def keep_shuffling(self, shuffling: int) -> None:
+        """Has the order of an epoch drawn as a run began with."""
+        self.shuffling = shuffling
 
     @property
     def key(self):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import tensorflow as tf
+
+from trainer.data.prefetch import parts_of_pipeline
 
 _SEEDS = ("seed", "seed2")
 
@@ -27,7 +27,7 @@ def find_unseeded(dataset: tf.data.Dataset, again: bool = False) -> list[str]:
     unseeded = []
     if dataset.options().deterministic is False:
         unseeded.append("options().deterministic=False")
-    for part in _parts(dataset):
+    for part in parts_of_pipeline(dataset):
         if _no_seed(part):
             unseeded.append(f"{_name(part)}() without a seed")
         elif again and getattr(part, "_reshuffle_each_iteration", False):
@@ -38,13 +38,6 @@ def find_unseeded(dataset: tf.data.Dataset, again: bool = False) -> list[str]:
             draws = sorted(_unseeded_draws(function.function.graph.as_graph_def()))
             unseeded += [f"{draw} without a seed in {_name(part)}()" for draw in draws]
     return list(dict.fromkeys(unseeded))
-
-
-def _parts(dataset) -> Iterator[tf.data.Dataset]:
-    """A pipeline's datasets, the first transformation first."""
-    for earlier in dataset._inputs():
-        yield from _parts(earlier)
-    yield dataset
 
 
 def _no_seed(part) -> bool:

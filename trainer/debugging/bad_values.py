@@ -17,8 +17,10 @@ from trainer.data.batch import unpack
 from trainer.debugging.errors import OutOfMemoryError
 from trainer.distributed.hosts import peer_lost
 from trainer.errors import OF_INPUT, explain, raised_by_user_code, user_failure
+from trainer.ledger.examples import Examples
 from trainer.run.evaluate import evaluate
 from trainer.run.events import ReadingEvents
+from trainer.run.examples import read_examples
 from trainer.run.run import Run
 
 MOST_LOOKED_AT = 1000  # batches of an evaluation that are read again
@@ -41,13 +43,32 @@ def evaluate_told(
     values = evaluate(run, source, steps, events)
     if all(value is None or math.isfinite(value) for value in values.values()):
         return values
+    _refuse_bad_label(run, source, steps)
+    return values
+
+
+def examples_told(run: Run, source, top: int | None = None) -> Examples:
+    """`read_examples`; where a value is not finite because of a label, the label is told.
+
+    Raises:
+      ValueError: a label that is no class id, with its place.
+    """
+    examples = read_examples(run, source, top)
+    for name, values in examples.of_examples.items():
+        if not np.isfinite(values[examples.counted[name]]).all():
+            _refuse_bad_label(run, source)
+            break
+    return examples
+
+
+def _refuse_bad_label(run: Run, source, steps: int | None = None) -> None:
+    """Raises ValueError where a label is no class id, of the data or its first batches."""
     count = MOST_LOOKED_AT if steps is None else steps
     if (source.steps_per_epoch or 0) > 0:
         count = min(count, source.steps_per_epoch)
     label = find_bad_value(run, source, 0, count, labels_alone=True)
     if label:
         raise TermwiseError(f"{label}.")
-    return values
 
 
 def check_arrays(run: Run, source) -> None:
@@ -62,6 +83,8 @@ def check_arrays(run: Run, source) -> None:
     Raises:
       ValueError: names the array, the example and the terms.
     """
+    if len(source.each()) > 1:
+        return  # what the terms make of one source is known in a step of all of them alone
     if not source.indexed or run.skips or run.on_nonfinite == "restore":
         return
     examples = _nonfinite_examples(source.arrays)[:LOOKED_AT]
@@ -129,10 +152,11 @@ def find_bad_value(
       examples are counted from 0, in the arrays, or in a batch that is named too.
     """
     try:
-        for values, batch, place in source.look_again(position, count):
-            cause = _cause(run, source, values, batch, labels_alone)
-            if cause:
-                return cause + place
+        for part in source.each():
+            for values, batch, place in part.look_again(position, count):
+                cause = _cause(run, part, values, batch, labels_alone)
+                if cause:
+                    return cause + place
     except Exception:  # the failure itself is told; this only adds to it
         return None
     return None
@@ -198,10 +222,11 @@ def _cause(run: Run, source, values, batch, labels_alone: bool = False) -> str |
     if bad:
         return f"{source.what}: {bad[0]}"
     y, objective = unpack(values)[1], run.program.objective
-    if objective.loss is None or y is None:
+    loss = objective.loss_of(source.name)
+    if loss is None or y is None:
         return None
     y_pred = run.evaluation.predict(batch, source, run.jit.xla)
-    for ids in class_ids(objective.loss, y=y, y_pred=y_pred, output_names=objective.output_names):
+    for ids in class_ids(loss, y=y, y_pred=y_pred, output_names=objective.output_names):
         example = _first_out_of_range(ids)
         if example is not None:
             return f"{source.what}: {example}"

@@ -11,7 +11,7 @@ import tensorflow as tf
 from trainer.debugging.bad_values import find_bad_value, find_in_batch
 from trainer.debugging.nonfinite import Nonfinite, save_batch
 from trainer.debugging.replay import terms_of_bad_gradients
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.model.variables import read
 from trainer.run.run import Run
 
@@ -59,7 +59,7 @@ def blamed(error: Nonfinite, run: Run, step: TracedStep, source, bad: BadStep) -
 
 def _cause(run: Run, source, bad: BadStep, batch) -> str | None:
     """What is wrong with the batch, as one clause."""
-    if source.indexed:
+    if source.indexed or len(source.each()) > 1:
         return find_bad_value(run, source, bad.position, 1)
     if not tf.nest.flatten(batch):
         return None

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.ledger.format import format_table
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import Asked, TracedStep
 from trainer.run.run import Run
 
 
@@ -53,13 +53,14 @@ def _flat(strategy, rows) -> tf.Tensor:
     return tf.reshape(rows, [tf.shape(rows)[0], -1])
 
 
-def replay(run: Run, source, number: int) -> str:
+def replay(run: Run, source, number: int, asked: Asked) -> str:
     """Trains from the newest checkpoint up to a step, and shows that step's terms.
 
     Args:
       run: which is restored.
       source: the data, as it was trained on.
       number: int, the step.
+      asked: what the fit asked of its step.
     Returns:
       a table, see `look`.
     Raises:
@@ -68,7 +69,7 @@ def replay(run: Run, source, number: int) -> str:
     now = run.state.step
     if now >= number:
         raise TermwiseError(f"replay({number}): the newest checkpoint is of step {now} already.")
-    step, began = run.traced(source), run.state.data.start
+    step, began = run.traced(source, asked), run.state.data.start
     loop = run.open(step, source, began)
     loop.run(run.state.window(run.programs), now - began, number - 1 - now)
     position = tf.constant(number - 1 - began, tf.int64)

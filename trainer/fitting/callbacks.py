@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import keras
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.fitting.callback_state import check_state
+from trainer.fitting.validation import prefix_of
+from trainer.ledger.rows import STAMP
 from trainer.run.events import has_events
 
 BATCH_EVENTS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
@@ -165,21 +167,23 @@ def check_callbacks(callbacks) -> None:
         check_state(callback)
 
 
-def epoch_logs(train: dict | None, evaluation: dict | None, loss: float | None) -> dict:
+def epoch_logs(train: dict | None, evaluations: Mapping[str, dict], loss: float | None) -> dict:
     """One epoch's logs: the rows' tags, and the names that Keras callbacks monitor by default.
 
     Args:
-      train, evaluation: the last row, and what was evaluated.
+      train: the last row.
+      evaluations: split -> what was evaluated.
       loss: the mean total of the epoch's examples, as Keras reports it; None where none counted.
 
     A value is None where there is nothing: every step was skipped, or the data has no such term.
     `loss`, `val_loss`, `accuracy`, `val_accuracy` stand beside `total`, `val_total`,
-    `metrics/accuracy`, `val_metrics/accuracy`.
+    `metrics/accuracy`, `val_metrics/accuracy`; of a set by name `val_<name>_loss` and so on.
     """
     logs: dict = {}
-    for prefix, row in (("", train), ("val_", evaluation)):
+    evaluated = [(prefix_of(split), row) for split, row in evaluations.items()]
+    for prefix, row in (("", train), *evaluated):
         for key, value in (row or {}).items():
-            if key in ("step", "split", "time"):
+            if key in STAMP:
                 continue
             logs[prefix + key] = value
             if key == "total":

@@ -14,7 +14,9 @@ from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callback_state import CallbackStates
 from trainer.fitting.callbacks import check_callbacks
+from trainer.fitting.helping import check_measurable
 from trainer.fitting.outer_loop import OuterLoop
+from trainer.fitting.phases import Course, Phase
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.console import Console
@@ -22,7 +24,7 @@ from trainer.ledger.describe import describe_run, term_notes
 from trainer.ledger.format import duration, ledger_table, number
 from trainer.ledger.history import History
 from trainer.ledger.writers import Writers
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import Asked, TracedStep
 from trainer.persistence.checkpoint import Checkpoints
 from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep
@@ -38,11 +40,14 @@ class FitRequest:
     """What a call of fit asks for, checked.
 
     Attributes:
-      source, validation: the data; validation may be None.
+      source: the data.
+      validation: split -> data that are evaluated on the way.
+      phases: of the training, one after another.
       step: the traced step.
-      class_weight: class id -> weight.
+      asked: what the fit asks of the step, in its first phase.
       plan: the cadences.
       keep: keep_last, keep_best and best_metric of the checkpoints.
+      best_split: the rows that have it.
       events: the Trainer, as the first callback.
       callbacks: the user's.
       describe: () -> the table of terms.
@@ -51,11 +56,13 @@ class FitRequest:
     """
 
     source: Any
-    validation: Any
+    validation: Mapping[str, Any]
+    phases: tuple[Phase, ...]
     step: TracedStep
-    class_weight: Mapping
+    asked: Asked
     plan: Plan
     keep: Mapping
+    best_split: str
     events: Any
     callbacks: Iterable
     describe: Callable[[], str]
@@ -93,11 +100,12 @@ def run_fit(run: Run, request: FitRequest) -> History:
     source = request.source
     batch_size = None if source.per_host else source.batch_size
     run.hosts.check_same("fit", {**vars(request.plan), "batch_size": batch_size})
-    if request.validation is not None and not run.programs.eager:
+    for validation in () if run.programs.eager else request.validation.values():
         # what cannot be read is found before a file is written
-        run.evaluation.trace(request.validation, run.jit.xla)
+        run.evaluation.trace(validation, run.jit.xla)
+    check_measurable(run, request.source, next(iter(request.validation.values()), None))
     check_arrays(run, request.source)
-    run.decide_jit(request.source, request.class_weight)
+    run.decide_jit(request.source, request.asked)
     workdir = run.workdir if run.hosts.chief else None  # the only host that writes
     with contextlib.ExitStack() as stack:
 
@@ -116,6 +124,8 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
     )
     standing = _restored(run, request, workdir, checkpoints, console)
     console.line(request.describe())
+    for phase in request.phases:
+        console.line(f"phase {phase.name}: {phase}")
     ended = _ended(run, request, standing.start)
     if ended is not None:
         console.line(f"{ended}: nothing to do")
@@ -154,9 +164,16 @@ def _restored(run: Run, request: FitRequest, workdir, checkpoints, console) -> S
         told += f", weights of {warm.path}"
     console.line(
         f"run {run.name} | {describe_devices(run.strategy)} | {request.plan.steps} steps | "
-        f"global batch {request.source.batch_size or 'varies'} | {told}"
+        f"global batch {_sizes(request.source.batch_sizes)} | {told}"
     )
     return Standing(start, resumed, History(rows if resumed else ()), began)
+
+
+def _sizes(batch) -> str:
+    """8, or labelled 8, unlabelled 56."""
+    if isinstance(batch, dict):
+        return ", ".join(f"{name} {_sizes(size)}" for name, size in batch.items())
+    return str(batch or "varies")
 
 
 def _ended(run: Run, request: FitRequest, start: int) -> str | None:
@@ -230,8 +247,11 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
 
 
 def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing) -> None:
+    host = run.state.host
+    course = Course(request.phases, host.phase, host.phase_began)
+
     def traced() -> TracedStep:
-        return run.traced(request.source, request.class_weight)
+        return run.traced(request.source, replace(request.asked, phase=course.of_step))
 
     outer = OuterLoop(
         run,
@@ -239,6 +259,8 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
         traced=traced,
         source=request.source,
         validation=request.validation,
+        course=course,
+        best_split=request.best_split,
         plan=request.plan,
         writers=writers,
         checkpoints=checkpoints,
@@ -257,7 +279,8 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
 def _final(standing: Standing) -> dict:
     """What DONE.json holds."""
     history = standing.history
-    values = {**(history.last() or {}), "eval": history.last("eval")}
+    splits = ["eval", *dict.fromkeys(row["split"] for row in history.rows if "/" in row["split"])]
+    values = {**(history.last() or {}), **{split: history.last(split) for split in splits}}
     return {**values, "seconds": standing.seconds}
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import numpy as np
+
 from losses.errors import TermwiseError
-from trainer.fitting.epoch_mean import EpochMean
-from trainer.fitting.window_times import end_times, stamped_windows
+from losses.terms.constraint import constraints_of
+from trainer.fitting.constraint_watch import ConstraintWatch
 from trainer.fitting.window_watch import WindowWatch
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.window import WindowSums
 from trainer.ledger.writers import Writers
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import LoopResult
 from trainer.loop.window import LogWindow
 from trainer.run.run import Run
@@ -25,6 +28,7 @@ class OpenWindow:
       step: its traced step.
       writers: of rows.
       steps: of the fit.
+      more: what else stands in each row.
     Attributes:
       names: the terms.
       values: the `LogWindow` with which the loop goes on.
@@ -36,13 +40,18 @@ class OpenWindow:
     values: LogWindow
     sums: WindowSums
 
-    def __init__(self, run: Run, step: TracedStep, writers: Writers, steps: int):
+    def __init__(
+        self, run: Run, step: TracedStep, writers: Writers, steps: int, more: dict | None = None
+    ):
+        self.more = more or {}
         self._run, self._step, self._writers = run, step, writers
         self._by_examples = step.program.means_by_examples
         self._result: Any = None  # the LoopResult of the last call
         self._seconds = 0.0  # spent on the window
         self.names = step.program.layout.names
-        self.recorder = Recorder(writers, self.names, step.diagnostics, steps)
+        constraints = constraints_of(step.program.objective.terms)
+        watch = ConstraintWatch(constraints, writers.history.rows, writers.console.warning)
+        self.recorder = Recorder(writers, self.names, step.measured, steps, constraints, watch.look)
         self.epoch = EpochMean()
         self._watch = self._watched()
         self.reopen()
@@ -84,7 +93,7 @@ class OpenWindow:
         """Hands on the window, where it holds steps of this fit, before it is full."""
         if not self._result or not self.sums.taken:
             return
-        result, metrics = self._result, self._read_metrics()
+        result, metrics = self._result, {**self.more, **self._read_metrics()}
         self._step.program.metrics.reset()
         self.recorder.add(result.codec, result.packed[None], [step], [self._seconds], metrics)
         self._set(LogWindow.empty(len(self.names)))
@@ -121,7 +130,7 @@ class OpenWindow:
     def _take_up_terms(self) -> None:
         """Has rows, and what is watched in windows, be of the terms that the step has now."""
         self.names = self._step.program.layout.names
-        self.recorder.take_up(self.names, self._step.diagnostics)
+        self.recorder.take_up(self.names, self._step.measured)
         self._watch = self._watched()
 
     def _watched(self) -> WindowWatch:
@@ -134,10 +143,11 @@ class OpenWindow:
 
     def _record(self, result: LoopResult, step: int, steps, after: int, seconds: float) -> None:
         """Hands on the windows that ended in a call, of steps after `step` up to `after`."""
-        ends = end_times(result, [number - step for number in steps], after - step, seconds)
-        windows, durations = stamped_windows(result, ends, seconds)
+        ends = _end_times(result, [number - step for number in steps], after - step, seconds)
+        windows, durations = _stamped_windows(result, ends, seconds)
         durations[0] += self._seconds
-        self.recorder.add(result.codec, windows, steps, durations, self._read_metrics())
+        more = {**self.more, **self._read_metrics()}
+        self.recorder.add(result.codec, windows, steps, durations, more)
         self._seconds = seconds - ends[-1]
 
     def _read_metrics(self) -> dict:
@@ -148,3 +158,86 @@ class OpenWindow:
         results = {f"metrics/{name}": v for name, v in program.metrics.results().items()}
         program.metrics.reset()
         return results
+
+
+def _end_times(result: LoopResult, done: list[int], count: int, seconds: float) -> np.ndarray:
+    """When each log window of a call ended, float64 [W], in seconds since the call began.
+
+    The loop notes the time of day; where that has jumped, or is not to be had, the steps are taken
+    to be equally long.
+
+    Args:
+      result: of the call, which has just ended.
+      done: the steps of the call up to the end of each window.
+      count: the steps of the call.
+      seconds: that it took, by a clock that does not jump.
+    """
+    ends = seconds - (time.time() - result.ended[:, -1])
+    if np.all(np.isfinite(ends)) and ends[0] >= 0 and np.all(np.diff(ends) >= 0):
+        return np.minimum(ends, seconds)
+    return seconds * np.asarray(done, np.float64) / max(count, 1)
+
+
+def _stamped_windows(result: LoopResult, ends: np.ndarray, seconds: float) -> tuple:
+    """The windows that ended, with the time of day, as a row tells it; and how long each took."""
+    windows = result.ended.copy()
+    windows[:, -1] = time.time() - seconds + ends
+    return windows, np.diff(ends, prepend=0.0)
+
+
+class EpochMean:
+    """Adds up the totals of steps: of log windows that ended, and of the one that has not.
+
+    A step weighs as many as it has examples, as in Keras: of a short last batch less.
+    """
+
+    def __init__(self) -> None:
+        self._ended = (0.0, 0.0)  # the sum of totals, and the examples, of the windows that ended
+        self._open = (0.0, 0.0)  # of the window that has not
+        self._began = (0.0, 0.0)  # of all steps before the epoch
+
+    def restart(self, window: WindowSums, so_far: tuple[float, float] = (0.0, 0.0)) -> None:
+        """Begins with a log window that holds steps already, and the sums of the epoch so far."""
+        self._ended, self._open = (0.0, 0.0), _sums(window)
+        self._began = _minus(self._open, so_far)
+
+    def begin(self) -> None:
+        """An epoch begins."""
+        self._began = _plus(self._ended, self._open)
+
+    def add(self, ended: list[WindowSums], window: WindowSums) -> None:
+        """Takes the log windows that ended in a call, and the one that has not."""
+        for sums in ended:
+            self._ended = _plus(self._ended, _sums(sums))
+        self._open = _sums(window)
+
+    def window_ended(self) -> None:
+        """The window that had not ended has ended early."""
+        self._ended, self._open = _plus(self._ended, self._open), (0.0, 0.0)
+
+    @property
+    def sums(self) -> tuple[float, float]:
+        """The sum of totals times examples of the epoch's steps, and the examples that count."""
+        return _minus(_plus(self._ended, self._open), self._began)
+
+    def mean(self) -> float | None:
+        """The mean total of the epoch's examples; None where no step counted."""
+        total, examples = self.sums
+        return total / examples if examples else None
+
+    def logs(self) -> dict:
+        """The logs of a batch: the mean so far, as Keras reports it."""
+        loss = self.mean()
+        return {} if loss is None else {"loss": loss}
+
+
+def _sums(window: WindowSums) -> tuple[float, float]:
+    return window.loss, window.examples
+
+
+def _plus(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    return a[0] + b[0], a[1] + b[1]
+
+
+def _minus(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    return a[0] - b[0], a[1] - b[1]

@@ -7,6 +7,7 @@ until the last step, or until a callback or a signal stops:
         on_train_batch_begin
         a call of the inner loop           many steps; rows of the windows that ended in it
         not finite?                        an error, or back to the last checkpoint
+        what helps validation, where due
         on_train_batch_end
         a checkpoint, where one is due
     on_test_begin, validation, on_test_end
@@ -21,22 +22,23 @@ An interrupted fit goes on in the midst of this: see `going_on.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainer.debugging.bad_values import evaluate_told, told_by_cause
+from trainer.debugging.bad_values import told_by_cause
 from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
 from trainer.fitting.callbacks import epoch_logs, has_batch_events, open_callbacks
 from trainer.fitting.going_on import Epoch, GoingOn
+from trainer.fitting.helping import Helping
 from trainer.fitting.open_window import OpenWindow
+from trainer.fitting.phases import Course, set_learning_rate
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
-from trainer.ledger.rows import stamped
+from trainer.fitting.validation import Evaluations
 from trainer.ledger.writers import Writers
-from trainer.loop.programs import TracedStep
-from trainer.run.events import ReadingEvents
+from trainer.loop.traced_step import TracedStep
 from trainer.run.run import Run
 
 CALL_SECONDS = 2.0  # a call of the loop is cut to about this long
@@ -50,7 +52,10 @@ class OuterLoop:
       run: what is trained.
       step: its traced step.
       traced: () -> the step, traced anew where `trainable` was set otherwise.
-      source, validation: the data; validation may be None.
+      source: the data.
+      validation: split -> data that are evaluated.
+      course: where the run stands in its phases.
+      best_split: the rows by which a checkpoint is one of the best.
       plan: the cadences.
       writers: of rows.
       checkpoints: of the workdir, or None.
@@ -65,7 +70,9 @@ class OuterLoop:
         step: TracedStep,
         traced: Callable[[], TracedStep],
         source,
-        validation,
+        validation: Mapping[str, Any],
+        course: Course,
+        best_split: str,
         plan: Plan,
         writers: Writers,
         checkpoints,
@@ -73,14 +80,17 @@ class OuterLoop:
         profile: Profile,
     ):
         self._run, self._step, self._traced = run, step, traced
-        self._source, self._validation = source, validation
+        self._course = course
+        self._source, self._best_split = source, best_split
+        self._helping = Helping(run, source, next(iter(validation.values()), None))
         self._plan, self._profile, self._signals = plan, profile, signals
         self._writers, self._checkpoints = writers, checkpoints
         self._history = writers.history
         self._loop: Any = None  # an OpenLoop, see `open`
         self._data_start = 0  # the step at which the data began
-        self._window = OpenWindow(run, step, writers, plan.steps)
+        self._window = OpenWindow(run, step, writers, plan.steps, course.more)
         self.recorder, self._epoch = self._window.recorder, self._window.epoch
+        self._evaluations = Evaluations(run, validation, writers, self.recorder, plan.steps)
         self._going: Any = None  # the GoingOn of `run`
         self._stopped = 0  # by which signal
         self._saved_at: int | None = None
@@ -127,6 +137,9 @@ class OuterLoop:
         model, going = self._step.program.model, self._going
         self._saved_at = step
         going.begin(events, model, self._writers.console.warning)
+        if not self._course.begun:
+            self._begin_phase(step)
+        self._follow_phases(step)
         logs: dict = {}
         if self._run.on_nonfinite == "restore" and not self._checkpoints.latest:
             self._save(step, always=True)  # the first there is to restore
@@ -154,7 +167,9 @@ class OuterLoop:
         """Trains up to the step `end`, or until something stops it; the step after."""
         plan = self._plan
         while step < end and not model.stop_training and not self._stopped:
-            due = self._profile.next_stop(step, plan.next_stop(step, self._many_windows))
+            many = self._many_windows and not self._course.by_rows
+            due = min(plan.next_stop(step, many), self._course.next_stop(step))
+            due = self._profile.next_stop(step, self._helping.next_stop(self._step, step, due))
             count = min(due - step, self._limit)
             events.on_train_batch_begin(step)
             self._follow_switches(step)
@@ -163,8 +178,10 @@ class OuterLoop:
             self.tell(self._profile.after(step))
             if not self._run.skips and not self._window.sums.finite:
                 return self._not_finite(step)
+            self._helping.measure(self._step, step, self._data_start, self._loop)
             if step == plan.steps:
                 self._window.end(step)
+            self._follow_phases(step)
             events.on_train_batch_end(step - 1, self._epoch.logs())
             if step < end:
                 self._save_if_due(step)
@@ -173,8 +190,32 @@ class OuterLoop:
 
     def _follow_switches(self, step: int) -> None:
         """Takes a step that was traced anew where a callback has set `trainable` otherwise."""
-        if not self._step.program.trainables.switches.changed:
+        if self._step.program.trainables.switches.changed:
+            self._take_step(step)
+
+    def _follow_phases(self, step: int) -> None:
+        """Begins the next phase where the present one ends at a step."""
+        course, history = self._course, self._history
+        if course.by_rows:
+            self.recorder.settle()
+        if not course.over(step, history):
             return
+        self._window.end(step)
+        while course.over(step, history):
+            course.advance(step)
+        self._begin_phase(step)
+        self._window.more = course.more
+        self._take_step(step)
+
+    def _begin_phase(self, step: int) -> None:
+        course, phase = self._course, self._course.now
+        if phase is not None:
+            self._run.state.host = course.noted(self._run.state.host)
+            set_learning_rate(phase, self._step.program.optimizers.of_group)
+            self.tell(f"phase {phase.name} from step {step}: {phase}")
+
+    def _take_step(self, step: int) -> None:
+        """Takes a step that was traced anew."""
         run, self._step = self._run, self._traced()
         self._window.change_step(self._step, step)
         self._loop = run.continued(self._loop, self._step, self._source)
@@ -183,7 +224,7 @@ class OuterLoop:
     def _end_epoch(self, step: int, epoch: Epoch, events) -> dict:
         """Validation, and the callbacks' logs of an epoch."""
         with self._going.undone_if_it_fails():
-            evaluation = self._validate(step, events)
+            evaluation = self._evaluations.at(step, events, self._course.more)
             self.recorder.settle()
             logs = epoch_logs(self._history.last(), evaluation, self._epoch.mean())
             events.on_epoch_end(epoch.number, logs)
@@ -248,7 +289,9 @@ class OuterLoop:
         run = self._run
         self._restores += 1
         run.state.restore_newest(run.programs, self._checkpoints)
+        self._course.stand_in(run.state.host.phase, run.state.host.phase_began)
         self._step = self._traced()
+        self._window.more = self._course.more
         self._window.restored(self._step)
         self._going.restored()
         self.open(run.state.leave_out(step - self._data_start))
@@ -276,20 +319,6 @@ class OuterLoop:
         self._limit = int(table[:, 2].min())
         return bool(table[:, 1].any())
 
-    def _validate(self, step: int, events) -> dict | None:
-        if self._validation is None:
-            return None
-        reading = ReadingEvents.of("test", events.callbacks, events)
-        values = evaluate_told(self._run, self._validation, None, reading)
-        row = stamped(values, step=step, split="eval")
-        self.recorder.settle()
-        if self._run.state.evaluated == step:  # once more, behind an interruption
-            self._history.append(row)
-        else:
-            self._writers.write(row, self._plan.steps)
-        self._run.state.evaluated = step
-        return values
-
     def _save_if_due(self, step: int) -> None:
         every = self._plan.checkpoint_every
         if every and step % every == 0:
@@ -310,7 +339,7 @@ class OuterLoop:
         run.state.keep_for_checkpoint(self._window.values, self._step.program.metrics)
         self.recorder.settle()
         self._writers.flush()
-        last = self._history.last("train" if self._validation is None else "eval")
+        last = self._history.last(self._best_split)
         now = last if ranked and last and last["step"] == step else None
         if run.hosts.chief:
             self._checkpoints.save(step, now, wait=False)

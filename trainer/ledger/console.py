@@ -53,7 +53,7 @@ class Console(Writer):
             for key, value in row.items()
             if key.startswith("metrics/") and value is not None
         )
-        self.line(f"eval {row['step']}  {equation(row)}{metrics}")
+        self.line(f"{row['split']} {row['step']}  {equation(row)}{metrics}")
 
     def cut(self, step: int) -> None:
         """What was printed stays."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import keras
 import tensorflow as tf
 
+from losses.naming import own_name
 from losses.objective.objective import Objective
 from losses.objective.outputs import flatten
 from losses.objective.term import Term
@@ -46,7 +47,10 @@ PENDING = "(the model's own losses and loss parameters are found by build(data) 
 
 
 def describe_terms(
-    objective: Objective, parameters: Mapping | None, networks: Iterable = ()
+    objective: Objective,
+    parameters: Mapping | None,
+    networks: Iterable = (),
+    shares: Mapping[str, float] | None = None,
 ) -> TermTable:
     """The table of terms as text; a notebook shows it as a table.
 
@@ -54,6 +58,7 @@ def describe_terms(
       objective: the run's; its terms are complete after the first trace.
       parameters: name -> loss parameter; None before the first trace.
       networks: those outside the model that train, in words.
+      shares: term -> the share of a batch that it learns from, the hardest; None: all of each.
     """
     rows: list[tuple[str, ...]] = [("term", "from", "weight")]
     if objective.described is None:
@@ -61,7 +66,10 @@ def describe_terms(
         return TermTable("\n".join([format_table(rows, words=True), PENDING]), [rows], [PENDING])
     for term in objective.described:
         trains = f", trains {', '.join(term.trains)}" if term.trains else ""
-        rows.append((term.name, f"{term.origin}{trains}", term.weight))
+        source = f", of {term.source}" if term.source else ""
+        share = (shares or {}).get(term.name)
+        hardest = "" if share is None else f", hardest {share:g}"
+        rows.append((term.name, f"{term.origin}{source}{trains}{hardest}", term.weight))
     tables: list[list[tuple[str, ...]]] = [rows]
     if parameters:
         shapes = [(name, str(tuple(variable.shape))) for name, variable in parameters.items()]
@@ -149,7 +157,9 @@ def _losses_before_the_trace(objective: Objective) -> Iterator[tuple[str, str, s
 
 def _loss_name(loss) -> str:
     """The name of a `keras.losses.Loss`, of a function, or of a name as `Model.compile` takes."""
-    return getattr(loss, "name", None) or getattr(loss, "__name__", None) or str(loss)
+    if getattr(loss, "name", None):
+        return own_name(loss)
+    return getattr(loss, "__name__", None) or str(loss)
 
 
 def _terms_before_the_trace(objective: Objective) -> Iterator[tuple[str, str, str]]:

@@ -67,7 +67,7 @@ def round_to_sum(values: list[float], digits: int) -> list[float]:
 def ledger_table(history: History) -> str:
     """The table at the end of a run: term, raw, weight, weighted, share of total, first, last.
 
-    Below it the loss parameters, in the first window and in the last.
+    Below it the loss parameters and multipliers, in the first window and in the last.
     """
     return "\n".join(map(format_table, ledger_cells(history)))
 
@@ -83,13 +83,14 @@ def ledger_cells(history: History) -> list[list[tuple[str, ...]]]:
     rows += [_term_cells(name, first, last) for name in names]
     rows.append(("total", "", "", total, "100%", number(first["total"]), total))
     tables = [rows]
-    learned = [key for key in last if key.startswith("loss_parameters/")]
-    if learned:
-        parameters = [
-            (key.removeprefix("loss_parameters/"), number(first.get(key)), number(last[key]))
-            for key in learned
+    for head, title in (("loss_parameters/", "loss parameter"), ("multiplier/", "multiplier")):
+        values = [
+            (key.removeprefix(head), number(first.get(key)), number(last[key]))
+            for key in last
+            if key.startswith(head)
         ]
-        tables.append([("loss parameter", "first", "last"), *parameters])
+        if values:
+            tables.append([(title, "first", "last"), *values])
     return tables
 
 

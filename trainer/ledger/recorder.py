@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from trainer.ledger.rows import stamped, window_row
+from losses.terms.constraint import Constraint
+from trainer.ledger.rows import stamped, violations, window_row
 from trainer.ledger.window import WindowReader, WindowSnapshot
 from trainer.ledger.writers import Writers
 
@@ -24,15 +26,26 @@ class Recorder:
     Args:
       writers: the fit's writers.
       names: the terms.
-      diagnostics: of the terms' gradients, or None.
+      measured: what is measured beside the steps, as `Measured`.
       total_steps: the fit's last step, for the console.
+      constraints: of the run.
+      look: called with each row that was written, in the thread.
     """
 
-    def __init__(self, writers: Writers, names, diagnostics, total_steps: int):
+    def __init__(
+        self,
+        writers: Writers,
+        names,
+        measured,
+        total_steps: int,
+        constraints: Sequence[Constraint] = (),
+        look: Callable[[dict], object] = lambda row: None,
+    ):
         self.writers = writers
         self._names = names
-        self._diagnostics = diagnostics
+        self._beside = measured
         self._total_steps = total_steps
+        self._constraints, self._look = constraints, look
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._waiting: deque[Future] = deque()
         self._flushed_at = time.monotonic()
@@ -61,10 +74,10 @@ class Recorder:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(write))
 
-    def take_up(self, names, diagnostics) -> None:
+    def take_up(self, names, measured) -> None:
         """Other terms from now on."""
         self.settle()
-        self._names, self._diagnostics = names, diagnostics
+        self._names, self._beside = names, measured
 
     def settle(self) -> None:
         """Waits until every row is written: history is complete."""
@@ -82,6 +95,7 @@ class Recorder:
         if not sums.steps:  # what no step has measured is no number
             beside = {k: None if k.startswith("metrics/") else v for k, v in beside.items()}
         row = {**window_row(self._names, sums), **beside}
+        row.update(violations(self._constraints, row))
         if window.gradients is not None:
             row.update(self._measured(step, window))
         seconds = max(seconds, 1e-6)
@@ -89,12 +103,12 @@ class Recorder:
         row["examples_per_second"] = sums.examples / seconds
         row = stamped(row, step=step, split="train", seconds=window.time)
         self.writers.write(row, self._total_steps)
+        self._look(row)
 
     def _measured(self, step: int, window: WindowSnapshot) -> dict:
-        """The diagnostics of the terms' gradients; the picture of their cosines is written."""
+        """What was measured in the window; the picture of the gradients' cosines is written."""
         first = step - window.sums.taken + 1
-        measured = self._diagnostics.values(window.gradients, first, step)
-        if measured:
-            picture = self._diagnostics.picture(window.gradients)
+        measured, picture = self._beside.read(window.gradients, first, step)
+        if picture is not None:
             self.writers.image("gradient cosines", step, picture)
         return measured

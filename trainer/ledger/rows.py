@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from losses.terms.constraint import Constraint
 from trainer.ledger.window import WindowSums
 
-STAMP = ("step", "split", "time")  # what a row has beside its tags
+STAMP = ("step", "split", "time", "phase")  # what a row has beside its tags
 
 
 def term_entries(names, raw, weight) -> dict[str, Any]:
@@ -52,6 +54,15 @@ def window_row(names, sums: WindowSums) -> dict[str, Any]:
     if sums.skipped:
         row["skipped_steps"] = sums.skipped
     return row
+
+
+def violations(constraints: Iterable[Constraint], row: Mapping) -> dict[str, float | None]:
+    """`violation/*`, by how much the raw values of a row break their bounds; None where absent."""
+    raw = {constraint: row.get(f"raw/{constraint.name}") for constraint in constraints}
+    return {
+        f"violation/{constraint.name}": None if value is None else constraint.violation(value)
+        for constraint, value in raw.items()
+    }
 
 
 def stamped(row: dict, *, step: int, split: str, seconds: float | None = None) -> dict:

@@ -4,6 +4,7 @@ The only module that imports `tensorboard`: a run without a workdir does not nee
 """
 
 import contextlib
+import glob
 import math
 import os
 import socket
@@ -42,6 +43,10 @@ _CHARTS = {
         "metrics": "metrics/",
         "loss parameters": "loss_parameters/",
     },
+    "constraints": {
+        "multipliers": "multiplier/",
+        "violations": "violation/",
+    },
     "gradients": {
         "gradient norms": "grad_norm/",
         "gradient cosines": "grad_cosine/",
@@ -54,7 +59,7 @@ _COLUMNS = (
 )
 _EVALUATED = _COLUMNS[:5]
 # Folded at first: most runs do not measure these.
-_FOLDED = {"gradients"}
+_FOLDED = {"constraints", "gradients"}
 
 
 class EventFiles:
@@ -84,7 +89,8 @@ class EventFiles:
         # An event file is a TFRecord file. TensorBoard's own writer does the same in a thread: five
         # times slower, and where a write fails the traceback is the thread's.
         self._files: dict[str, tf.io.TFRecordWriter] = {}
-        for split in SPLITS:
+        named = glob.glob("eval/*/", root_dir=self._directory)
+        for split in (*SPLITS, *(name.rstrip("/") for name in named)):
             # The first evaluation may be far away: its old steps go now.
             if os.path.isdir(os.path.join(self._directory, split)):
                 with self._file(split) as file:
@@ -100,13 +106,13 @@ class EventFiles:
         """Writes the values of one step as one event.
 
         Args:
-          split: "train" or "eval".
+          split: "train", "eval" or "eval/<name>".
           step: the global step.
           values: tag -> value, kept as float32. NaN is kept and drawn as a triangle; None, which is
             how metrics.jsonl writes it, is left out.
           wall_time: seconds since 1970; now by default.
         """
-        if split not in SPLITS:
+        if split not in SPLITS and not split.startswith("eval/"):
             raise TermwiseError(f"Unknown split {split!r}: expected one of {SPLITS}.")
         summary = summary_pb2.Summary(
             value=[

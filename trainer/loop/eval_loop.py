@@ -16,8 +16,9 @@ from trainer.loop.eager import PythonStep, parts_of
 from trainer.model.added_losses import added_losses_apart
 from trainer.model.switches import Switches
 from trainer.step.metrics import Metrics
+from trainer.step.outputs import ExampleNotes
 from trainer.step.program import StepProgram
-from trainer.step.replica import evaluate_replica, predict_replica
+from trainer.step.replica import evaluate_replica, examples_replica, predict_replica
 
 
 class EvalSums(NamedTuple):
@@ -51,6 +52,17 @@ class TracedEvaluation:
         return self.layouts[-1]
 
 
+@dataclass(frozen=True)
+class TracedExamples:
+    """A pass over single examples as it was traced, or as Python's.
+
+    step: the tensors of a batch -> what `examples_replica` gives; notes: of its terms.
+    """
+
+    step: Any
+    notes: ExampleNotes
+
+
 class EvalLoops:
     """The compiled functions that evaluate and predict; they change nothing but metrics.
 
@@ -65,6 +77,7 @@ class EvalLoops:
         self._evaluations: dict[tuple, TracedEvaluation] = {}
         self._loops: dict[tuple, Any] = {}
         self._predictions: dict[tuple, Any] = {}
+        self._examples: dict[tuple, TracedExamples] = {}
         self._switches: Switches | None = None  # of the model, which is built by then
 
     @property
@@ -116,6 +129,21 @@ class EvalLoops:
         batch = tf.nest.pack_sequence_as(source.element_spec, tensors, expand_composites=True)
         return self._predictions[key](batch)
 
+    def trace_examples(self, source, xla: bool, outputs: bool) -> TracedExamples:
+        """What looks at the single examples of a batch, traced once for a structure of data.
+
+        Args:
+          outputs: whether it gives the model's outputs too.
+        """
+        program = self._placed(source, xla)
+        key = *self._key(program, source), outputs
+        if key not in self._examples:
+            notes = ExampleNotes()
+            replica = functools.partial(examples_replica, program, notes, outputs)
+            step = self._on_replicas(program, source, replica)
+            self._examples[key] = TracedExamples(step, notes)
+        return self._examples[key]
+
     def _placed(self, source, xla: bool) -> StepProgram:
         """The run's program for evaluation; on several replicas XLA does not compile it."""
         program = self._program()
@@ -129,29 +157,34 @@ class EvalLoops:
             self._switches = Switches.of(program.model)
         placement, weighting = program.placement, id(program.weighting)
         way = placement.per_host, placement.xla, placement.eager
-        return str(source.element_spec), *way, weighting, self._switches.now
+        weights = tuple(program.objective.overrides.items())
+        return str(source.element_spec), *way, weighting, weights, self._switches.now
 
     def _traced(self, program: StepProgram, source) -> TracedEvaluation:
-        strategy = program.placement.strategy
         layouts: list[Layout] = []
+        replica = functools.partial(evaluate_replica, program, layouts)
+        return TracedEvaluation(self._on_replicas(program, source, replica), layouts)
 
-        def evaluate(*batch):
-            replica = functools.partial(evaluate_replica, program, layouts)
+    def _on_replicas(self, program: StepProgram, source, replica: Callable):
+        """A function of the tensors of a batch that runs one of its part on every replica."""
+        strategy = program.placement.strategy
+
+        def on_replicas(*batch):
             with added_losses_apart(program.model, strategy.num_replicas_in_sync):
-                sums = strategy.run(replica, args=batch)
+                results = strategy.run(replica, args=batch)
             return tf.nest.map_structure(
-                lambda value: strategy.experimental_local_results(value)[0], sums
+                lambda value: strategy.experimental_local_results(value)[0], results
             )
 
         if program.placement.eager:
             self.metrics.settle_held(strategy, parts_of(strategy, program.model.variables))
-            return TracedEvaluation(PythonStep(evaluate, source.element_spec), layouts)
+            return PythonStep(on_replicas, source.element_spec)
         specs = [source.element_spec]
-        if source.per_host:  # and whether the batch counts
-            specs.append(tf.TensorSpec([], tf.float32))
-        step = _function(program, evaluate).get_concrete_function(*specs)
+        if source.counts_spec is not None:  # and whether the batch counts
+            specs.append(source.counts_spec)
+        step = _function(program, on_replicas).get_concrete_function(*specs)
         self.metrics.settle_held(strategy, step.variables)
-        return TracedEvaluation(step, layouts)
+        return step
 
 
 def _function(program: StepProgram, function):

@@ -29,6 +29,15 @@ def written_variables(function) -> list[tf.Variable]:
     return [v for v in used_variables(function) if id(v.handle) in written]
 
 
+def slow_in_a_loop(graph) -> bool:
+    """Whether XLA is known to run a step faster by itself than inside a loop.
+
+    On a CPU a step with convolutions is: 29 ms inside a loop, 2.5 ms alone, for a small network.
+    """
+    on_cpu = not tf.config.list_logical_devices("GPU")
+    return on_cpu and any("Conv" in name for name in operations(graph))
+
+
 def _is_written(tensor) -> bool:
     """Whether an operation may change the resource of a handle in a graph."""
     return tensor.dtype == tf.resource and not all(

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.data.dataset import DatasetSource
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import OpenLoop, TrainLoops
 from trainer.loop.window import LogWindow
 
@@ -90,8 +90,7 @@ def decide(
     """
     if not choice.pending:
         return
-    first = tf.constant(0, tf.int64)
-    batch = source.batch_at(first) if source.indexed else next(iter(source.dataset.take(1)))
+    batch = source.peek()
     decided = noted()
     if not isinstance(decided, dict) or type(decided.get("compiled")) is not bool:
         reason = _refused(traced(False), source)  # a first start, or starts.jsonl was edited

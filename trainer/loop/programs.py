@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+import functools
+from collections.abc import Callable
+from dataclasses import replace
 
 import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
 from losses.errors import TermwiseError
 from losses.objective.layout import Layout
+from losses.objective.weights import Pauses
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
+from trainer.balancing.helps import Helps, helps_of
+from trainer.balancing.multipliers import check_constraints, check_moved, prepare_multipliers
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
 from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.specs import local_spec, of_any_size, specs_of_step, to_trace_with
+from trainer.loop.traced_step import Asked, Omission, TracedStep, with_variants
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
 from trainer.model.variables import put_back
 from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, StepProgram
-
-
-@dataclass(frozen=True)
-class TracedStep:
-    """A training step as it was traced.
-
-    Attributes:
-      function: the concrete function, or Python's: the tensors of a batch; with accumulation also
-        float32 [T], the mean denominators -> StepRecord.
-      passes: what the step is made of.
-      diagnostics: of the terms' gradients, or None.
-      key: what it was traced for.
-    """
-
-    function: Any
-    passes: TrainPasses
-    diagnostics: Diagnostics | None
-    key: tuple
-
-    @property
-    def program(self) -> StepProgram:
-        return self.passes.program
 
 
 class Programs:
@@ -57,8 +39,9 @@ class Programs:
       diagnostics_every: steps between two measurements of the terms' gradients, or None.
       on_first_trace: called once, when the optimizers are built.
       owned_variables: () -> variables of terms, and of networks that a subclass keeps.
+      helps: `helps_every` and `helps_for` of the Trainer.
     Attributes:
-      balanced, diagnostics: of the terms, after the first trace; None without.
+      balanced, diagnostics, helps: of the terms, after the first trace; None without.
       written: the variables that the forward and backward pass writes, on any replica.
     """
 
@@ -70,26 +53,40 @@ class Programs:
         diagnostics_every: int | None = None,
         on_first_trace: Callable[[Programs], None] = lambda programs: None,
         owned_variables: Callable[[], list] = list,
+        helps: tuple = (None, None),
     ):
-        self._base = base
-        self._train_step = train_step
+        self._base, self._train_step = base, train_step
         self._balancer = balancer
-        self._every = diagnostics_every
+        self._every, self._helps = diagnostics_every, helps
         self._on_first_trace = on_first_trace
         self._owned_variables = owned_variables
         self._steps: dict[tuple, TracedStep] = {}
         self._first: TrainPasses | None = None
         self._round = 0  # how often other variables began to train
-        self._asked: tuple | None = None  # of the last call of `step`
+        self._last: tuple | None = None  # arguments of the last call of `step`
+        self._found_pauses: dict[tuple, Pauses] = {}
+        self._asked = Asked()  # of the last call of `step`
         self.first_settings: tuple[bool, ...] = ()  # of the switches, before the first trace
         self.balanced: BalancedTerms | None = None
         self.diagnostics: Diagnostics | None = None
+        self.helps: Helps | None = None
         self.written: list[tf.Variable] = []
 
     @property
     def program(self) -> StepProgram:
-        """The program of the run's first trace; before it without a weighting."""
+        """The program of the first trace; before it without a weighting."""
         return self._base if self._first is None else self._first.program
+
+    @property
+    def evaluated(self) -> StepProgram:
+        """The program by which a run is evaluated: with the weights of its phase."""
+        program = self.program if self._first is None else self._asked.phase.of(self.program)
+        return replace(program, idle=frozenset())
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """term -> the share of a batch that it learns from, of the steps that are asked for now."""
+        return self._asked.weighed(self.program).shares if self.prepared else {}
 
     @property
     def prepared(self) -> bool:
@@ -120,7 +117,8 @@ class Programs:
     @property
     def balancing_variables(self) -> list:
         """What a checkpoint holds of the balancer and the diagnostics."""
-        variables = [] if self.diagnostics is None else self.diagnostics.variables
+        measured = (part.variables for part in (self.diagnostics, self.helps) if part is not None)
+        variables = [variable for part in measured for variable in part]
         if self.balanced is None:
             return variables
         return [*self._variables_of_balancer(self.program), *variables]
@@ -130,7 +128,7 @@ class Programs:
             return []
         return [*self.balanced.variables, *program.weighting.accumulated.values()]
 
-    def step(self, source, xla: bool, class_weight: Mapping[int, float]) -> TracedStep:
+    def step(self, source, xla: bool, asked: Asked) -> TracedStep:
         """The traced step for a structure of data.
 
         The first trace of a run also finds the terms and the variables, and the optimizers are
@@ -139,7 +137,7 @@ class Programs:
         Args:
           source: the data.
           xla: whether XLA compiles the step.
-          class_weight: class id -> weight.
+          asked: what the fit asks of it.
         Raises:
           RuntimeError: called inside a strategy's scope.
           ValueError: a step that cannot be trained.
@@ -148,23 +146,45 @@ class Programs:
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
         base.build(base, of_any_size(source.element_spec))
-        self._asked = source, xla, class_weight
+        self._last, self._asked = (source, xla, asked), asked
         if self.prepared and self.program.trainables.switches.changed:
             self._forget()
         if not self.prepared:
-            self._prepare(source, xla, class_weight)
-        placement = base.placement.placed(source.per_host, xla)
+            self._prepare(source, xla)
+        pauses = self._pauses()
+        traced = functools.partial(self._step, source, xla, pauses)
+        step = traced(Omission())
+        return with_variants(step, source, pauses, traced)
+
+    def _step(self, source, xla, pauses: Pauses, left_out: Omission) -> TracedStep:
+        """The step that leaves something out, traced once."""
+        placement = self._base.placement.placed(source.per_host, xla)
         structure = str((source.element_spec, source.per_host))
-        way = placement.xla, placement.eager
-        key = self._round, structure, *way, tuple(sorted(class_weight.items()))
+        way = placement.xla, placement.eager, self._asked.key
+        key = self._round, structure, *way, frozenset(pauses.weights), left_out
         if key not in self._steps:
-            self._steps[key] = self._trace(key, source, xla, class_weight)
+            program = self._placed(self.program, source, xla)
+            program = replace(program, pauses=pauses, **left_out._asdict())
+            program = self._asked.phase.of(program)
+            spec = source.without(left_out.undrawn, source.element_spec)
+            self._steps[key] = self._trace(key, program, spec)
         return self._steps[key]
+
+    def _pauses(self) -> Pauses:
+        """The terms that pause on the way; accumulated steps compute them all."""
+        program, until = self.program, self._asked.until
+        if until is None or program.optimizers.accumulation > 1:
+            return Pauses()
+        key = self._round, until, self._asked.phase.key
+        if key not in self._found_pauses:
+            objective = self._asked.phase.of(program).objective
+            self._found_pauses[key] = objective.pauses(program.layout.names, until)
+        return self._found_pauses[key]
 
     def follow_switches(self) -> None:
         """Traces the step anew, as it was asked for, where `trainable` was set otherwise."""
-        if self._asked is not None:
-            self.step(*self._asked)
+        if self._last is not None:
+            self.step(*self._last)
 
     def trace_anew(self) -> None:
         """Traces the step anew, as it was asked for: the optimizers have other slots."""
@@ -181,10 +201,10 @@ class Programs:
         self._steps.clear()
         self._round += 1
 
-    def _prepare(self, source, xla, class_weight) -> None:
+    def _prepare(self, source, xla) -> None:
         try:
             with self._put_back(xla):
-                passes = self._first_passes(source, xla, class_weight)
+                passes = self._first_passes(source, xla)
         except ValueError as error:
             if "tf.function only supports singleton tf.Variables" not in str(error):
                 raise
@@ -211,10 +231,10 @@ class Programs:
             self.first_settings = trainables.switches.settings
             self._on_first_trace(self)
 
-    def _first_passes(self, source, xla, class_weight) -> TrainPasses:
+    def _first_passes(self, source, xla) -> TrainPasses:
         """The passes of the first trace; traced again where a tape had to watch more."""
         for _ in range(2):
-            passes, read = self._traced_passes(source, xla, class_weight)
+            passes, read = self._traced_passes(source, xla)
             program, discovery = passes.program, passes.program.discovery
             known = [*program.model.variables, *program.metrics.variables]
             unwatched = find_unwatched(read, [*known, *self._variables_of_balancer(program)])
@@ -224,9 +244,9 @@ class Programs:
             self._base = replace(self._base, discovery=Discovery(hidden, discovery.told))
         return passes
 
-    def _traced_passes(self, source, xla, class_weight) -> tuple[TrainPasses, list]:
+    def _traced_passes(self, source, xla) -> tuple[TrainPasses, list]:
         """The passes, and the `tf.Variable`s that they read."""
-        program = self._placed(self._base, source, xla, class_weight)
+        program = self._placed(self._base, source, xla)
         spec = to_trace_with(program, source)
         program.randomness.prepare()
         accumulation = program.optimizers.accumulation
@@ -234,17 +254,24 @@ class Programs:
             program = self._balancing(program, spec, self._balancer)
         passes = self._passes(program)
         precomputes = program.placement.precomputes_sums
-        if precomputes or accumulation > 1 or self._every is not None:
+        if precomputes or accumulation > 1 or (self._every, self._helps[0]) != (None, None):
             counts = passes.trace_counts(spec)
-        if self._every is not None and not self._measures(program.layout):
-            self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
+        self._make_measures(program)
         precomputed = local_spec(program, counts) if precomputes else None
         means = self._means_spec(program) if accumulation > 1 else None
         scales, means = specs_of_step(program, means)
         traced = passes.trace(spec, scales, precomputed, means)
         program.metrics.settle_held(program.placement.strategy, traced.variables)
         program.weighting.make_accumulated(traced.structured_outputs.jacobian)
+        prepare_multipliers(program, functools.partial(passes.watched_terms, spec))
         return passes, self._note_written(program, traced)
+
+    def _make_measures(self, program: StepProgram) -> None:
+        """Makes the diagnostics and `helps` of the terms, where they are asked for."""
+        measured = None if self.diagnostics is None else self.diagnostics.names
+        if self._every is not None and measured != program.layout.names:
+            self.diagnostics = Diagnostics(self._every, program.layout, program.placement.strategy)
+        self.helps = helps_of(self._helps, program, self.helps)
 
     def _note_written(self, program: StepProgram, traced) -> list:
         """Notes the variables that a pass writes; those that it reads. In Python none is known."""
@@ -256,6 +283,7 @@ class Programs:
         """The program with the weighting of the balancer, whose state goes on."""
         strategy = program.placement.strategy
         layout, weights, watched = self._facts(program, spec)
+        watched.update(check_constraints(program.objective.terms, layout, balancer))
         if self.balanced is None:
             self.balanced = BalancedTerms(balancer, layout, strategy, weights, watched)
         else:
@@ -278,10 +306,6 @@ class Programs:
         watched = passes.watched_terms(spec, written)
         return layout, objective.constant_weights(layout.names), watched
 
-    def _measures(self, layout) -> bool:
-        """Whether there are diagnostics of these terms."""
-        return self.diagnostics is not None and self.diagnostics.names == layout.names
-
     def _put_back(self, xla: bool):
         """Around the first pass: one that runs in Python changes nothing that stays."""
         base = self._base
@@ -290,8 +314,7 @@ class Programs:
         variables = [*base.model.variables, *base.metrics.variables, *self._owned_variables()]
         return put_back(parts_of(base.placement.strategy, variables))
 
-    def _trace(self, key, source, xla, class_weight) -> TracedStep:
-        program = self._placed(self.program, source, xla, class_weight)
+    def _trace(self, key, program: StepProgram, spec) -> TracedStep:
         passes = self._first
         if passes is None or self._steps or program != passes.program:
             passes = self._passes(program)
@@ -302,22 +325,25 @@ class Programs:
                 return self._train_step(batch)
 
         if program.placement.eager:
-            function = PythonStep(train_step, source.element_spec)
-            return TracedStep(function, passes, diagnostics, key)
-        specs = [source.element_spec]
+            function = PythonStep(train_step, spec)
+            return TracedStep(function, passes, diagnostics, key, train_step, helps=self.helps)
+        specs = [spec]
         if program.optimizers.accumulation > 1:
             specs.append(self._means_spec(program))
-        compiled = xla and not program.placement.precomputes_sums
+        compiled = program.placement.xla and not program.placement.precomputes_sums
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
-        return TracedStep(function.get_concrete_function(*specs), passes, diagnostics, key)
+        traced = function.get_concrete_function(*specs)
+        check_moved(program, functools.partial(written_variables, traced))
+        return TracedStep(traced, passes, diagnostics, key, train_step, helps=self.helps)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)
 
-    def _placed(self, program: StepProgram, source, xla, class_weight) -> StepProgram:
+    def _placed(self, program: StepProgram, source, xla) -> StepProgram:
         placement = self._base.placement.placed(source.per_host, xla)
-        return replace(program, placement=placement, class_weight=class_weight)
+        program = replace(program, placement=placement, sources=source.names or program.sources)
+        return self._asked.weighed(program)
 
     @staticmethod
     def _means_spec(program: StepProgram):

@@ -1,4 +1,4 @@
-"""What stands in a row of the ledger beside the terms: loss parameters, metrics, learning rates."""
+"""What stands in a row of the ledger beside the terms: parameters, multipliers, metrics, rates."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.balancing.multipliers import multiplier_values
 from trainer.step.program import StepProgram
 
 
 def row_values(program: StepProgram) -> dict[str, Any]:
-    """tag -> [], a row's loss parameters (means of larger ones), metrics and learning rates.
+    """tag -> [], a row's parameters (means of larger ones), multipliers, metrics, rates, shares.
 
     Metrics are among them where `program.reads_metrics`; else the host reads them.
     """
@@ -18,6 +19,7 @@ def row_values(program: StepProgram) -> dict[str, Any]:
         f"loss_parameters/{name}": tf.reduce_mean(tf.cast(value, tf.float32))
         for name, value in program.trainables.parameter_values().items()
     }
+    values.update(multiplier_values(program.objective.terms))
     if program.reads_metrics:
         metrics = program.metrics.tensors()
         values.update({f"metrics/{name}": value for name, value in metrics.items()})
@@ -25,4 +27,6 @@ def row_values(program: StepProgram) -> dict[str, Any]:
     for group, optimizer in optimizers.items():
         tag = "learning_rate" if len(optimizers) == 1 else f"learning_rate/{group}"
         values[tag] = tf.convert_to_tensor(optimizer.learning_rate)
+    shares = {f"hardest/{name}": share for name, share in program.shares.items()}
+    values.update({tag: tf.constant(share, tf.float64) for tag, share in shares.items()})
     return values

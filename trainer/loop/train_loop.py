@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from trainer.loop.accumulation import make_feed
-from trainer.loop.feeds import Feed, LoopCarry
-from trainer.loop.graph import operations
-from trainer.loop.programs import TracedStep
+from trainer.loop.feeds import Feed, LoopCarry, make_feed
+from trainer.loop.graph import slow_in_a_loop
 from trainer.loop.row_values import row_values
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.window import LogWindow, WindowCodec
+from trainer.step.outputs import StepRecord
 
 FAR = 2**31 - 1  # steps: no log window ends within a call
 
@@ -66,7 +67,8 @@ class Segments:
       step: the traced step.
       feed: its batches.
       on_nonfinite: what follows a step that is not finite.
-      program: (inputs, segment, window, count) -> window, compiled by XLA; or None.
+      program: (inputs, segment, window, changing, count, position) -> window, changing, compiled
+        by XLA; or None.
     """
 
     step: TracedStep
@@ -83,28 +85,28 @@ class Segments:
         feed = self.feed
         carry, segment = feed.enter(inputs, carry, position)
         count = feed.limit(position, count, self.program is not None)
-        if self.program is None:
-            window, changing = self._steps(inputs, segment, window, feed.changing(carry), count)
+        whole, changing = feed.is_whole(position), feed.changing(carry)
+        if self.program is None or whole is True:
+            take = self.program or self.steps
+            window, changing = take(inputs, segment, window, changing, count, position)
             return window, feed.changed(carry, changing), count
-        whole = feed.is_whole(position)
-        if whole is True:
-            return self.program(inputs, segment, window, count), carry, count
 
         def short():  # at the end of an epoch
             batch, arguments, _ = feed.next(inputs, segment, (), tf.constant(0))
-            return self._take(window, batch, arguments)
+            return self._take(window, batch, arguments, position)
 
-        window = tf.cond(whole, lambda: self.program(inputs, segment, window, count), short)
-        return window, carry, count
+        def full():
+            return self.program(inputs, segment, window, changing, count, position)[0]
 
-    def whole_steps(self, inputs, segment, window, count):
-        """`count` steps of full batches: the body of `program`."""
-        return self._steps(inputs, segment, window, (), count, whole=True)[0]
+        return tf.cond(whole, full, short), carry, count
 
-    def _steps(self, inputs, segment, window, changing, count, whole=False):
+    def steps(self, inputs, segment, window, changing, count, position, whole=False):
+        """`count` steps, of full batches with `whole`: the body of `program`."""
+
         def body(done, window, changing):
             batch, arguments, changing = self.feed.next(inputs, segment, changing, done, whole)
-            return done + 1, self._take(window, batch, arguments), changing
+            at = position + tf.cast(done, tf.int64)
+            return done + 1, self._take(window, batch, arguments, at), changing
 
         def going(done, window, _):
             more = done < count
@@ -121,9 +123,20 @@ class Segments:
         )
         return window, changing
 
-    def _take(self, window: LogWindow, batch, arguments) -> LogWindow:
-        """The window with one more step, which is taken."""
-        record = self.step.function(*tf.nest.flatten(batch, expand_composites=True), *arguments)
+    def _take(self, window: LogWindow, batch, arguments, position) -> LogWindow:
+        """The window with one more step, which is taken, at a position of the data, int64 []."""
+        if self.step.variants:
+            taken = functools.partial(self._variant, window, batch, arguments)
+            branches = [functools.partial(taken, variant) for variant in self.step.variants]
+            return tf.switch_case(self.step.which(position), branches)
+        tensors = tf.nest.flatten(batch, expand_composites=True)
+        return self._added(window, self.step.function(*tensors, *arguments))
+
+    def _variant(self, window: LogWindow, batch, arguments, variant) -> LogWindow:
+        return self._added(window, variant.take(batch, arguments))
+
+    def _added(self, window: LogWindow, record: StepRecord) -> LogWindow:
+        """The window with the record of a step."""
         self.step.program.counter.assign_add(1)
         skipping = self.on_nonfinite is OnNonfinite.SKIP
         following = window.add(record, skipping, self.step.program.means_by_examples)
@@ -145,9 +158,10 @@ def make_segments(step: TracedStep, feed: Feed, on_nonfinite: OnNonfinite) -> Se
     segments = Segments(step, feed, on_nonfinite)
     placement = step.program.placement
     compiled = placement.xla and not placement.precomputes_sums
-    if not compiled or not feed.in_one_program or _slow_in_a_loop(step):
+    if not compiled or not feed.in_one_program or slow_in_a_loop(step.function.graph):
         return segments
-    program = tf.function(segments.whole_steps, jit_compile=True, autograph=False)
+    whole_steps = functools.partial(segments.steps, whole=True)
+    program = tf.function(whole_steps, jit_compile=True, autograph=False)
     return Segments(step, feed, on_nonfinite, program)
 
 
@@ -165,10 +179,9 @@ def make_loop(
       on_nonfinite: what follows a step that is not finite.
       carry: of `feed.start`.
     """
-    program, diagnostics = step.program, step.diagnostics
-    terms = len(program.layout.names)
-    measured = 0 if diagnostics is None else diagnostics.size
-    codec = WindowCodec(terms, measured, tuple(row_values(program)), program.means_by_examples)
+    program, terms = step.program, len(step.program.layout.names)
+    tags = tuple(row_values(program))
+    codec = WindowCodec(terms, step.measured.size, tags, program.means_by_examples)
     segments = make_segments(step, feed, on_nonfinite)
     body = _window_body(segments, codec, terms)
 
@@ -201,7 +214,7 @@ def make_loop(
 
 def _window_body(segments: Segments, codec: WindowCodec, terms: int):
     """The body of the outer loop: one segment, and the row of the window it ends in."""
-    program, diagnostics = segments.step.program, segments.step.diagnostics
+    program, beside = segments.step.program, segments.step.measured
 
     def body(inputs, position, steps, every, done, left, index, window, carry, rows):
         count = tf.minimum(steps - done, left)
@@ -211,8 +224,7 @@ def _window_body(segments: Segments, codec: WindowCodec, terms: int):
         ends = tf.equal(left, 0)
         if segments.on_nonfinite is not OnNonfinite.SKIP:  # the host is to see such a window
             ends &= window.finite()
-        measured = None if diagnostics is None else diagnostics.packed()
-        rows = rows.write(index, codec.pack(window, row_values(program), measured))
+        rows = rows.write(index, codec.pack(window, row_values(program), beside.packed()))
         if program.reads_metrics:
             program.metrics.reset_where(ends)
         window = window.where(ends, LogWindow.empty(terms))
@@ -300,15 +312,6 @@ class OpenLoop:
         return LoopResult(window, rows[:ended], rows[ended], self._loop.codec)
 
 
-def _slow_in_a_loop(step: TracedStep) -> bool:
-    """Whether XLA is known to run the step faster by itself than inside a loop.
-
-    On a CPU a step with convolutions is: 29 ms inside a loop, 2.5 ms alone, for a small network.
-    """
-    on_cpu = not tf.config.list_logical_devices("GPU")
-    return on_cpu and any("Conv" in name for name in operations(step.function.graph))
-
-
 class TrainLoops:
     """The traced loops of a run; the last few are kept, for data of other structures.
 
@@ -327,7 +330,8 @@ class TrainLoops:
 
     def open(self, step: TracedStep, source, position: int, now: int) -> OpenLoop:
         """The loop over a source that is opened at batch `position`, at the global step `now`."""
-        feed = make_feed(step, source, self.on_nonfinite is OnNonfinite.STOP)
+        looked_at = self.on_nonfinite is OnNonfinite.STOP or step.helps is not None
+        feed = make_feed(step, source, looked_at)
         return self._loop(step, source, feed, feed.start(position, now))
 
     def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:

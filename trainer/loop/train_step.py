@@ -13,6 +13,8 @@ import tensorflow as tf
 from losses.errors import TermwiseRuntimeError
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.direction import dense, mirrored
+from trainer.balancing.helps import probe_validation
+from trainer.balancing.multipliers import move_multipliers, sums_to_move_by
 from trainer.balancing.probe import note_watched, probe_residuals, probe_terms
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
@@ -137,6 +139,16 @@ class TrainPasses:
         probe = functools.partial(probe_residuals, self.program, self._balanced_names)
         return self._summed(self._looking(probe)(batch))
 
+    def validation(self, chosen, batch, *valid):
+        """path -> the gradient of the validation objective over a batch; float32 [], its examples.
+
+        Args:
+          chosen, valid: as in `probe_validation`.
+        """
+        probe = functools.partial(probe_validation, self.program, chosen)
+        gradients, examples = self._looking(probe)(batch, *valid)
+        return self._summed(gradients), examples
+
     def _summed(self, rows: dict) -> dict:
         if self.program.placement.replicas == 1:
             return rows
@@ -223,9 +235,10 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     precomputed = passes.precomputed(batch)
     result = passes.compute(batch, scales, precomputed, context.accumulation)
     gradients, raw, weights = _static(program, result.gradients), result.raw, result.weights
+    gradients = _completed(program, gradients)
     if context.diagnostics is not None:
         rows = functools.partial(passes.jacobian, batch, precomputed)
-        context.diagnostics.measure_when_due(rows, weights, program.step)
+        context.diagnostics.measure_when_due(rows, weights, program.step, result.absent)
     strategy = program.placement.strategy
     local = [strategy.experimental_local_results(g)[0] for g in gradients.values()]
     several = scales is not None and len(program.optimizers.of_group) > 1
@@ -238,14 +251,30 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     examples = result.sums[-2]
     if program.placement.replicas == 1:  # of static batches a constant
         examples = tf.cast(examples_in(batch), tf.float32)
-    return gradients, StepRecord(raw, weights, weights * raw, examples, norm, result.absent)
+    sums = sums_to_move_by(program, result.sums)
+    return gradients, StepRecord(raw, weights, weights * raw, examples, norm, result.absent, sums)
 
 
 def apply_gradients(context: StepContext, gradients: dict, record: StepRecord) -> None:
-    """One update of every group that is due; none where the step is left out."""
+    """One update of every group that is due, and of the multipliers; none of a step left out."""
     program = context.passes.program
     finite = record.finite() if program.skips else None
     program.optimizers.apply(gradients, program.trainables.variables, program.step, finite)
+    move_multipliers(program, record, finite)
+
+
+def _completed(program: StepProgram, gradients: dict) -> dict:
+    """The gradients, with zeros for what the terms that a step leaves out would have reached.
+
+    So it is updated as by terms of weight 0: whether they are computed changes nothing.
+    """
+    if not program.leaves_out:
+        return gradients
+    strategy, variables = program.placement.strategy, program.trainables.variables
+    owners = program.trainables.of_groups(program.trained).owners
+    missing = {path: variables[path] for path in owners if path not in gradients}
+    zeros = {path: tf.zeros(v.shape, v.dtype) for path, v in missing.items()}
+    return {**gradients, **mirrored(strategy, variables, zeros)}
 
 
 def _static(program: StepProgram, gradients: dict) -> dict:

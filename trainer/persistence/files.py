@@ -55,7 +55,12 @@ def flush_to_disk(path) -> None:
 
 
 def replace_text(file: Path, text: str) -> None:
-    """Writes a whole file by a temporary name: a reader sees the old text or the new one.
+    """Writes a whole file of text by a temporary name, as `replace_bytes`."""
+    replace_bytes(file, text.encode())
+
+
+def replace_bytes(file: Path, content: bytes) -> None:
+    """Writes a whole file by a temporary name: a reader sees the old one or the new one.
 
     Raises:
       OSError: refused; the old file stands, and no temporary one is left.
@@ -66,8 +71,8 @@ def replace_text(file: Path, text: str) -> None:
             temporary.unlink()  # of a writer that was killed; a link would be written through
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         descriptor = os.open(temporary, flags, 0o666)
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as opened:
-            opened.write(text)
+        with open(descriptor, "wb") as opened:
+            opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())
         os.replace(temporary, file)

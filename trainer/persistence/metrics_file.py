@@ -163,7 +163,7 @@ def _find_fault(row) -> str | None:
     step, split, total = row["step"], row["split"], row["total"]
     if type(step) is not int or step < 0:
         return f"has step {step!r}, not a whole number from 0 on"
-    if split not in ("train", "eval"):
+    if split not in ("train", "eval") and not str(split).startswith("eval/"):
         return f"has split {split!r}, neither 'train' nor 'eval'"
     if isinstance(total, bool) or not isinstance(total, (int, float, type(None))):
         return f"has total {total!r}, neither a number nor null"

@@ -12,6 +12,8 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from losses.layers import stable_names
 from losses.objective.objective import NOTHING, Objective
+from losses.objective.registry import made
+from losses.terms.constraint import check_weights, constraints_of
 from trainer.distributed.agreement import check_alike
 from trainer.distributed.hosts import Hosts
 from trainer.loop.eval_loop import EvalLoops
@@ -49,6 +51,7 @@ class RunSettings:
     weighted_metrics: Any
     balancer: Any
     diagnostics_every: int | None
+    helps: tuple
     replica_randomness: str
     jit: JitChoice
     on_nonfinite: str
@@ -101,16 +104,16 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
     program = _program(parts, settings, functions, objective, training)
     hosts = Hosts(strategy)
     check_alike(hosts, _described(parts, settings, program))
-    state = RunState(
-        strategy, hosts, workdir, program.counter, functions.owned_variables, program.places
-    )
+    owned = functions.owned_variables
+    state = RunState(strategy, hosts, workdir, program.counter, owned, program.places)
     programs = Programs(
         program,
         functions.train_step,
         settings.balancer,
         settings.diagnostics_every,
         state.begin,
-        functions.owned_variables,
+        owned,
+        settings.helps,
     )
     return Run(
         name=parts["name"],
@@ -121,7 +124,7 @@ def make_run(parts: Mapping, settings: RunSettings, functions: UserFunctions) ->
         workdir=workdir,
         programs=programs,
         loops=TrainLoops(OnNonfinite.of(program.skips)),
-        evaluation=EvalLoops(lambda: programs.program, evaluation),
+        evaluation=EvalLoops(lambda: programs.evaluated, evaluation),
         jit=settings.jit,
         state=state,
         on_nonfinite=settings.on_nonfinite,
@@ -161,8 +164,11 @@ def _described(parts: Mapping, settings: RunSettings, program: StepProgram) -> d
 
 def _objective(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Objective:
     model, replicas = parts["model"], parts["strategy"].num_replicas_in_sync
+    check_weights(constraints_of(parts["terms"]), settings.loss_weights)
+    with parts["strategy"].scope():
+        loss = made(settings.loss)
     objective = Objective(
-        loss=settings.loss,
+        loss=loss,
         loss_weights=settings.loss_weights,
         add_loss_sums=settings.add_loss_sums,
         terms=parts["terms"],

@@ -9,7 +9,7 @@ import tensorflow as tf
 from trainer.data.dataset import DatasetSource
 from trainer.data.same import difference
 from trainer.data.unseeded import find_unseeded
-from trainer.loop.programs import TracedStep
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import OpenLoop
 
 
@@ -47,9 +47,14 @@ class DataPlace:
     def again(self, source):
         """The source of the last fit where that reads the same pipeline object, else this one."""
         last = self._source
-        if isinstance(source, DatasetSource) and isinstance(last, DatasetSource):
-            return last if last.passed == source.passed else source
-        return source
+        if last is None or last.names != source.names or source.indexed:
+            return source
+        pairs = list(zip(last.each(), source.each(), strict=True))
+        pipelines = [isinstance(part, DatasetSource) for _, part in pairs]
+        same = [then.passed == part.passed for then, part in pairs]
+        arrays = [difference(then.describe(), part.describe()) is None for then, part in pairs]
+        chosen = zip(pipelines, same, arrays, strict=True)
+        return last if all(s if pipeline else a for pipeline, s, a in chosen) else source
 
     def difference(self, described: dict | None, source) -> str | None:
         """What tells a source from the data in use, in words; None where they are the same.
@@ -59,16 +64,20 @@ class DataPlace:
           source: the data of a fit.
         """
         differs = difference(described, source.describe())
-        if differs is None and isinstance(source, DatasetSource) and self._source is not None:
-            return None if source.same_pipeline(self._source) else "another pipeline"
-        return differs
+        if differs is not None or self._source is None:
+            return differs
+        for part, then in zip(source.each(), self._source.each(), strict=True):
+            if isinstance(part, DatasetSource) and not part.same_pipeline(then):
+                return f"of {part.name!r} another pipeline" if part.name else "another pipeline"
+        return None
 
     def unseeded(self, source) -> list[str]:
         """What of a pipeline that is opened anew draws other orders than before, in words."""
         again = source is self._source
-        if not isinstance(source, DatasetSource) or (again and self._left is not None):
+        if again and self._left is not None:
             return []
-        return find_unseeded(source.dataset, again)
+        pipelines = [part for part in source.each() if isinstance(part, DatasetSource)]
+        return [draw for part in pipelines for draw in find_unseeded(part.dataset, again)]
 
     def enter(self, source) -> None:
         """A fit begins with a source."""

@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
+from losses.terms.constraint import constraints_of
 from trainer.data.batch import is_whole
 from trainer.errors import OF_INPUT, reading_failure
-from trainer.ledger.rows import term_entries
+from trainer.ledger.rows import term_entries, violations
 from trainer.loop.eval_loop import EvalSums
 from trainer.run.events import ReadingEvents, silent, untold
 from trainer.run.run import Run
@@ -112,8 +113,8 @@ def evaluate(
       steps: batches to take; all by default.
       events: who hears of it; nobody by default.
     Returns:
-      dict: total, terms/*, raw/*, weight/*, metrics/*; None for a term of which the data holds
-      nothing.
+      dict: total, terms/*, raw/*, weight/*, violation/*, metrics/*; None for a term of which the
+      data holds nothing.
     Raises:
       ValueError: there is no batch.
     """
@@ -131,7 +132,8 @@ def evaluate(
     # the shortest decimal of a float32: 0.1, not 0.10000000149
     weights = [float(str(value)) for value in np.asarray(sums.weights)]
     values = term_entries(sums.layout.names, there, weights)
-    values = {**values, **{f"metrics/{name}": value for name, value in metrics.items()}}
+    values.update(violations(constraints_of(run.program.objective.terms), values))
+    values.update({f"metrics/{name}": value for name, value in metrics.items()})
     events.end(values)
     return values
 

@@ -22,6 +22,7 @@ class HostState:
       epoch_ended: the step at which callbacks had their last `on_epoch_end`.
       epoch_sums: of the present epoch, totals times examples added up, and the examples.
       callbacks: what `CallbackStates.noted` gives.
+      phase, phase_began: the phase that the run is in, and the step at which it began; "" without.
     """
 
     shuffling: int = SHUFFLING
@@ -32,6 +33,8 @@ class HostState:
     epoch_ended: int = 0
     epoch_sums: tuple[float, float] = (0.0, 0)
     callbacks: tuple[dict[str, Any], ...] = ()
+    phase: str = ""
+    phase_began: int = 0
 
     def packed(self) -> bytes:
         """As a checkpoint holds it."""

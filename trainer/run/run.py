@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,14 @@ import tensorflow as tf
 from trainer.distributed.hosts import Hosts
 from trainer.loop.eval_loop import EvalLoops
 from trainer.loop.jit_choice import JitChoice, decide
-from trainer.loop.programs import Programs, TracedStep
+from trainer.loop.programs import Programs
+from trainer.loop.traced_step import Asked, TracedStep
 from trainer.loop.train_loop import OpenLoop, TrainLoops
 from trainer.persistence.workdir import Workdir
 from trainer.run.state import RunState
 from trainer.step.program import StepProgram
+
+NOTHING = Asked()
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,17 @@ class Run:
         """Whether steps that are not finite are left out."""
         return self.program.skips
 
-    def traced(self, source, class_weight: Mapping[int, float] | None = None) -> TracedStep:
-        """The traced step for a source."""
-        return self.programs.step(source, self.jit.xla, class_weight or {})
+    def traced(self, source, asked: Asked = NOTHING) -> TracedStep:
+        """The traced step for a source, as a fit asks for it."""
+        return self.programs.step(source, self.jit.xla, asked)
 
-    def decide_jit(self, source, class_weight: Mapping[int, float] | None = None) -> None:
+    def decide_jit(self, source, asked: Asked = NOTHING) -> None:
         """Settles `jit_compile="auto"` where it is pending; not for steps that run in Python."""
         if self.programs.eager:
             return
 
         def traced(xla: bool) -> TracedStep:
-            return self.programs.step(source, xla, class_weight or {})
+            return self.programs.step(source, xla, asked)
 
         def noted():
             workdir = self.workdir
@@ -87,7 +90,7 @@ class Run:
     def open(self, step: TracedStep, source, data_start: int) -> OpenLoop:
         """The loop over a source, at the present step of a run whose data began at `data_start`."""
         now, state = self.state.step, self.state
-        source.shuffling = state.host.shuffling
+        source.keep_shuffling(state.host.shuffling)
         left = state.data.opened(step, source, now - data_start)
         return left or self.loops.open(step, source, now - data_start, now)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from losses.objective.ratio import Ratio
 
 
 class StepRecord(NamedTuple):
@@ -12,7 +15,9 @@ class StepRecord(NamedTuple):
 
     raw, weight, weighted: float32 [terms]; examples: float32 [], of the global batch;
     grad_norm: float32 [], of the gradient of the total; absent: float32 [terms], 1 where the
-    batch holds nothing of a term; None where it holds something of each.
+    batch holds nothing of a term; None where it holds something of each; sums: float32 [2K], the
+    numerators and denominators over the global batch, by which multipliers move; None where there
+    is no constraint.
     """
 
     raw: tf.Tensor
@@ -21,6 +26,7 @@ class StepRecord(NamedTuple):
     examples: tf.Tensor
     grad_norm: tf.Tensor
     absent: tf.Tensor | None = None
+    sums: tf.Tensor | None = None
 
     def joined(self, other: StepRecord) -> StepRecord:
         """The record of a step of two passes, of which each has other terms.
@@ -31,6 +37,9 @@ class StepRecord(NamedTuple):
         absent = None
         if self.absent is not None and other.absent is not None:
             absent = self.absent * other.absent
+        sums = None
+        if self.sums is not None and other.sums is not None:
+            sums = self.sums + other.sums
         return StepRecord(
             self.raw + other.raw,
             tf.where(ours, self.weight, other.weight),
@@ -38,6 +47,7 @@ class StepRecord(NamedTuple):
             tf.maximum(self.examples, other.examples),
             tf.sqrt(tf.square(self.grad_norm) + tf.square(other.grad_norm)),
             absent,
+            sums,
         )
 
     def finite(self) -> tf.Tensor:
@@ -70,3 +80,22 @@ class ReplicaResult(NamedTuple):
     jacobian: dict[str, tf.Tensor]
     decided: Any
     absent: tf.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ExampleNotes:
+    """What the trace of a pass over single examples finds out of the terms.
+
+    Attributes:
+      terms: each term, in the ledger's order, and why no example has a value of it; None: each has.
+      sums: those that are divided by nothing.
+    """
+
+    terms: dict[str, str | None] = field(default_factory=dict)
+    sums: set[str] = field(default_factory=set)
+
+    def note(self, name: str, ratio: Ratio) -> None:
+        """Notes what is known of a term."""
+        self.terms[name] = ratio.without_examples
+        if ratio.denominator is None:
+            self.sums.add(name)

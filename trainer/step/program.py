@@ -9,13 +9,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from losses.checks import as_number
 from losses.distributed.hosts import host_count, host_index, local_replicas
 from losses.errors import TermwiseError
 from losses.objective.layout import Layout
 from losses.objective.objective import Objective
 from losses.objective.step import Step
-from trainer.data.batch import share
+from losses.objective.weights import Pauses
+from losses.terms.hardest import Hardest
+from trainer.data.batch import JointBatch, Share, share
 from trainer.model.switches import Switches
+from trainer.optimizers.groups import WHOLE
 from trainer.optimizers.optimizers import Optimizers
 from trainer.step.metrics import Metrics
 from trainer.step.randomness import Randomness
@@ -71,14 +75,17 @@ class Placement:
         """This replica's part of a batch, in replica context.
 
         Args:
-          batch: the global batch, or this host's.
+          batch: the global batch, or this host's; of several sources one of each.
           per_host: whether it is this host's; as the placement says by default.
         Returns:
           The part, and `present`: float32 [], 1.0, or 0.0 where the part is padding; None where
-          it is known to be 1.0.
+          it is known to be 1.0. Of several sources a `Share` of each, and the main one's.
         """
         if self.replicas == 1:
             return batch, None
+        if isinstance(batch, JointBatch):
+            parts = [Share(*self.shard(part, per_host)) for part in batch]  # type: ignore[attr-defined]
+            return type(batch)(*parts), parts[0].present
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
         if self.per_host if per_host is None else per_host:
             local = local_replicas(self.strategy)
@@ -187,11 +194,17 @@ class StepProgram:
       discovery: what the first trace finds out.
       weighting: how the terms are weighed.
       class_weight: class id -> weight of the labels.
+      hardest: which terms learn from the hardest examples alone.
       skips: whether steps that are not finite are left out.
       several_passes: whether groups may ask for several passes of the tape.
       means_by_examples: whether a row's means weigh a step by its examples.
       several_objectives: whether a step may take the gradients of several objectives: each pass
         is a trace of its own, and may leave out terms of the run.
+      sources: the names of the sources that the run trains on, the main one first; none without.
+      undrawn: those of which this program's steps have no batch.
+      pauses: the terms whose scheduled weight is 0 for a while: they are absent there.
+      idle: the terms that this program's steps leave out.
+      trained: the groups that train; None: all.
       places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
         and a subclass.
     """
@@ -210,10 +223,16 @@ class StepProgram:
     discovery: Discovery
     weighting: Weighting = field(default_factory=FixedWeighting)
     class_weight: Mapping[int, float] = field(default_factory=dict)
+    hardest: Hardest = field(default_factory=Hardest)
     skips: bool = False
     several_passes: bool = False
     means_by_examples: bool = False
     several_objectives: bool = False
+    sources: tuple[str, ...] = ()
+    undrawn: frozenset[str] = frozenset()
+    pauses: Pauses = field(default_factory=Pauses)
+    idle: frozenset[str] = frozenset()
+    trained: tuple[str, ...] | None = None
     places: Callable[[], list] = list
 
     @property
@@ -225,6 +244,11 @@ class StepProgram:
     def trainables(self) -> TrainableVariables:
         """The variables that train; none before the first trace."""
         return self.discovery.trainables_found
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether steps lack terms of the run."""
+        return bool(self.undrawn or self.idle)
 
     @property
     def hidden(self) -> list[tf.Variable]:
@@ -252,6 +276,66 @@ class StepProgram:
         return {path: by_group[group] for path, group in self.trainables.owners.items()}
 
     @property
+    def shares(self) -> dict[str, float]:
+        """term -> the share of a batch that it learns from, for those that learn from less."""
+        return self.hardest.shares(self.objective, self.layout.names)
+
+    @property
     def reads_metrics(self) -> bool:
         """Whether the loop reads the metrics at the end of a log window; else the host does."""
         return self.placement.replicas == 1 and self.metrics.traceable
+
+
+@dataclass(frozen=True)
+class PhaseOfStep:
+    """What a phase changes of a step.
+
+    Attributes:
+      name: of the phase, for errors.
+      weights: name or pattern of terms -> weight, instead of the given ones; 0 leaves a term out.
+      trains: the groups that train; None: all.
+    """
+
+    name: str = ""
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    trains: tuple[str, ...] | None = None
+
+    @property
+    def key(self) -> tuple:
+        """What two phases that are alike have in common."""
+        weights = [(name, _identity(weight)) for name, weight in self.weights.items()]
+        return self.name, tuple(weights), self.trains
+
+    def of(self, program: StepProgram) -> StepProgram:
+        """The program of a step in this phase.
+
+        Raises:
+          ValueError: a term or group that there is not.
+        """
+        if not self.weights and self.trains is None:
+            return program
+        names = program.layout.names
+        objective = program.objective.reweighted(self.weights, names, f"phase {self.name!r}")
+        constant = objective.constant_weights(names)
+        before = program.objective.constant_weights(names)
+        off = {name for name in names if constant[name] == 0 and before[name] != 0}
+        self._check_groups(program)
+        idle = program.idle | off
+        return replace(program, objective=objective, idle=idle, trained=self.trains)
+
+    def _check_groups(self, program: StepProgram) -> None:
+        groups = set(program.trainables.groups.values()) - {WHOLE}
+        for name in self.trains or ():
+            if name not in groups:
+                raise TermwiseError(
+                    f"Phase {self.name!r} trains the group {name!r}; the groups are "
+                    f"{', '.join(map(repr, sorted(groups))) or 'none'}: give Trainer(groups=)."
+                )
+
+
+def _identity(weight):
+    number = as_number(weight)
+    return id(weight) if number is None else number
+
+
+NO_PHASE = PhaseOfStep()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from losses.distributed.gather import gather_examples, own_examples
 from losses.objective.layout import Layout
+from losses.objective.ratio import ByExample
+from trainer.data.batch import Share, shares_of
 from trainer.distributed.reduce import sum_in_replica
 from trainer.model.variables import tensor_variable
 from trainer.step.forward import Forward, make_step, make_terms, run_forward, stateless_forward
 from trainer.step.gradients import Backward, ObjectiveShare
 from trainer.step.moving_statistics import moving_variables
-from trainer.step.outputs import ReplicaResult
+from trainer.step.outputs import ExampleNotes, ReplicaResult
 from trainer.step.program import StepProgram
 from trainer.step.reducers import GlobalSums, Reducer, choose_reducer
 
@@ -88,6 +91,7 @@ def _backward(program: StepProgram, tape, share, forward: Forward, scales) -> Ba
     trainables = program.discovery.candidates(
         lambda: program.find_trainables(tape.watched_variables(), forward.step.model)
     )
+    trainables = trainables.of_groups(program.trained)
     optimizers, objective = program.optimizers, program.objective
     trained_groups = {line.name: line.trains or () for line in objective.described or []}
     return Backward(
@@ -120,15 +124,14 @@ def evaluate_replica(program: StepProgram, layouts: list, batch, valid=None):
 
     Args:
       layouts: the trace puts the layout of its terms in.
-      valid: float32 [], 0 where this host's data has ended and the batch counts for nothing.
+      valid: float32 [], 0 where this host's data has ended and the batch counts for nothing; of
+        several sources [sources].
     Returns:
       float32 [K] numerators; [K] denominators; [T], 0 where a term is absent; [T] weights.
     """
-    batch, present = program.placement.shard(batch)
-    if valid is not None:
-        present = valid if present is None else present * valid
+    batch, present = _valid_shares(program, batch, valid)
     with program.metrics.without_padding(present):
-        step = make_step(program, batch, training=False)
+        step = make_step(program, batch, False, present)
         terms = make_terms(program, step, present)
     layout = Layout.of(terms)
     layouts.append(layout)
@@ -141,6 +144,56 @@ def evaluate_replica(program: StepProgram, layouts: list, batch, valid=None):
     weights = program.objective.weights(layout.names, step.step)
     weights = program.weighting.evaluation_weights(layout, weights)
     return numerators, denominators, counts, weights
+
+
+def _valid_shares(program: StepProgram, batch, valid) -> tuple:
+    """The replica's part of a batch, and `present`; neither counts where it is not valid."""
+    part, present = program.placement.shard(batch)
+    if valid is None:
+        return part, present
+    if valid.shape.rank == 0:
+        return part, valid if present is None else present * valid
+    shares = [
+        Share(share.batch, valid[i] if share.present is None else share.present * valid[i])
+        for i, share in enumerate(shares_of(part, present).values())
+    ]
+    return type(batch)(*shares), shares[0].present
+
+
+def examples_replica(program: StepProgram, notes: ExampleNotes, outputs: bool, batch, valid=None):
+    """What each example of a batch adds to each term, for the examples of all replicas in order.
+
+    Args:
+      notes: the trace puts in which terms have no value per example, and which are sums.
+      outputs: whether the model's outputs are wanted too.
+      valid: as in `evaluate_replica`.
+    Returns:
+      term name -> float32 [examples, 3]: numerator, count, and 0 where the example does not count;
+      float32 [], the examples; and the outputs, or ().
+    """
+    batch, present = _valid_shares(program, batch, valid)
+    with program.metrics.without_padding(present):
+        step = make_step(program, batch, False, present)
+        terms = make_terms(program, step, present)
+    for name, ratio in terms.items():
+        notes.note(name, ratio)
+    there = [name for name in terms if terms[name].without_examples is None]
+    rows = {name: _columns(terms[name].by_example()) for name in there}
+    examples = step.examples if present is None else step.examples * present
+    y_pred = step.y_pred if outputs else ()
+    if program.placement.replicas == 1:
+        return rows, examples, y_pred
+    with own_examples(present):
+        rows = {name: gather_examples(values)[0] for name, values in rows.items()}
+        y_pred = gather_examples(y_pred)[0] if outputs else ()
+    return rows, sum_in_replica(examples), y_pred
+
+
+def _columns(parts: ByExample) -> tf.Tensor:
+    """float32 [examples, 3], what each example adds to a term, as `examples_replica` gives it."""
+    ones = tf.ones_like(parts.numerators)
+    columns = [ones if part is None else part for part in parts]
+    return tf.stack([tf.cast(column, tf.float32) for column in columns], axis=1)
 
 
 def predict_replica(program: StepProgram, batch):

@@ -42,6 +42,13 @@ class TrainableVariables:
     networks: tuple[Network, ...] = ()
     switches: Switches = field(default_factory=Switches)
 
+    def of_groups(self, groups: tuple[str, ...] | None) -> TrainableVariables:
+        """Those of some groups, and the loss parameters, which are of none; None: all."""
+        if groups is None:
+            return self
+        owners = {p: o for p, o in self.owners.items() if self.groups.get(p) in (*groups, None)}
+        return replace(self, owners=owners)
+
     def parameter_values(self) -> dict[str, tf.Tensor]:
         """name -> tensor of the loss parameters."""
         return {name: tf.convert_to_tensor(value) for name, value in self.parameters.items()}

@@ -98,9 +98,9 @@ BAD = [
     (["-"], "-: stray argument."),
     ([DIGITS, "--", "--mode=train"], "--mode=train: stray argument."),
     (["--config.seed", "3", DIGITS], "--config.seed: has no value. Write --config.seed=VALUE."),
-    (["--mode=trian"], "describe, replay. Did you mean train?"),
-    (["--mode=Train"], "--mode=Train: accepted are train, evaluate, describe, replay. Did"),
-    (["--mode="], "--mode=: accepted are train, evaluate, describe, replay."),
+    (["--mode=trian"], "describe, replay, examples. Did you mean train?"),
+    (["--mode=Train"], "Train: accepted are train, evaluate, describe, replay, examples. Did"),
+    (["--mode="], "--mode=: accepted are train, evaluate, describe, replay, examples."),
     (["--strategy=tpu"], "--strategy=tpu: accepted are auto, one_device, mirrored, multi_worker."),
     (["--strategy=mirored"], "--strategy=mirored: accepted are auto, one_device, mirrored, multi_"),
     (["--virtual_devices=-1"], "--virtual_devices=-1: accepted is a number of devices, 1 to 64."),
@@ -148,6 +148,8 @@ BAD = [
     # modes
     ([DIGITS, "--mode=evaluate"], "--mode=evaluate: needs --workdir=DIRECTORY, of a run that was"),
     (["--workdir=changed", "--mode=evaluate"], "--mode=evaluate: changed holds no checkpoint."),
+    (["--workdir=changed", "--mode=examples"], "--mode=examples: changed holds no checkpoint."),
+    ([DIGITS, "--mode=examples"], "--mode=examples: needs --workdir=DIRECTORY, of a run that was"),
 ]  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """Gaussian and Student-t likelihoods: against PyTorch, scipy, and noise of known parameters."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import special, stats
 
-from losses import GaussianNLL, StudentTNLL
+from losses import GaussianNLL, SparseCrossentropy, StudentTNLL
 from losses.catalog.likelihood import log_gamma_step
 
 
@@ -173,3 +174,41 @@ def test_student_is_finite_at_the_hard_points(jit_compile):
 def test_errors_say_what_is_accepted(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def log_softmax(z):
+    return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+
+def test_smoothed_class_ids_are_smoothed_one_hot_labels():
+    rng = np.random.default_rng(0)
+    labels, z = rng.integers(0, 4, (5, 2)), 3 * rng.normal(size=(5, 2, 4))
+    target = 0.9 * np.eye(4)[labels] + 0.1 / 4
+    expected = -np.sum(target * log_softmax(z), -1)
+    loss = SparseCrossentropy(label_smoothing=0.1)
+    np.testing.assert_allclose(loss.call(labels, z), expected, rtol=1e-5)
+    of_keras = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    np.testing.assert_allclose(loss(labels, z), of_keras(np.eye(4)[labels], z), rtol=1e-5)
+    of_probabilities = SparseCrossentropy(0.1, from_logits=False)
+    np.testing.assert_allclose(
+        of_probabilities.call(labels, np.exp(log_softmax(z))), expected, rtol=1e-5
+    )
+
+
+def test_an_ignored_class_is_left_out_of_the_mean_and_of_the_gradient():
+    labels, z = np.array([0, 3, 1]), tf.Variable(np.eye(3, dtype="float32"))
+    loss = SparseCrossentropy(label_smoothing=0.3, ignore_class=3)
+    with tf.GradientTape() as tape:
+        value = loss(labels, z)
+    left = log_softmax(np.eye(3)[[0, 2]])
+    target = 0.7 * np.eye(3)[[0, 1]] + 0.1
+    np.testing.assert_allclose(value, -np.sum(target * left) / 2, rtol=1e-6)
+    assert np.all(tape.gradient(value, z)[1] == 0)
+
+
+def test_smoothing_is_in_the_configuration_and_within_its_range():
+    loss = SparseCrossentropy(0.1, ignore_class=2)
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert again.get_config() == loss.get_config() and again.label_smoothing == 0.1
+    with pytest.raises(ValueError, match=r"label_smoothing=1.5\): give a number from 0 to 1"):
+        SparseCrossentropy(1.5)

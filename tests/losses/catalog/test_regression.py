@@ -1,5 +1,6 @@
 """Pinball and Charbonnier losses: by hand, by formula, and at zero residual."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -106,3 +107,27 @@ def test_the_gradient_is_finite_at_zero_residual_and_far_off(loss, jit_compile):
 def test_errors_say_what_is_accepted(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_quantiles_of_increments_cannot_cross():
+    outputs = np.array([[1.0, -20.0, 2.0], [-3.0, 0.0, -1.0]], "float32")
+    first = outputs[:, 0]
+    second = first + np.log1p(np.exp(outputs[:, 1]))
+    third = second + np.log1p(np.exp(outputs[:, 2]))
+    expected = np.stack([first, second, third], -1)
+    np.testing.assert_allclose(losses.noncrossing(outputs), expected, rtol=1e-6)
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, losses.noncrossing(inputs))
+    np.testing.assert_allclose(model.predict(outputs, verbose=0), expected, rtol=1e-6)
+    again = keras.Model.from_config(model.get_config())  # its operations are Keras's own
+    np.testing.assert_allclose(again.predict(outputs, verbose=0), expected, rtol=1e-6)
+
+
+def test_they_end_at_the_quantiles_of_the_labels():
+    labels = np.arange(101.0, dtype="float32")[:, None] / 100
+    inputs = keras.Input((1,))
+    outputs = losses.noncrossing(keras.layers.Dense(3, kernel_initializer="zeros")(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(1.0), losses.Quantile([0.25, 0.5, 0.75]))
+    model.fit(np.zeros_like(labels), labels, batch_size=101, epochs=300, verbose=0)
+    np.testing.assert_allclose(model(np.zeros((1, 1))), [[0.25, 0.5, 0.75]], atol=0.03)

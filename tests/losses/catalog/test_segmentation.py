@@ -128,6 +128,33 @@ def test_empty_masks_have_value_1_and_no_gradient_nan(kind, dtype):
     assert np.all(np.isfinite(tape.gradient(value, y_pred).numpy().astype("float32")))
 
 
+def test_smoothing_and_classes_left_out_class_by_class():
+    y_true, y_pred = (m[..., 0] for m in masks())  # [5, 4, 3], three classes on the last axis
+    y_true[..., 2] = y_pred[..., 2] = 0.0  # a class that is not there
+    dice, tversky = [], []
+    for kind in (1, 2):  # but the background
+        y, p = y_true[..., kind], y_pred[..., kind]
+        both, missed, wrong = (y * p).sum(), (y * (1 - p)).sum(), ((1 - y) * p).sum()
+        dice.append(1 - (2 * both + 0.5) / (y.sum() + p.sum() + 0.5))
+        tversky.append(1 - (both + 0.5) / (both + 0.5 + 0.7 * missed + 0.2 * wrong))
+    assert dice[1] == tversky[1] == 0.0
+    arguments = dict(axis=(0, 1), smoothing=0.5, exclude=0)
+    np.testing.assert_allclose(Dice(**arguments).call(y_true, y_pred), dice, atol=1e-6)
+    assert float(Dice(**arguments)(y_true, y_pred)) == pytest.approx(np.mean(dice), abs=1e-6)
+    loss = Tversky(0.7, 0.2, **arguments)
+    assert float(loss(y_true, y_pred)) == pytest.approx(np.mean(tversky), abs=1e-6)
+    # one value per example, and weights of each class
+    loss = Dice(axis=(1, 2), smoothing=0.5, exclude=[0, 2])
+    alone = Dice(axis=(1, 2), smoothing=0.5)
+    np.testing.assert_allclose(
+        loss.call(y_true, y_pred), alone.call(y_true[..., 1:2], y_pred[..., 1:2]), rtol=1e-6
+    )
+    weights = np.arange(60.0).reshape(5, 4, 3) / 10
+    weighted = Dice(smoothing=1.0, exclude=0)(y_true, y_pred, weights)
+    expected = Dice(smoothing=1.0)(y_true[..., 1:], y_pred[..., 1:], weights[..., 1:])
+    np.testing.assert_allclose(weighted, expected, rtol=1e-6)
+
+
 def test_float16_masks_of_many_pixels_do_not_overflow():
     ones = tf.ones([4, 300, 300, 1], tf.float16)  # 360,000 pixels; float16 ends at 65,504
     assert float(Dice(dtype="float16")(ones, ones)) == pytest.approx(0.0, abs=1e-3)
@@ -157,6 +184,10 @@ def test_it_is_restored_from_its_configuration(kind):
     ("make", "message"),
     [
         (lambda: Tversky(alpha=-1), r"Tversky\(alpha=-1\): give a number >= 0"),
+        (lambda: Dice(smoothing=-1), r"Dice\(smoothing=-1\): give a finite number of at least 0"),
+        (lambda: Dice(exclude=-1), r"Dice\(exclude=-1\): give the index of a class"),
+        (lambda: Dice(exclude=2)(*masks()), r"leaves out the classes \[2\].*\(5, 4, 3, 2\)"),
+        (lambda: Dice(exclude=[0, 1])(*masks()), r"leaves out all 2 classes"),
         (lambda: Dice(axis="rows"), r"Dice\(axis='rows'\): give an axis"),
         (lambda: Dice(axis=())(*masks()), r"Dice\(axis=\(\)\)"),
         (lambda: Dice(axis=4)(*masks()), r"axis=4.*Give axes from 0 to 3"),

@@ -224,6 +224,8 @@ def test_every_tag_of_the_ledger_is_on_its_chart_and_on_no_other(tmp_path):
         "raw/terms/odd": "raw",
         "weight/sparse_focal": "weights",
         "loss_parameters/center/radius": "loss parameters",
+        "multiplier/recall": "multipliers",
+        "violation/recall": "violations",
         "grad_norm/total": "gradient norms",
         "grad_norm/regularization/dense/kernel": "gradient norms",
         "grad_cosine/a:b": "gradient cosines",
@@ -244,6 +246,7 @@ def test_the_layout_opens_on_the_equation_with_the_gradients_folded(tmp_path):
     layout = written_layout(tmp_path)
     assert [(part.title, part.closed) for part in layout.category] == [
         ("objective", False),
+        ("constraints", True),
         ("gradients", True),
     ]
     first_row = [chart.title for chart in layout.category[0].chart[:3]]

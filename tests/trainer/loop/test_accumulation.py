@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 
 import losses
+from losses.distributed import gather_examples
 from trainer import Trainer
 
 SIZES = (5, 1, 9)
+TWO_VIEWS = ("nt_xent", "info_nce")
 
 
 def build():
@@ -75,6 +77,43 @@ def test_a_run_that_stops_inside_a_window_goes_on_as_if_it_had_not(workdir):
     weights(SIZES, True, steps=4, workdir=workdir)
     resumed = weights(SIZES, True, steps=6, workdir=workdir)
     np.testing.assert_array_equal(resumed, weights(SIZES, True, steps=6))
+
+
+def near(step):
+    keys, _ = gather_examples(step.y_pred)
+    return tf.reduce_mean(tf.square(step.y_pred - keys[:1]), -1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(dict(loss=kind) for kind in ("nt_xent", "info_nce", "sup_con", "triplet", "n_pairs")),
+        dict(terms=[losses.term(near)]),
+    ],
+    ids=str,
+)
+def test_what_compares_examples_is_refused(arguments):
+    """Each of the accumulated steps would compare its own alone."""
+
+    def build(**optimizer):
+        head = keras.layers.Reshape((2, 4)) if arguments.get("loss") in TWO_VIEWS else None
+        layers = [keras.Input((3,)), keras.layers.Dense(8), *([head] if head else [])]
+        sgd = keras.optimizers.SGD(0.1, **optimizer)
+        trainer = Trainer(keras.Sequential(layers), optimizer=sgd, **arguments)
+        return trainer.build((np.ones((8, 3), "float32"), np.arange(8) % 2), batch_size=8)
+
+    build()
+    with pytest.raises(losses.TermwiseError, match="under gradient_accumulation_steps=3") as error:
+        build(gradient_accumulation_steps=3)
+    name = arguments.get("loss", "near")
+    assert any(repr(name) in note for note in error.value.__notes__)
+
+
+def test_an_evaluation_compares_what_it_is_given():
+    sgd = keras.optimizers.SGD(0.1, gradient_accumulation_steps=3)
+    trainer = Trainer(build(), optimizer=sgd, loss="mse", terms=[losses.term(near)])
+    x, y, _ = data()
+    assert trainer.evaluate((x, y), batch_size=15)["raw/near"] > 0
 
 
 def test_arrays_look_ahead_by_position():

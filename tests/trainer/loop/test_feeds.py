@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.data.open import open_data
-from trainer.loop.accumulation import AccumulatingFeed
-from trainer.loop.feeds import ArrayFeed, IteratorFeed, LoopCarry
+from trainer.loop.feeds import AccumulatingFeed, ArrayFeed, IteratorFeed, LoopCarry
 
 
 def pipeline(*batches):

@@ -11,6 +11,7 @@ from losses.objective.layout import Layout
 from trainer.balancing.weightings import JacobianWeighting
 from trainer.data.open import open_data
 from trainer.loop.programs import Programs
+from trainer.loop.traced_step import Asked
 from trainer.loop.train_step import apply_gradients, compute_gradients, current_context
 from trainer.step.program import Discovery
 from trainer.step.trainable import TrainableVariables
@@ -46,15 +47,15 @@ def arrays(examples=4, labels=True, batch_size=4):
 def test_the_first_step_takes_one_trace_of_the_forward_and_backward_pass(make_programs):
     programs = make_programs()
     assert not programs.prepared and programs.traces == 0
-    step = programs.step(arrays(), False, {})
+    step = programs.step(arrays(), False, Asked())
     assert programs.prepared and programs.traces == 1
     assert programs.steps == [step]
 
 
 def test_data_of_the_same_structure_takes_the_step_that_is_there(make_programs):
     programs = make_programs()
-    step = programs.step(arrays(), False, {})
-    assert programs.step(arrays(8), False, {}) is step and programs.traces == 1
+    step = programs.step(arrays(), False, Asked())
+    assert programs.step(arrays(8), False, Asked()) is step and programs.traces == 1
 
 
 @pytest.mark.parametrize(
@@ -70,18 +71,18 @@ def test_each_structure_way_of_compiling_and_class_weights_is_traced_once(
     source, xla, class_weight, make_programs
 ):
     programs = make_programs()
-    first = programs.step(arrays(), False, {})
+    first = programs.step(arrays(), False, Asked())
     for _ in range(2):
-        second = programs.step(source(), xla, class_weight)
+        second = programs.step(source(), xla, Asked(class_weight))
     assert second is not first and len(programs.steps) == 2
-    assert programs.step(arrays(), False, {}) is first
+    assert programs.step(arrays(), False, Asked()) is first
     assert second.program.placement.xla is xla and second.program.class_weight == class_weight
 
 
 def test_class_weights_in_another_order_are_the_same(make_programs):
     programs = make_programs()
-    step = programs.step(arrays(), False, {0: 2.0, 1: 3.0})
-    assert programs.step(arrays(), False, {1: 3.0, 0: 2.0}) is step
+    step = programs.step(arrays(), False, Asked({0: 2.0, 1: 3.0}))
+    assert programs.step(arrays(), False, Asked({1: 3.0, 0: 2.0})) is step
 
 
 # ---- what a traced step does ----
@@ -89,7 +90,7 @@ def test_class_weights_in_another_order_are_the_same(make_programs):
 
 def test_a_traced_step_moves_the_weights_by_the_gradient(make_programs, batch):
     programs = make_programs(optimizer=keras.optimizers.SGD(0.1))
-    step = programs.step(arrays(), False, {})
+    step = programs.step(arrays(), False, Asked())
     record = step.function(*batch)
     np.testing.assert_allclose(record.raw, [3.75, 2])
     np.testing.assert_allclose(record.weighted, [7.5, 6])
@@ -103,7 +104,7 @@ def test_a_traced_step_moves_the_weights_by_the_gradient(make_programs, batch):
 
 def test_the_variables_of_a_step_are_what_it_reads_or_writes(make_programs):
     programs = make_programs(optimizer=keras.optimizers.SGD(0.1))
-    programs.step(arrays(), False, {})
+    programs.step(arrays(), False, Asked())
     names = {variable.name.split(":")[0] for variable in programs.variables}
     assert {"line/kernel", "line/bias"} <= names
 
@@ -115,19 +116,19 @@ def test_the_first_trace_finds_terms_and_variables_and_builds_the_optimizers(mak
     noted: list = []
     programs = make_programs(noted=noted.append)
     assert programs.program.discovery.layout is None
-    programs.step(arrays(), False, {})
+    programs.step(arrays(), False, Asked())
     program = programs.program
     assert program.layout.names == ("square", "output")
     assert list(program.trainables.owners) == ["line/kernel", "line/bias"]
     assert program.optimizers.of_group["model"].built
-    programs.step(arrays(3, batch_size=3), False, {})
+    programs.step(arrays(3, batch_size=3), False, Asked())
     assert noted == [programs]  # once
 
 
 def test_a_balancer_and_diagnostics_are_made_for_the_terms(make_programs):
     programs = make_programs(balancing.MGDA(), diagnostics_every=2)
     assert programs.balancing_variables == []
-    step = programs.step(arrays(), False, {})
+    step = programs.step(arrays(), False, Asked())
     assert programs.balanced.names == ("square", "output")
     assert type(programs.program.weighting) is JacobianWeighting
     assert step.diagnostics is programs.diagnostics and step.diagnostics.every == 2
@@ -140,7 +141,7 @@ def test_a_balancer_and_diagnostics_are_made_for_the_terms(make_programs):
 def test_accumulated_rows_of_a_balancer_are_saved(make_programs):
     optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
     programs = make_programs(balancing.MGDA(), optimizer=optimizer)
-    programs.step(arrays(), False, {})
+    programs.step(arrays(), False, Asked())
     shapes = [tuple(variable.shape) for variable in programs.balancing_variables]
     assert shapes == [(2,), (2, 2, 1), (2, 1)]  # factors; rows of the kernel and the bias
 
@@ -150,7 +151,7 @@ def test_a_variable_that_is_made_anew_at_each_call_is_told(make_programs):
         return {"fresh": tf.reduce_sum(tf.Variable(1.0) * step.y_pred)}
 
     with pytest.raises(ValueError, match="A variable is made anew at each call of a loss or term"):
-        make_programs(compute_terms=compute_terms).step(arrays(), False, {})
+        make_programs(compute_terms=compute_terms).step(arrays(), False, Asked())
 
 
 def test_a_parameter_outside_the_scope_cannot_be_compiled_for_replicas(make_programs, two_replicas):
@@ -161,13 +162,13 @@ def test_a_parameter_outside_the_scope_cannot_be_compiled_for_replicas(make_prog
 
     programs = make_programs(strategy=two_replicas, compute_terms=compute_terms)
     with pytest.raises(ValueError, match="'outside' were made outside the strategy's scope"):
-        programs.step(arrays(), True, {})
+        programs.step(arrays(), True, Asked())
 
 
 def test_a_step_is_not_traced_inside_a_strategys_scope(make_programs, two_replicas):
     programs = make_programs()
     with two_replicas.scope(), pytest.raises(RuntimeError, match="inside strategy"):
-        programs.step(arrays(), False, {})
+        programs.step(arrays(), False, Asked())
 
 
 # ---- what is found is written once ----
@@ -222,6 +223,6 @@ def test_other_data_of_a_run_with_other_terms_is_refused(make_programs):
         return {name: step.y_pred[:, 0]}
 
     programs = make_programs(compute_terms=compute_terms)
-    programs.step(arrays(), False, {})
+    programs.step(arrays(), False, Asked())
     with pytest.raises(ValueError, match="gives the terms unlabelled, but the run has labelled"):
-        programs.step(arrays(labels=False), False, {})
+        programs.step(arrays(labels=False), False, Asked())

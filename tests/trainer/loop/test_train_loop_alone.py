@@ -15,9 +15,8 @@ import tensorflow as tf
 
 from losses.objective.layout import Layout
 from trainer.data.open import open_data
-from trainer.loop.accumulation import AccumulatingFeed
-from trainer.loop.feeds import ArrayFeed, IteratorFeed
-from trainer.loop.programs import TracedStep
+from trainer.loop.feeds import AccumulatingFeed, ArrayFeed, IteratorFeed
+from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import FAR, OnNonfinite, TrainLoops, make_feed, make_segments
 from trainer.loop.window import LogWindow
 from trainer.step.outputs import StepRecord

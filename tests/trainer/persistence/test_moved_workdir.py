@@ -20,7 +20,7 @@ GONE = r"is no longer the folder that this run writes to: it was moved or delete
 
 
 def delete(folder):
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.rename(folder.with_name("deleted")))  # at once: a thread may be writing
 
 
 def move(folder):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from trainer.loop.feeds import ArrayFeed, Feed, IteratorFeed, LoopCarry
-from trainer.loop.programs import TracedStep
+from trainer.loop.feeds.feed import ArrayFeed, Feed, IteratorFeed, LoopCarry
+from trainer.loop.feeds.joint import JointArrayFeed
+from trainer.loop.traced_step import TracedStep
 
 
 class AccumulatingFeed(Feed):
@@ -45,7 +46,8 @@ class AccumulatingFeed(Feed):
         self._every, self._counter, self._terms = every, counter, terms
         self._count_terms = count_terms
         self._queue = None
-        self._order = _EpochOrder(source) if source.shuffle else None
+        shuffled = [part for part in source.each() if part.shuffle and source.indexed]
+        self._orders = {part.name: _EpochOrder(part) for part in shuffled}
         self._keeping = None
         if not source.indexed:
             self._keeping = IteratorFeed(source, keeps_batch)
@@ -113,8 +115,10 @@ class AccumulatingFeed(Feed):
         return tf.cond(begins, lambda: self._fill(position, count), lambda: current)
 
     def _array_batch(self, position):
-        order = None if self._order is None else self._order.at(position)
-        return self.source.batch_at(position, self._xla, order)
+        orders = {name: order.at(position) for name, order in self._orders.items()}
+        return self.source.batch_at(
+            position, self._xla, orders if self.source.names else orders.get(None)
+        )
 
     def _dequeue(self, position):
         """The batch at a position of arrays, or the first that waits."""
@@ -135,7 +139,7 @@ class AccumulatingFeed(Feed):
             if self._queue is None:
                 batch = self._array_batch(position + index)
             else:
-                batch = next(self.source.iterator)
+                batch = self.source.structured(next(self.source.iterator))
                 with tf.device("cpu:0"):
                     self._queue.enqueue(tf.nest.flatten(batch, expand_composites=True))
             return index + 1, total + self._count_terms(batch)
@@ -188,6 +192,8 @@ def make_feed(step: TracedStep, source, keeps_batch: bool) -> Feed:
         terms, xla = len(layout.names), program.placement.xla
         arguments = program.counter, count_terms, terms, keeps_batch, xla
         return AccumulatingFeed(source, every, *arguments)
+    if source.indexed and source.names:
+        return JointArrayFeed(source, program.placement.xla)
     if source.indexed:
         return ArrayFeed(source, program.placement.xla)
     return IteratorFeed(source, keeps_batch)

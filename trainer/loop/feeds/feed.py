@@ -146,7 +146,7 @@ class IteratorFeed(Feed):
         return carry._replace(batch=changing)
 
     def next(self, inputs, segment, changing, done, whole=False):
-        batch = next(inputs)
+        batch = self.source.structured(next(inputs))
         return batch, (), batch if self._keeps_batch else ()
 
     def batch_at(self, carry, position):

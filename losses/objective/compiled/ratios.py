@@ -59,11 +59,12 @@ def resolve_loss(loss) -> keras.losses.Loss:
 
 @dataclass(frozen=True)
 class CompiledLoss:
-    """One compiled loss: the term's name, the output it reads, the loss itself."""
+    """One compiled loss: the term's name, the output it reads, the loss itself, its source."""
 
     name: str
     output: str
     loss: keras.losses.Loss
+    source: str | None = None
 
 
 def name_losses(loss, y_pred, output_names=None) -> list[CompiledLoss]:
