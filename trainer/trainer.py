@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
 from losses.objective.term import listed_terms
+from losses.objective.weights import Weight
 from losses.terms.hardest import Hardest
 from trainer.balancing.balanced_terms import check_balancer
 from trainer.balancing.diagnostics import check_diagnostics_every
@@ -124,7 +125,7 @@ class Trainer(Reading):
         check_balancer(balancer)
         check_diagnostics_every(gradient_diagnostics_every)
         check_helps(helps_every, helps_for)
-        self._set(phases=check_phases(phases))
+        self._set(phases=check_phases(phases), weights={})
         jit, mode = JitChoice(jit_compile, run_eagerly), check_mode(on_nonfinite, workdir)
         self._set(strategy=resolve_strategy(strategy))
         folder = None if workdir is None else Workdir(workdir)
@@ -196,6 +197,21 @@ class Trainer(Reading):
         parameters = self.loss_parameters if programs.prepared else None
         networks = program.trainables.networks
         return describe_terms(program.objective, parameters, networks, programs.shares)
+
+    def set_weight(self, term: str, weight) -> None:
+        """Gives a term another weight, in evaluation from now on and in the next `fit`.
+
+        Args:
+          term: its name, or a pattern; one that is no term's is an error here, or in the next fit.
+          weight: as in `loss_weights=`; 0 leaves the term out, absent and not computed. The weight
+            of a phase comes before it.
+        Raises:
+          ValueError, TypeError: no term of that name; a weight that cannot be one.
+        """
+        Weight(weight, term)
+        weights = {**self._parts["weights"], term: weight}
+        self._run.programs.reweigh(weights)
+        self._set(weights=weights)
 
     def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
@@ -281,7 +297,8 @@ class Trainer(Reading):
             steps_per_loop=steps_per_loop,
         )
         run = self._run
-        asked = Asked(weights, plan.steps, first_phase(course), shares)
+        by_hand = self._parts["weights"]
+        asked = Asked(weights, plan.steps, first_phase(course).beside(by_hand), shares)
         profile = Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief)
         request = FitRequest(
             source=source,
@@ -289,6 +306,7 @@ class Trainer(Reading):
             phases=course,
             step=run.traced(source, asked),
             asked=asked,
+            weights=by_hand,
             plan=plan,
             keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best.tag),
             best_split=best.split,

@@ -45,6 +45,7 @@ class FitRequest:
       phases: of the training, one after another.
       step: the traced step.
       asked: what the fit asks of the step, in its first phase.
+      weights: name -> weight, of terms whose weight was set by hand.
       plan: the cadences.
       keep: keep_last, keep_best and best_metric of the checkpoints.
       best_split: the rows that have it.
@@ -60,6 +61,7 @@ class FitRequest:
     phases: tuple[Phase, ...]
     step: TracedStep
     asked: Asked
+    weights: Mapping[str, Any]
     plan: Plan
     keep: Mapping
     best_split: str
@@ -251,7 +253,8 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
     course = Course(request.phases, host.phase, host.phase_began)
 
     def traced() -> TracedStep:
-        return run.traced(request.source, replace(request.asked, phase=course.of_step))
+        phase = course.of_step.beside(request.weights)
+        return run.traced(request.source, replace(request.asked, phase=phase))
 
     outer = OuterLoop(
         run,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import tensorflow as tf
 
 from losses.balancing.balancer import Balancer
 from losses.errors import TermwiseError
-from losses.objective.layout import Layout
 from losses.objective.weights import Pauses
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
@@ -21,9 +20,15 @@ from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
 from trainer.loop.eager import PythonStep, parts_of
 from trainer.loop.graph import used_variables, written_variables
-from trainer.loop.specs import local_spec, of_any_size, specs_of_step, to_trace_with
+from trainer.loop.specs import (
+    local_spec,
+    means_spec,
+    of_any_size,
+    specs_of_step,
+    to_trace_with,
+)
 from trainer.loop.traced_step import Asked, Omission, TracedStep, with_variants
-from trainer.loop.train_step import StepContext, TrainPasses, step_context
+from trainer.loop.train_step import StepContext, TrainPasses, facts_of_terms, step_context
 from trainer.model.variables import put_back
 from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, StepProgram
@@ -181,6 +186,13 @@ class Programs:
             self._found_pauses[key] = objective.pauses(program.layout.names, until)
         return self._found_pauses[key]
 
+    def reweigh(self, weights: Mapping) -> None:
+        """Has evaluation take weights that were set by hand, name -> weight, from now on."""
+        phase = self._asked.phase.beside(weights)
+        if self.prepared:
+            phase.of(self.program)  # ValueError: a name that is no term's
+        self._asked = replace(self._asked, phase=phase)
+
     def follow_switches(self) -> None:
         """Traces the step anew, as it was asked for, where `trainable` was set otherwise."""
         if self._last is not None:
@@ -258,7 +270,7 @@ class Programs:
             counts = passes.trace_counts(spec)
         self._make_measures(program)
         precomputed = local_spec(program, counts) if precomputes else None
-        means = self._means_spec(program) if accumulation > 1 else None
+        means = means_spec(program) if accumulation > 1 else None
         scales, means = specs_of_step(program, means)
         traced = passes.trace(spec, scales, precomputed, means)
         program.metrics.settle_held(program.placement.strategy, traced.variables)
@@ -282,7 +294,7 @@ class Programs:
     def _balancing(self, program: StepProgram, spec, balancer: Balancer) -> StepProgram:
         """The program with the weighting of the balancer, whose state goes on."""
         strategy = program.placement.strategy
-        layout, weights, watched = self._facts(program, spec)
+        layout, weights, watched = facts_of_terms(program, spec)
         watched.update(check_constraints(program.objective.terms, layout, balancer))
         if self.balanced is None:
             self.balanced = BalancedTerms(balancer, layout, strategy, weights, watched)
@@ -293,18 +305,6 @@ class Programs:
             self.balanced, program.model, strategy, discovery, accumulation
         )
         return replace(program, weighting=weighting)
-
-    @staticmethod
-    def _facts(program: StepProgram, spec) -> tuple[Layout, dict, set[str]]:
-        """The layout, the given weights and the terms without gradient; nothing is changed."""
-        discovery, objective = Discovery(), program.objective
-        passes = TrainPasses(replace(program, discovery=discovery))
-        passes.trace_counts(spec)
-        layout = discovery.layout_found
-        # a loss of Keras's own has a gradient; what a user wrote may be there to be seen alone
-        written = [line.name for line in objective.described or () if line.origin != "compiled"]
-        watched = passes.watched_terms(spec, written)
-        return layout, objective.constant_weights(layout.names), watched
 
     def _put_back(self, xla: bool):
         """Around the first pass: one that runs in Python changes nothing that stays."""
@@ -329,7 +329,7 @@ class Programs:
             return TracedStep(function, passes, diagnostics, key, train_step, helps=self.helps)
         specs = [spec]
         if program.optimizers.accumulation > 1:
-            specs.append(self._means_spec(program))
+            specs.append(means_spec(program))
         compiled = program.placement.xla and not program.placement.precomputes_sums
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
@@ -344,7 +344,3 @@ class Programs:
         placement = self._base.placement.placed(source.per_host, xla)
         program = replace(program, placement=placement, sources=source.names or program.sources)
         return self._asked.weighed(program)
-
-    @staticmethod
-    def _means_spec(program: StepProgram):
-        return tf.TensorSpec([len(program.layout.names)], tf.float32)

@@ -20,6 +20,11 @@ def specs_of_step(program: StepProgram, means) -> tuple:
     return scales, None if means is None else tf.ones(means.shape)
 
 
+def means_spec(program: StepProgram) -> tf.TensorSpec:
+    """The spec of the mean denominators of accumulated steps."""
+    return tf.TensorSpec([len(program.layout.names)], tf.float32)
+
+
 def to_trace_with(program: StepProgram, source):
     """The spec of a batch; the first batch itself for what runs in Python."""
     return first_batch(source) if program.placement.eager else source.element_spec

@@ -6,11 +6,13 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from losses.errors import TermwiseRuntimeError
+from losses.objective.layout import Layout
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.direction import dense, mirrored
 from trainer.balancing.helps import probe_validation
@@ -24,7 +26,7 @@ from trainer.loop.norm import global_norm
 from trainer.model.added_losses import added_losses_apart
 from trainer.step.gradients import times
 from trainer.step.outputs import ReplicaResult, StepRecord
-from trainer.step.program import StepProgram
+from trainer.step.program import Discovery, StepProgram
 from trainer.step.reduction import sum_results
 from trainer.step.replica import count_replica, train_replica
 from trainer.step.weighting import Weighting
@@ -189,6 +191,18 @@ class TrainPasses:
                 return placement.strategy.run(on_replica, args=inputs)
 
         return self._traced(run) if traced else run
+
+
+def facts_of_terms(program: StepProgram, spec) -> tuple[Layout, dict, set[str]]:
+    """The layout, the given weights and the terms without gradient; nothing is changed."""
+    discovery, objective = Discovery(), program.objective
+    passes = TrainPasses(replace(program, discovery=discovery))
+    passes.trace_counts(spec)
+    layout = discovery.layout_found
+    # a loss of Keras's own has a gradient; what a user wrote may be there to be seen alone
+    written = [line.name for line in objective.described or () if line.origin != "compiled"]
+    watched = passes.watched_terms(spec, written)
+    return layout, objective.constant_weights(layout.names), watched
 
 
 class StepContext(NamedTuple):

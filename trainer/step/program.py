@@ -306,6 +306,11 @@ class PhaseOfStep:
         weights = [(name, _identity(weight)) for name, weight in self.weights.items()]
         return self.name, tuple(weights), self.trains
 
+    def beside(self, weights: Mapping[str, Any]) -> PhaseOfStep:
+        """The phase where other weights were set too; its own come first."""
+        name = self.name or "set_weight()"
+        return replace(self, name=name, weights={**weights, **self.weights}) if weights else self
+
     def of(self, program: StepProgram) -> StepProgram:
         """The program of a step in this phase.
 
@@ -315,7 +320,8 @@ class PhaseOfStep:
         if not self.weights and self.trains is None:
             return program
         names = program.layout.names
-        objective = program.objective.reweighted(self.weights, names, f"phase {self.name!r}")
+        by = self.name if self.name.endswith(")") else f"phase {self.name!r}"
+        objective = program.objective.reweighted(self.weights, names, by)
         constant = objective.constant_weights(names)
         before = program.objective.constant_weights(names)
         off = {name for name in names if constant[name] == 0 and before[name] != 0}

@@ -166,3 +166,33 @@ def test_a_run_is_not_resumed_with_other_phases(tmp_path):
     fit(make(workdir=tmp_path / "run"), 4)
     with pytest.raises(ValueError, match="stands in the phase 'head', which is not among"):
         fit(make(workdir=tmp_path / "run"), phases=[Phase("other")])
+
+
+def test_a_weight_set_by_hand_counts_from_then_on_as_if_it_had_been_given():
+    trainer = make()
+    fit(trainer, 8, phases=None)
+    trainer.set_weight("small", 0.25)
+    assert trainer.evaluate((X, Y))["weight/small"] == 0.25
+    rows = fit(trainer, 16, phases=None).rows
+    assert [row["weight/small"] for row in rows] == [0.25] * 3
+    trainer.set_weight("small", 0.0)
+    assert fit(trainer, 20, phases=None).rows[-1]["raw/small"] is None
+
+    by_phase = make()
+    fit(by_phase, 16, phases=[Phase("a", until=8), Phase("b", weights={"small": 0.25})])
+    trainer = make()
+    fit(trainer, 8, phases=None)
+    trainer.set_weight("sm*", 0.25)
+    fit(trainer, 16, phases=None)
+    for mine, theirs in zip(trainer.model.get_weights(), by_phase.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_weight_of_no_term_is_refused_at_once():
+    trainer = make()
+    fit(trainer, 1, phases=None)
+    with pytest.raises(ValueError, match=r"set_weight\(\) names term 'smal'; the terms are"):
+        trainer.set_weight("smal", 0.5)
+    with pytest.raises(ValueError, match="The weight of term 'small' is nan"):
+        trainer.set_weight("small", float("nan"))
+    assert trainer.evaluate((X, Y))["weight/small"] == 2.0

@@ -90,7 +90,7 @@ def near(step):
         *(dict(loss=kind) for kind in ("nt_xent", "info_nce", "sup_con", "triplet", "n_pairs")),
         dict(terms=[losses.term(near)]),
     ],
-    ids=str,
+    ids=lambda arguments: arguments.get("loss", "near"),
 )
 def test_what_compares_examples_is_refused(arguments):
     """Each of the accumulated steps would compare its own alone."""
