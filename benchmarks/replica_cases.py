@@ -161,6 +161,10 @@ class Root(losses.Term):
         return losses.Ratio(squared, count, after=tf.sqrt)
 
 
+def size(step):
+    return tf.reduce_mean(tf.square(step.y_pred), axis=-1)
+
+
 def sgd(**arguments):
     return keras.optimizers.SGD(0.05, momentum=0.9, **arguments)
 
@@ -220,6 +224,10 @@ CASES: dict[str, Case] = {
         optimizer=lambda: keras.optimizers.SGD(0.002),
     ),
     "a batch-level root": Case(arguments=_terms(lambda: Root(0.3)), keras=False),
+    "a constraint": Case(
+        arguments=_terms(lambda: losses.Constraint(size, at_most=0.1, rate=0.5, average=0.9)),
+        keras=False,
+    ),
     "a contrastive loss": Case(dense, two_classes, loss=lambda: losses.SupCon(temperature=0.5)),
     "clipping by value": Case(optimizer=lambda: sgd(clipvalue=0.02)),
     "clipping by norm": Case(optimizer=lambda: sgd(clipnorm=0.05)),
@@ -313,7 +321,7 @@ def differences(one, other) -> tuple[float, float]:
     for mine, theirs in zip(other[0], one[0], strict=True):
         for key, value in theirs.items():
             if key.startswith(
-                ("raw/", "terms/", "total", "metrics/", "weight/", "loss_parameters/")
+                ("raw/", "terms/", "total", "metrics/", "weight/", "loss_param", "multiplier/")
             ):
                 found = mine[key]
                 if value is None or found is None:

@@ -19,7 +19,7 @@ from losses.objective.reduction import (
 )
 from losses.objective.registry import get, made, register_loss
 from losses.objective.step import Step, model_inputs
-from losses.objective.term import Term, Trains, as_ratios, listed_terms
+from losses.objective.term import Term, Trains, listed_terms, placed_ratios
 from losses.objective.weights import Weight, heads
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "Term",
     "Trains",
     "Weight",
-    "as_ratios",
     "by_output",
     "class_ids",
     "compiled_ratios",
@@ -48,6 +47,7 @@ __all__ = [
     "model_inputs",
     "name_losses",
     "name_outputs",
+    "placed_ratios",
     "reduce_values",
     "register_loss",
     "with_mask",

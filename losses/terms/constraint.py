@@ -6,15 +6,15 @@ import copy
 import fnmatch
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from losses.checks import number, whole
 from losses.errors import TermwiseError, TermwiseTypeError
-from losses.objective import Ratio, Term, as_ratios
+from losses.objective import Ratio, Term, placed_ratios
 from losses.terms.multiplier import Ascent, Multiplier
+from losses.terms.proxy import after_of, stand_in
 
 RATE, DAMPING, PENALTY, EVERY = 0.01, 1.0, 1.0, 100
 # kind -> the arguments that are its own, and what they are by default
@@ -72,7 +72,7 @@ class Constraint(Term):
       proxy: for a quantity without a gradient, such as a rate: a differentiable stand-in, as `fn`.
         The multiplier and the rows go by `fn`, the weights by the gradient of `proxy`.
       initial: float, the first multiplier.
-      trains: as in `Term`.
+      trains, source: as in `Term`.
     Returns:
       Ratio.
     Raises:
@@ -108,8 +108,10 @@ class Constraint(Term):
         proxy=None,
         initial=0.0,
         trains=None,
+        source=None,
     ):
-        super().__init__(self._weight_of_run, name=name or _name_of(fn), trains=trains)
+        source = getattr(fn, "source", None) if source is None else source
+        super().__init__(self._weight_of_run, name or _name_of(fn), trains, source)
         self._quantity = _checked(self.name, fn)
         self._proxy = None if proxy is None else _checked(self.name, proxy)
         self.fn, self.proxy, self.kind = fn, proxy, kind
@@ -209,12 +211,17 @@ class Constraint(Term):
 
     def call(self, step) -> Ratio:
         quantity = self._ratio(self._quantity, step)
-        if self._proxy is None:
-            return self._bounded(quantity)
-        return self._bounded(_stand_in(quantity, self._ratio(self._proxy, step), self.name))
+        placed = quantity.placed
+        if self._proxy is not None:
+            quantity = stand_in(quantity, self._ratio(self._proxy, step), self.name)
+        violation = self._bounded(quantity)
+        violation.placed = placed
+        return violation
 
     def _ratio(self, function: Callable, step) -> Ratio:
-        ratios = as_ratios(self.name, function(step), step)
+        seen = step.watched()
+        value = function(seen)
+        ratios = placed_ratios(self.name, value, seen, seen.asked, alone=True)
         if len(ratios) != 1:
             raise TermwiseError(
                 f"Constraint {self.name!r} bounds one quantity; its function returned "
@@ -233,13 +240,14 @@ class Constraint(Term):
             return Ratio(numerator, denominator, None, None, *rest)
 
         def violation(divided):
-            return sign * (_after(quantity, divided) - bound)
+            return sign * (after_of(quantity, divided) - bound)
 
         return Ratio(numerator, denominator, violation, None, *rest)
 
     def get_config(self):
         config = {"fn": self.fn, "name": self.name, "kind": self.kind, "proxy": self.proxy}
-        return {**config, **self.bounds, **self.arguments, "trains": self.trains}
+        config = {**config, **self.bounds, **self.arguments, "trains": self.trains}
+        return {**config, "source": self.source}
 
 
 def constraints_of(terms: Iterable) -> list[Constraint]:
@@ -247,21 +255,23 @@ def constraints_of(terms: Iterable) -> list[Constraint]:
     return [each for each in terms if isinstance(each, Constraint)]
 
 
-def check_weights(constraints: Iterable[Constraint], loss_weights) -> None:
-    """Raises ValueError where `loss_weights=` would weigh a constraint, which its multiplier does.
+def check_weights(terms: Iterable, weights, by: str = "loss_weights=") -> None:
+    """Raises ValueError where something else would weigh a constraint, which its multiplier does.
 
     Args:
-      constraints: of a run.
-      loss_weights: as the Trainer takes it.
+      terms: of a run.
+      weights: name or pattern of terms -> weight, or what else `loss_weights=` may be.
+      by: who gives them.
     """
-    names = list(loss_weights) if isinstance(loss_weights, Mapping) else []
-    for constraint in constraints:
+    names = list(weights) if isinstance(weights, Mapping) else []
+    for constraint in constraints_of(terms):
         for name in names:
             if fnmatch.fnmatchcase(constraint.name, str(name)):
                 raise TermwiseError(
-                    f"loss_weights= names {name!r}, which weighs constraint {constraint.name!r}: "
+                    f"{by} names {name!r}, which weighs constraint {constraint.name!r}: "
                     "its weight is its multiplier. Leave it out; rate=, damping= or penalty= of "
-                    "the constraint say how strongly it pulls."
+                    "the constraint say how strongly it pulls, and a weight of 0 in a phase leaves "
+                    "it out."
                 )
 
 
@@ -294,51 +304,3 @@ def _checked(name: str, fn) -> Callable:
             f"Constraint {name!r} takes a function of the step or a losses.Term, received {fn!r}."
         )
     return fn
-
-
-def _stand_in(quantity: Ratio, proxy: Ratio, name: str) -> Ratio:
-    """The value of a quantity, with the gradient of its proxy.
-
-    Its sums are the proxy's and, as further numerators, both sums of the quantity: so the ratio
-    counts, among accumulated steps too, by what the proxy is divided by.
-    """
-    if (quantity.denominator is None) != (proxy.denominator is None):
-        raise TermwiseError(
-            f"Constraint {name!r}: of fn and proxy one is a sum over the batch, the other a mean. "
-            "Give both a denominator, or neither."
-        )
-    counted = tf.stop_gradient(quantity.numerator)
-    divisor = tf.ones_like(counted) if quantity.denominator is None else quantity.denominator
-    divisor = tf.broadcast_to(tf.stop_gradient(divisor), counted.shape)
-    parts = [tf.reshape(proxy.numerator, [-1]), tf.reshape(counted, [-1])]
-    sizes = [part.shape[0] for part in parts]
-    parts.append(tf.reshape(divisor, [-1]))
-    numerator = tf.concat([tf.cast(part, tf.float32) for part in parts], 0)
-
-    def after(divided):
-        slope, value, by = tf.split(divided, [sizes[0], sizes[1], sizes[1]])
-        slope = _after(proxy, tf.reshape(slope, proxy.numerator.shape))
-        if quantity.denominator is not None:
-            value = tf.math.divide_no_nan(value, by)
-        value = _after(quantity, tf.reshape(value, counted.shape))
-        return tf.stop_gradient(value) + slope - tf.stop_gradient(slope)
-
-    present = [ratio.present for ratio in (quantity, proxy) if ratio.present is not True]
-    there: Any = True
-    if present:
-        there = tf.reduce_min(tf.stack([tf.cast(count, tf.float32) for count in present]))
-    return Ratio(numerator, _divisors(proxy, sizes), after, None, there, proxy.alike)
-
-
-def _divisors(proxy: Ratio, sizes: list[int]):
-    """float32 [sizes[0] + 2 * sizes[1]], what a proxy is divided by, and their mean; or None."""
-    if proxy.denominator is None:
-        return None
-    of_proxy = tf.reshape(tf.broadcast_to(proxy.denominator, proxy.numerator.shape), [-1])
-    of_proxy = tf.cast(of_proxy, tf.float32)
-    return tf.concat([of_proxy, tf.repeat(tf.reduce_mean(of_proxy), 2 * sizes[1])], 0)
-
-
-def _after(ratio: Ratio, divided):
-    value = divided if ratio.after is None else ratio.after(divided)
-    return tf.cast(value, tf.float32)

@@ -9,7 +9,7 @@ import numpy as np
 
 from losses.errors import TermwiseError
 from losses.terms.constraint import constraints_of
-from trainer.fitting.constraint_watch import ConstraintWatch
+from trainer.debugging.constraint_watch import ConstraintWatch
 from trainer.fitting.window_watch import WindowWatch
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.window import WindowSums

@@ -129,7 +129,7 @@ class Phase:
             parts.append(f"learning rate {self.learning_rate}")
         if self.until is not None:
             parts.append(f"until {'step ' if is_whole(self.until) else ''}{self.until}")
-        return ", ".join(parts)
+        return ", ".join(parts) or "as the Trainer was made"
 
 
 def check_phases(phases) -> tuple[Phase, ...]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from trainer.ledger.console import Console
 from trainer.ledger.history import History, HistoryWriter
-from trainer.ledger.jsonl import JsonLinesWriter
 from trainer.ledger.writer import Writer
+from trainer.persistence.metrics_file import MetricsFile
 from trainer.persistence.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -80,3 +80,23 @@ class Writers:
                 stack.callback(writer.close, finished)
             if finished and self._events is not None:
                 self._events.ledger(self.history)
+
+
+class JsonLinesWriter(Writer):
+    """Appends each row to metrics.jsonl, as one line of JSON."""
+
+    def __init__(self, metrics: MetricsFile):
+        self._metrics = metrics
+
+    def write(self, row: dict, total_steps: int) -> None:
+        self._metrics.append(row)
+
+    def cut(self, step: int) -> None:
+        self._metrics.cut(step)
+
+    def flush(self, to_disk: bool) -> None:
+        if to_disk:
+            self._metrics.sync()
+
+    def close(self, finished: bool) -> None:
+        self._metrics.close()

@@ -261,11 +261,11 @@ class Programs:
         program = self._placed(self._base, source, xla)
         spec = to_trace_with(program, source)
         program.randomness.prepare()
-        accumulation = program.optimizers.accumulation
         if self._balancer is not None:
             program = self._balancing(program, spec, self._balancer)
         passes = self._passes(program)
         precomputes = program.placement.precomputes_sums
+        accumulation = program.optimizers.accumulation
         if precomputes or accumulation > 1 or (self._every, self._helps[0]) != (None, None):
             counts = passes.trace_counts(spec)
         self._make_measures(program)
@@ -300,11 +300,8 @@ class Programs:
             self.balanced = BalancedTerms(balancer, layout, strategy, weights, watched)
         else:
             self.balanced = self.balanced.placed_in(layout, weights, watched)
-        accumulation, discovery = program.optimizers.accumulation, program.discovery
-        weighting = choose_weighting(
-            self.balanced, program.model, strategy, discovery, accumulation
-        )
-        return replace(program, weighting=weighting)
+        shared = program.model, strategy, program.discovery, program.optimizers.accumulation
+        return replace(program, weighting=choose_weighting(self.balanced, *shared))
 
     def _put_back(self, xla: bool):
         """Around the first pass: one that runs in Python changes nothing that stays."""

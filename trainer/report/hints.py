@@ -27,7 +27,6 @@ def find_hints(rows: Sequence[dict[str, Any]], every: dict[str, float] | None = 
     Args:
       rows: dicts as in metrics.jsonl, in order, of both splits.
       every: split -> how many rows of the file each of these stands for, where they were thinned.
-
     Example: a term that is not trained at all
       >>> row = {"split": "train", "time": 0.0, "terms/a": 1.0, "raw/a": 1.0, "weight/a": 1.0}
       >>> row.update({"terms/b": 0.0, "weight/b": 0.0})

@@ -13,7 +13,7 @@ from losses.errors import TermwiseError
 from losses.layers import stable_names
 from losses.objective.objective import NOTHING, Objective
 from losses.objective.registry import made
-from losses.terms.constraint import check_weights, constraints_of
+from losses.terms.constraint import check_weights
 from trainer.distributed.agreement import check_alike
 from trainer.distributed.hosts import Hosts
 from trainer.loop.eval_loop import EvalLoops
@@ -164,7 +164,7 @@ def _described(parts: Mapping, settings: RunSettings, program: StepProgram) -> d
 
 def _objective(parts: Mapping, settings: RunSettings, functions: UserFunctions) -> Objective:
     model, replicas = parts["model"], parts["strategy"].num_replicas_in_sync
-    check_weights(constraints_of(parts["terms"]), settings.loss_weights)
+    check_weights(parts["terms"], settings.loss_weights)
     with parts["strategy"].scope():
         loss = made(settings.loss)
     objective = Objective(

@@ -16,6 +16,7 @@ from losses.objective.layout import Layout
 from losses.objective.objective import Objective
 from losses.objective.step import Step
 from losses.objective.weights import Pauses
+from losses.terms.constraint import check_weights
 from losses.terms.hardest import Hardest
 from trainer.data.batch import JointBatch, Share, share
 from trainer.model.switches import Switches
@@ -321,6 +322,8 @@ class PhaseOfStep:
             return program
         names = program.layout.names
         by = self.name if self.name.endswith(")") else f"phase {self.name!r}"
+        weighed = {name: w for name, w in self.weights.items() if as_number(w) != 0}
+        check_weights(program.objective.terms, weighed, by)
         objective = program.objective.reweighted(self.weights, names, by)
         constant = objective.constant_weights(names)
         before = program.objective.constant_weights(names)

@@ -108,3 +108,11 @@ def test_a_name_that_means_two_terms_is_an_error():
     with pytest.raises(ValueError, match="'dense_1': a term, and Keras's name for term 'dense'"):
         given.check_names(["dense", "dense_1"])
     given.check_names(["dense_1", "dense_2"], exact=["dense_1", "dense_2"])
+
+
+def test_a_function_that_reads_a_variable_is_no_schedule_whether_that_trains_or_not():
+    """What it will be in later steps cannot be told, so that its term never pauses."""
+    assert Weight(lambda step: tf.cast(step > 3, tf.float32), "a").scheduled
+    for trainable in (True, False):
+        dial = tf.Variable(0.0, trainable=trainable)
+        assert not Weight(lambda step, dial=dial: dial * 2.0, "a").scheduled

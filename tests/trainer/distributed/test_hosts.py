@@ -19,6 +19,7 @@ TWO_HOSTS = [
     "mean_with_sample_weight",
     "a mask",
     "a batch-level root",
+    "a constraint",
     "a contrastive loss",
     "clipping by global norm",
     "accumulation",
