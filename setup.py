@@ -56,7 +56,8 @@ DEV = [
     # Drives a browser in tests/trainer/report; without a browser these tests are skipped.
     # >=4.20: the oldest API used here (Chrome's new headless mode). <5: checked on 4.51.
     "selenium>=4.20,<5",
-    # Runs docs/see.ipynb's cells in a test, with the kernel beside it. Checked on 0.11 and 7.4.
+    # Run a notebook's cells in a test. >=0.10, >=6.29: older ones were not tried.
+    # <1, <8: checked on 0.11 and 7.4; a major release may change how cells are run.
     "nbclient>=0.10,<1",
     "ipykernel>=6.29,<8",
     # >=2.4: `make check` was made to pass on 2.4.1.

@@ -47,6 +47,7 @@ class Rows:
     Attributes:
       train, evals: those of each split that have a total.
       skipped, steps: of training, behind the first row.
+      constraints: those of the terms that are constraints; a multiplier of 0 says that one holds.
       keys: all that the train rows have.
       sizes: of each of the train rows, term -> absolute value; under `WHOLE_SIZE` their sum.
       terms: names of the terms, in the order of the objective.
@@ -63,6 +64,7 @@ class Rows:
         keys = dict.fromkeys(key for row in (self.train[:1] + self.train[-1:]) for key in row)
         self.terms = [key.removeprefix("terms/") for key in keys if key.startswith("terms/")]
         self.keys = dict.fromkeys(key for row in self.train for key in row)
+        self.constraints = set(self.tags("violation/"))
         self.sizes = [self._sizes(row) for row in self.train]
 
     def _sizes(self, row: dict[str, Any]) -> dict[str, float]:

@@ -9,12 +9,11 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from trainer.report.gradient_hints import no_gradient, opposed
 from trainer.report.hint import FEWEST, WHOLE_SIZE, Hint, Rows, listed, mean, number, percent, shown
 
 WHOLE, NOTHING = 0.99, 1e-4  # shares of the total that are too large, and too small
-OPPOSED = -0.5  # a cosine
-BALANCED = 0.1  # of a term's gradient; where that of the total is less, the terms are in balance
-FEWEST_EVALS, FEWEST_MEASURED = 5, 5
+FEWEST_EVALS = 5
 DRIFT = 1.25  # times its lowest value, by which the evaluation of a term has risen
 SKIPPED = 0.05
 SLOW, SLOW_SECONDS = 0.5, 120.0  # of the speed before; runs that took less are too short to tell
@@ -96,70 +95,6 @@ def _negative_uncertainty(run: Rows) -> Iterator[Hint]:
             )
 
 
-def _no_gradient(run: Rows) -> Iterator[Hint]:
-    names = [
-        name
-        for name in run.terms
-        if len(norms := run.column(f"grad_norm/{name}")) >= 3
-        and max(norms) == 0
-        and any(run.column(f"weight/{name}"))
-    ]
-    if names:
-        measured = len(run.column(f"grad_norm/{names[0]}"))
-        yield Hint(
-            "no_gradient",
-            f"the gradient of {listed(names)} was 0 in all {measured} measurements",
-            "see that it reaches a variable that trains: stop_gradient, argmax, a cast to integers",
-            tuple(names),
-            {"measured": measured},
-        )
-
-
-def _opposed(run: Rows) -> Iterator[Hint]:
-    pairs = []
-    tags = [key for key in run.keys if key.startswith("grad_cosine/")]
-    measured_rows = [row for row in run.train if any(tag in row for tag in tags)]
-    for tag in tags:
-        pair = tag.removeprefix("grad_cosine/")
-        names = _names_of(pair, run.terms)
-        moving = [row for row in measured_rows if _moves(row, names)]
-        cosines = run.column(tag, moving)
-        below = [cosine for cosine in cosines if cosine < OPPOSED]
-        if len(cosines) >= FEWEST_MEASURED and len(below) > 0.6 * len(cosines):
-            pairs.append((statistics.median(cosines), names, len(below), len(cosines)))
-    pairs.sort()
-    for middle, names, below_count, measured in pairs[:1]:
-        more = f" (so do {len(pairs) - 1} more pairs)" if len(pairs) > 1 else ""
-        yield Hint(
-            "opposed",
-            f"{listed(names)} oppose each other: cosine {middle:.2f} (median), below {OPPOSED} in "
-            f"{below_count} of {measured} measurements{more}",
-            "see what each weighs; balancers such as PCGrad and CAGrad are made for this",
-            names,
-            {
-                "median": middle,
-                "below": below_count,
-                "measured": measured,
-                "pairs": len(pairs),
-            },
-        )
-
-
-def _moves(row: dict[str, Any], names: Sequence[str]) -> bool:
-    """Whether a step leads anywhere: where all is balanced, terms must oppose each other."""
-    norms = [number(row.get(f"grad_norm/{name}")) or 0.0 for name in names]
-    return (number(row.get("grad_norm/total")) or 0.0) >= BALANCED * max(norms)
-
-
-def _names_of(pair: str, terms: Sequence[str]) -> tuple[str, ...]:
-    """The two terms of `a:b`; a name may hold a colon itself."""
-    for first in terms:
-        second = pair.removeprefix(f"{first}:")
-        if second != pair and second in terms:
-            return first, second
-    return (pair,)
-
-
 def _drifting(run: Rows) -> Iterator[Hint]:
     """A term whose evaluation rises while its training value goes on falling."""
     if len(run.evals) < FEWEST_EVALS:
@@ -234,7 +169,7 @@ def _one_is_all(run: Rows) -> Iterator[Hint]:
 def _is_nothing(run: Rows) -> Iterator[Hint]:
     found = []
     for group, names in run.groups().items():
-        if group.startswith("uncertainty/"):
+        if group.startswith("uncertainty/") or run.constraints & set(names):
             continue
         shares = _shares(run, names)
         if len(shares) >= FEWEST and 0 < max(shares) < NOTHING:
@@ -260,7 +195,9 @@ def _weightless(run: Rows) -> Iterator[Hint]:
     names = [
         name
         for name in run.terms
-        if len(weights := run.column(f"weight/{name}")) >= FEWEST and not any(weights)
+        if len(weights := run.column(f"weight/{name}")) >= FEWEST
+        and not any(weights)
+        and name not in run.constraints
     ]
     if names:
         verb = "weight" if len(names) == 1 else "weights"
@@ -338,11 +275,11 @@ def _slower(run: Rows) -> Iterator[Hint]:
 RULES: tuple[Callable[[Rows], Iterator[Hint]], ...] = (
     _negative_uncertainty,
     _falling,
-    _no_gradient,
+    no_gradient,
     _weightless,
     _constant,
     _one_is_all,
-    _opposed,
+    opposed,
     _drifting,
     _still_parameters,
     _is_nothing,

@@ -85,7 +85,7 @@ def test_settings_that_fail_stand_apart_and_finished_ones_are_not_run_again(fold
     assert "1 settings, 1 of them finished" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_a_stopped_sweep_stops_its_runs_and_says_that_it_goes_on(folder):
     text = EXPERIMENT.replace('"steps": 4', '"steps": 10**8')
     (folder / "line.py").write_text(text)

@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"no {' and no '.join(MISSING)} on this machine"),
 ]
-LONGEST = 60  # seconds that anything may take on a busy machine
+LONGEST = 120  # seconds that anything may take on a busy machine
 EVIL = "<img src=x onerror=document.title='evil'>"
 
 

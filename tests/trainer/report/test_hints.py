@@ -69,6 +69,11 @@ def test_a_weight_of_nothing_is_named_but_one_that_grows_is_not():
     assert kinds(rows(lambda step: max(0, step - 20) / 20)) == []
 
 
+def test_a_constraint_that_holds_throughout_is_no_fault():
+    rows = [row(s, {"a": 1 / s, "b": 1 / s, "c": 2 / s}, {"c": 0.0}) for s in STEPS]
+    assert kinds([{**values, "violation/c": 0.0, "grad_cosine/a:c": -0.9} for values in rows]) == []
+
+
 def test_a_term_that_never_changes_is_named():
     hint = only([row(step, {"a": 1.0 / step, "b": 0.25}) for step in STEPS])
     assert hint.kind == "constant" and hint.names == ("b",) and hint.numbers == {"raw": 0.25}

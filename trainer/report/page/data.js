@@ -142,14 +142,14 @@ export function marksOf(table, about, unit) {
   const xs = table.xs(unit), marks = [];
   const place = (step) => (unit === "step" ? step : xs[table.at(step)]);
   (about?.starts || []).forEach((start) => {
-    if (isNumber(start.resumed_from)) marks.push({ x: place(start.resumed_from), kind: "start", label: `restored to step ${start.resumed_from}, ${start.time}` });
+    if (isNumber(start.resumed_from)) marks.push({ x: place(start.resumed_from), kind: "start", short: "restored", label: `restored to step ${start.resumed_from}, ${start.time}` });
   });
   table.column("skipped_steps").forEach((count, i) => {
     if (count > 0) marks.push({ x: xs[i], kind: "skipped", label: `${count} steps skipped as not finite, up to step ${table.step[i]}` });
   });
   let before = null;
   table.column("phase").forEach((phase, i) => {
-    if (phase != null && phase !== before && i) marks.push({ x: xs[i], kind: "phase", label: `phase ${phase}` });
+    if (phase != null && phase !== before && i) marks.push({ x: xs[i], kind: "phase", short: phase, label: `phase ${phase}` });
     before = phase ?? before;
   });
   return marks;

@@ -454,6 +454,7 @@ class Page {
     const norms = named("grad_norm/").filter((tag) => tag !== "grad_norm/total");
     const pair = this.pair && [this.pair, this.pair.split(":").reverse().join(":")].map((p) => `grad_cosine/${p}`);
     const groups = [["metric", named("metrics/")], ["loss parameter", named("loss_parameters/")],
+      ["constraint", [...named("multiplier/"), ...named("violation/")]], ["more weight", named("helps/")],
       ["", [...(pair ? [pair] : []), ...(norms.length ? [norms] : []), ...(tags.has("grad_norm/total") ? ["grad_norm/total"] : [])]],
       ["", [...tags].filter((tag) => tag.startsWith("learning_rate"))], ["", ["steps_per_second", "examples_per_second"].filter((tag) => tags.has(tag))]];
     const all = groups.flatMap(([kind, of]) => of.slice(0, this.more ? of.length : MOST_CHARTS).map((tag) => this.chart(tag, chosen, kind)));

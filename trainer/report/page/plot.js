@@ -340,6 +340,9 @@ export class Plot {
         pen.lineTo(x, y);
         pen.stroke();
         pen.setLineDash([]);
+        pen.textBaseline = "top";
+        pen.textAlign = x > this.width - 90 ? "right" : "left";
+        pen.fillText(mark.short || "", x + (pen.textAlign === "left" ? 5 : -5), TOP - 2);
       }
     }
   }
