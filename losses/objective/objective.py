@@ -14,7 +14,7 @@ from losses.naming import checked_name
 from losses.objective.compiled import (
     CompiledLoss,
     compiled_ratios,
-    losses_by_source,
+    keys_are_sources,
     name_losses,
     name_losses_by_source,
 )
@@ -177,7 +177,7 @@ class Objective:
     def _compiled(self, step: Step) -> tuple[CompiledLoss, ...]:
         """The compiled losses; those of the first call stay."""
         if self.resolved.compiled is None:
-            if losses_by_source(self.loss, step):
+            if keys_are_sources(self.loss, step):
                 compiled = name_losses_by_source(self.loss, step)
             else:
                 compiled = name_losses(self.loss, step.y_pred, self.output_names)

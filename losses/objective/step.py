@@ -35,6 +35,7 @@ class Step:
       examples: float32 [], the number of examples of this replica.
       source: the name of the source, or None where the data have none.
       present: float32 [], 0 where the examples are padding; None: they are not.
+      known_sources: the names of all sources that the run trains on.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Step:
         self._outputs = outputs  # (step) -> the model's outputs, when they are first read
         self._sources: dict[str, Step] = {}
         self._undrawn: frozenset[str] = frozenset()
+        self.known_sources: frozenset[str] = frozenset()
         self._left_out: frozenset[str] = frozenset()
         self._asked: list[str] = []
         self.model = model
@@ -87,14 +89,16 @@ class Step:
     def y_pred(self, outputs) -> None:
         self._y_pred = outputs
 
-    def with_sources(self, sources: dict[str, Step], undrawn=()) -> Step:
+    def with_sources(self, sources: dict[str, Step], undrawn=(), known=()) -> Step:
         """The step, which knows those of all sources.
 
         Args:
           sources: name -> step; the main one, this step, is the first.
           undrawn: names of those that this step has no batch of.
+          known: names of all that the run trains on.
         """
         self._sources, self._undrawn = sources, frozenset(undrawn)
+        self.known_sources = frozenset([*sources, *undrawn, *known])
         return self
 
     def without_terms(self, names) -> Step:

@@ -410,3 +410,27 @@ def test_a_term_that_a_step_does_not_draw_has_no_gradient_to_measure():
     assert second["grad_norm/boundary"] > 0
     shares = second["update_share/mean_squared_error"] + second["update_share/boundary"]
     assert abs(shares - 1) < 1e-6
+
+
+def test_metrics_by_source_count_its_own_labels(two_replicas):
+    sources, found = Sources(task_a=(X, Y), task_b=(B, YB)), []
+    for strategy in ("one_device", two_replicas):
+        trainer = Trainer(
+            heads,
+            optimizer="sgd",
+            loss={"task_a": "mse", "task_b": "mse"},
+            metrics={"task_a": ["mae"], "task_b": ["mse", "mae"]},
+            strategy=strategy,
+        )
+        fit = {"batch_size": {"task_a": 40, "task_b": 3}, "shuffle": False, "verbose": False}
+        row = trainer.fit(sources, steps=2, log_every=2, **fit).rows[0]
+        found.append([row[f"metrics/{n}"] for n in ("task_a_mae", "task_b_mse", "task_b_mae")])
+        values = trainer.evaluate(sources)
+        outputs = trainer.model(B)["task_b"]
+        np.testing.assert_allclose(
+            values["metrics/task_b_mae"], np.mean(np.abs(outputs - YB)), rtol=1e-5
+        )
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert set(key for key in trainer.evaluate((X, Y)) if key.startswith("metrics/")) == {
+        "metrics/task_a_mae"
+    }

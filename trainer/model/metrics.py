@@ -170,3 +170,31 @@ def _by_shape(kind):
 
     function.__name__ = kind
     return function
+
+
+def as_list(metrics) -> list:
+    """One metric or several as a list."""
+    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+    return [metric for metric in metrics if metric is not None]
+
+
+def check_nesting(metric, argument: str, outputs: dict) -> None:
+    """Raises ValueError where a list of lists is given for one output."""
+    if isinstance(metric, list):
+        raise TermwiseError(
+            f"{argument}= holds a list of lists, but the model has {len(outputs)} "
+            f"output{'s' * (len(outputs) > 1)}. Give one list, or a dict by output."
+        )
+
+
+def refuse_complex(name: str, metric, label, output) -> None:
+    """Raises TypeError where a metric would see only the real part of complex numbers."""
+    dtypes = [getattr(tensor, "dtype", None) for tensor in tf.nest.flatten((label, output))]
+    if any(isinstance(d, tf.DType) and d.is_complex for d in dtypes):
+        kind = type(metric)
+        if kind.__module__.startswith("keras."):
+            raise TermwiseTypeError(
+                f"Metric {name!r} is Keras's {kind.__name__}, which takes real numbers, but "
+                "the label or output is complex. Give a function of (y_true, y_pred) that returns "
+                "real values."
+            )

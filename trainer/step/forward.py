@@ -140,7 +140,7 @@ def make_step(program: StepProgram, batch, training: bool, present=None) -> Step
         raise TermwiseTypeError("forward() returned nothing. Return the model's outputs.")
     named = {name: each for name, each in steps.items() if name is not None}
     for each in named.values():
-        each.with_sources(named, program.undrawn)
+        each.with_sources(named, program.undrawn, program.sources)
     if program.class_weight and training:
         objective = program.objective
         classes = classes_of(objective.loss, step.y_pred, objective.output_names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,12 +11,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from losses.errors import TermwiseError, TermwiseTypeError
+from losses.errors import TermwiseError
 from losses.layers import stable_path
 from losses.naming import own_name
+from losses.objective.compiled import keys_are_sources
 from losses.objective.outputs import by_output, match_labels, match_weights, name_outputs
 from losses.objective.step import Step
-from trainer.model.metrics import of_keras, resolved_metrics
+from trainer.model.metrics import (
+    as_list,
+    check_nesting,
+    of_keras,
+    refuse_complex,
+    resolved_metrics,
+)
 from trainer.model.variables import free_name, put_back, tensor_variable
 
 _MADE_LATE = (
@@ -65,6 +73,7 @@ class Metrics:
         self._output_names = output_names
         self._held_by_layers = of_layers
         self._names = names
+        self._of_source: dict[str, Metrics] = {}  # where they are given by source
         self.outputs: tuple[OutputMetric, ...] | None = None
         self.held: tuple[keras.metrics.Metric, ...] | None = None
 
@@ -89,6 +98,42 @@ class Metrics:
           step: with its outputs.
           present: float32 [], 0 where the examples are padding; None: they are not.
         """
+        given = {key: metrics for key, metrics in self._given.items() if metrics is not None}
+        if given and all(keys_are_sources(metrics, step) for metrics in given.values()):
+            self._count_sources(given, step)
+        else:
+            self._count(step, present)
+
+    def _count_sources(self, given: Mapping, step: Step) -> None:
+        """Counts the examples of each source by the metrics that are given for it."""
+        lines: list[OutputMetric] = []
+        for source, other in step.sources.items():
+            structures = {
+                key: metrics[source] for key, metrics in given.items() if source in metrics
+            }
+            if not structures:
+                continue
+            if source not in self._of_source:
+                self._of_source[source] = self._made_for(source, structures, other)
+            metrics = self._of_source[source]
+            metrics._count(other, other.present)
+            for line in metrics.outputs or ():
+                front = "" if line.name.startswith(f"{source}_") else f"{source}_"
+                lines.append(line._replace(name=front + line.name))
+        self.outputs = tuple(lines)
+
+    def _made_for(self, source: str, structures: dict, step: Step) -> Metrics:
+        """The metrics of one source; of several outputs that which is called as the source."""
+        if len(name_outputs(step.y_pred, self._output_names)) > 1:
+            structures = {
+                key: metrics if isinstance(metrics, dict) else {source: metrics}
+                for key, metrics in structures.items()
+            }
+        metrics = copy.copy(self)
+        metrics._given, metrics.outputs = structures, None
+        return metrics
+
+    def _count(self, step: Step, present) -> None:
         counted = step.y, step.y_pred, step.sample_weight
         if present is None or not self._own:
             self.update(*counted)
@@ -131,8 +176,8 @@ class Metrics:
         for argument, structure in self._given.items():
             names = {} if isinstance(structure, dict) else self._names()
             for output, metrics in by_output(structure, outputs, argument).items():
-                for metric in _as_list(metrics):
-                    _check_nesting(metric, argument, outputs)
+                for metric in as_list(metrics):
+                    check_nesting(metric, argument, outputs)
                     front = f"{stable_path(output, names)}_" if len(outputs) > 1 else ""
                     name, weighted = own_name(metric), argument == "weighted_metrics"
                     if weighted and front + name in taken:
@@ -150,7 +195,7 @@ class Metrics:
         weights = match_weights(sample_weight, outputs, used)
         for line in lines:
             label, output = labels[line.output], outputs[line.output]
-            _refuse_complex(line, label, output)
+            refuse_complex(line.name, line.metric, label, output)
             weighted = {"sample_weight": weights[line.output]} if line.weighted else {}
             line.metric.update_state(label, output, **weighted)
 
@@ -297,29 +342,3 @@ def _scalars(name: str, result):
         return
     for index, element in enumerate(tf.unstack(tf.reshape(value, [-1]))):
         yield f"{name}/{index}", element
-
-
-def _as_list(metrics) -> list:
-    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
-    return [metric for metric in metrics if metric is not None]
-
-
-def _check_nesting(metric, argument: str, outputs: dict) -> None:
-    if isinstance(metric, list):
-        raise TermwiseError(
-            f"{argument}= holds a list of lists, but the model has {len(outputs)} "
-            f"output{'s' * (len(outputs) > 1)}. Give one list, or a dict by output."
-        )
-
-
-def _refuse_complex(line: OutputMetric, label, output) -> None:
-    """Raises TypeError where a metric would see only the real part of complex numbers."""
-    dtypes = [getattr(tensor, "dtype", None) for tensor in tf.nest.flatten((label, output))]
-    if any(isinstance(d, tf.DType) and d.is_complex for d in dtypes):
-        kind = type(line.metric)
-        if kind.__module__.startswith("keras."):
-            raise TermwiseTypeError(
-                f"Metric {line.name!r} is Keras's {kind.__name__}, which takes real numbers, but "
-                "the label or output is complex. Give a function of (y_true, y_pred) that returns "
-                "real values."
-            )

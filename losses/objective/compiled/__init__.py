@@ -1,6 +1,6 @@
 """What `loss=` takes, as named terms: of a model's outputs, or of sources of data."""
 
-from losses.objective.compiled.by_source import losses_by_source, name_losses_by_source
+from losses.objective.compiled.by_source import keys_are_sources, name_losses_by_source
 from losses.objective.compiled.ratios import (
     CompiledLoss,
     compiled_ratios,
@@ -11,7 +11,7 @@ from losses.objective.compiled.ratios import (
 __all__ = [
     "CompiledLoss",
     "compiled_ratios",
-    "losses_by_source",
+    "keys_are_sources",
     "name_losses",
     "name_losses_by_source",
     "outputs_of_losses",
