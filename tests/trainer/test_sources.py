@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import losses
-from trainer import Sources, Trainer
+from trainer import Nonfinite, Sources, Trainer
 
 RNG = np.random.default_rng(0)
 X, Y = (RNG.normal(size=(40, n)).astype(np.float32) for n in (3, 1))
@@ -379,6 +379,8 @@ def test_what_takes_one_source_says_so():
         ValueError, match=r"examples\(\) takes data of one source, and this has 'lab"
     ):
         trainer.examples(data(), batch_size=8)
+    with pytest.raises(ValueError, match=r"predict\(\) takes data of one source"):
+        trainer.predict(data(), batch_size=8)
     values = trainer.examples((X, Y))
     assert values["mean_squared_error"].shape == (40,)
     measuring = make(helps_every=2)
@@ -434,3 +436,20 @@ def test_metrics_by_source_count_its_own_labels(two_replicas):
     assert set(key for key in trainer.evaluate((X, Y)) if key.startswith("metrics/")) == {
         "metrics/task_a_mae"
     }
+
+
+@pytest.mark.parametrize("source", [data, pipelines])
+def test_whether_xla_is_faster_is_tried_on_all_sources(source):
+    trainer, sizes = make(jit_compile="auto"), BATCHES if source is data else {"boundary": 3}
+    history = trainer.fit(source(), batch_size=sizes, steps=4, log_every=4, verbose=False)
+    assert history.rows[0]["raw/boundary"] > 0
+
+
+@pytest.mark.parametrize("source", [data, pipelines])
+def test_a_bad_value_is_told_with_its_source(source, monkeypatch):
+    bad = U.copy()
+    bad[17, 1] = np.nan
+    monkeypatch.setitem(globals(), "U", bad)
+    sizes = BATCHES if source is data else {"boundary": 3}
+    with pytest.raises(Nonfinite, match=r"data\['unlabelled'\]: x of example .* is nan at \[1\]"):
+        make().fit(source(), batch_size=sizes, shuffle=False, steps=6, verbose=False)

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.data.batch import parts_by_name
+from trainer.data.batch import JointBatch, parts_by_name
 
 UNEQUAL = "has parts of different lengths"
 ADVICE = (
@@ -49,6 +49,8 @@ def of_equal_lengths(dataset: tf.data.Dataset, what: str) -> tf.data.Dataset:
     spec = dataset.element_spec
     check_lengths(spec, what, UNBATCHED)
     parts = parts_by_name(spec)
+    if isinstance(spec, JointBatch):  # each source was looked at when it was opened
+        return dataset
     if len(parts) < 2 or all(part.shape[:1].num_elements() for part in parts.values()):
         return dataset
 

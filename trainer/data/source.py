@@ -104,6 +104,10 @@ class Source(abc.ABC):
         """The sources that these data are of: this one."""
         return [self]
 
+    def places_at(self, position: int) -> list[tuple[Source, int]]:
+        """The sources, and the batch that each gives at a position."""
+        return [(self, position)]
+
     @property
     def subsets(self) -> list[frozenset[str]]:
         """The sources that a step may have no batch of, one set for each number of `which`."""

@@ -152,8 +152,8 @@ def find_bad_value(
       examples are counted from 0, in the arrays, or in a batch that is named too.
     """
     try:
-        for part in source.each():
-            for values, batch, place in part.look_again(position, count):
+        for part, first in source.places_at(position):
+            for values, batch, place in part.look_again(first, count):
                 cause = _cause(run, part, values, batch, labels_alone)
                 if cause:
                     return cause + place

@@ -165,6 +165,11 @@ def predict(run: Run, source, events: ReadingEvents | None = None):
     program = run.program
     if source.steps_per_epoch == -1:
         raise TermwiseError("This data is infinite. Give data that ends.")
+    if source.names:
+        raise TermwiseError(
+            "predict() takes data of one source, and this has "
+            f"{', '.join(map(repr, source.names))}. Give the inputs of one of them."
+        )
     events = events or silent("predict")
     program.build(program, source.element_spec)
     prepare_model(run, networks=run.own_forward)

@@ -231,6 +231,9 @@ class JointSource(Source):
     def each(self):
         return list(self.parts.values())
 
+    def places_at(self, position):
+        return [(part, self.place_of(name, position)) for name, part in self.parts.items()]
+
     def look_again(self, position, count):
         yield from self.main.look_again(position, count)
 
