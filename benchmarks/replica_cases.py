@@ -148,6 +148,17 @@ def batches(data) -> tf.data.Dataset:
     return dataset
 
 
+def with_others(data):
+    """With a second source, of which every other step draws one example, then 40, then 2."""
+    from trainer import Sources
+
+    x = np.random.default_rng(1).normal(size=(43, 6)).astype("float32")
+    parts = [tf.data.Dataset.from_tensors(x[a:b]) for a, b in ((0, 1), (1, 41), (41, 43))]
+    other = parts[0].concatenate(parts[1]).concatenate(parts[2])
+    other = other.map(lambda x: tf.ensure_shape(x, [None, 6]))
+    return Sources(main=data, other=other).every(other=2)
+
+
 def _loose(*batch):
     return tuple(tf.ensure_shape(part, [None, *part.shape[1:]]) for part in batch)
 
@@ -183,6 +194,7 @@ class Case:
     loss: Callable[[], Any] = lambda: "mse"
     arguments: Callable[[], dict] = dict  # further ones, of Trainer
     fit: dict = field(default_factory=dict)  # and of fit
+    together: Callable = lambda data: data  # the batches with those of other sources
     keras: bool = True  # whether Model.fit can express it
 
 
@@ -226,6 +238,11 @@ CASES: dict[str, Case] = {
     "a batch-level root": Case(arguments=_terms(lambda: Root(0.3)), keras=False),
     "a constraint": Case(
         arguments=_terms(lambda: losses.Constraint(size, at_most=0.1, rate=0.5, average=0.9)),
+        keras=False,
+    ),
+    "several sources": Case(
+        arguments=lambda: {"terms": [losses.term(size, source="other", weight=0.3)]},
+        together=with_others,
         keras=False,
     ),
     "a contrastive loss": Case(dense, two_classes, loss=lambda: losses.SupCon(temperature=0.5)),
@@ -295,7 +312,8 @@ def train(case: Case, strategy, *, steps=STEPS, jit_compile=False, data=None):
         jit_compile=jit_compile,
         **case.arguments(),
     )
-    history = trainer.fit(batches(case.data()), steps=steps, log_every=1, verbose=False, **case.fit)
+    data = case.together(batches(case.data()))
+    history = trainer.fit(data, steps=steps, log_every=1, verbose=False, **case.fit)
     held = {v.path: np.asarray(tf.convert_to_tensor(v)) for v in trainer.model.weights}
     optimizers = (
         trainer.optimizer if isinstance(trainer.optimizer, dict) else {"": trainer.optimizer}

@@ -317,13 +317,17 @@ class Programs:
             passes = self._passes(program)
         diagnostics = self.diagnostics
 
-        def train_step(batch, accumulation=None):
-            with step_context(StepContext(passes, diagnostics, accumulation)):
-                return self._train_step(batch)
+        def step_of(passes: TrainPasses) -> Callable:
+            def train_step(batch, accumulation=None):
+                with step_context(StepContext(passes, diagnostics, accumulation)):
+                    return self._train_step(batch)
 
+            return train_step
+
+        train_step, in_place = step_of(passes), step_of(passes.in_place())
         if program.placement.eager:
             function = PythonStep(train_step, spec)
-            return TracedStep(function, passes, diagnostics, key, train_step, helps=self.helps)
+            return TracedStep(function, passes, diagnostics, key, in_place, helps=self.helps)
         specs = [spec]
         if program.optimizers.accumulation > 1:
             specs.append(means_spec(program))
@@ -332,7 +336,7 @@ class Programs:
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
         traced = function.get_concrete_function(*specs)
         check_moved(program, functools.partial(written_variables, traced))
-        return TracedStep(traced, passes, diagnostics, key, train_step, helps=self.helps)
+        return TracedStep(traced, passes, diagnostics, key, in_place, helps=self.helps)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)

@@ -38,10 +38,12 @@ class TrainPasses:
     Args:
       program: what is traced.
       balanced_names: the terms whose residuals a weighting may ask for.
+      in_place: whether the pass is traced anew wherever it is called: in a branch, say, where a
+        function that holds collectives cannot be called.
     """
 
-    def __init__(self, program: StepProgram, balanced_names=()):
-        self.program = program
+    def __init__(self, program: StepProgram, balanced_names=(), in_place: bool = False):
+        self.program, self._in_place = program, in_place
         self._balanced_names = balanced_names
         self._eager = program.placement.eager
         count = functools.partial(count_replica, program)
@@ -53,6 +55,10 @@ class TrainPasses:
     def traces(self) -> int:
         """How often the forward and backward pass was traced."""
         return 0 if self._eager else self._train.experimental_get_tracing_count()
+
+    def in_place(self) -> TrainPasses:
+        """The same passes, traced anew wherever they are called."""
+        return TrainPasses(self.program, self._balanced_names, True)
 
     def trace_counts(self, spec):
         """Traces `counts` for batches of a spec, or runs it for a batch; its outputs."""
@@ -105,7 +111,7 @@ class TrainPasses:
         step, residuals = self.program.step, functools.partial(self.residuals, batch)
         if weighting.otherwise is None:
             # what `compute_terms` says may have changed since the last pass of the step
-            anew = self.program.several_objectives
+            anew = self.program.several_objectives or self._in_place
             result = self._run(weighting, *inputs) if anew else self._train(*inputs)
             result = sum_results(self.program, weighting, result)
             return weighting.finish(result, self.program.loss_scales(scales), step, residuals)

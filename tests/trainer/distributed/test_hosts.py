@@ -20,6 +20,7 @@ TWO_HOSTS = [
     "a mask",
     "a batch-level root",
     "a constraint",
+    "several sources",
     "a contrastive loss",
     "clipping by global norm",
     "accumulation",
@@ -27,7 +28,10 @@ TWO_HOSTS = [
     "a weight that learns, clipped with the others",
     "mean_with_sample_weight | own data",
 ]
-TWO_BY_TWO = ["a mask", "a contrastive loss", "accumulation", "synchronized normalization"]
+TWO_BY_TWO = [
+    *("a mask", "a contrastive loss", "accumulation", "synchronized normalization"),
+    "several sources",
+]
 
 
 def free_addresses(number):
