@@ -36,9 +36,14 @@ def _evaluates_sums(program: Program) -> bool:
     return program.reduction == "sum" and _watches(program)
 
 
+def _accumulates_masked(program: Program) -> bool:
+    return program.accumulated is not None and program.model == "sequences"
+
+
 REASONS = [
     (_adds_half_precision, "Keras 3.15 raises: it adds losses of float32 and of half precision"),
     (_scales_sparse, "Keras 3.15 raises: it divides a sparse gradient by loss_scale_factor"),
     (_ends_with_averages, "Keras's fit leaves the averages in the weights; here they stay beside"),
+    (_accumulates_masked, "accumulated steps count by what their masks leave here, alike in Keras"),
     (_evaluates_sums, "a callback watches a sum, over the data set here, over a batch in Keras"),
 ]
