@@ -250,7 +250,7 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
 
 def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing) -> None:
     host = run.state.host
-    course = Course(request.phases, host.phase, host.phase_began)
+    course = Course.of(request.phases, host)
 
     def traced() -> TracedStep:
         phase = course.of_step.beside(request.weights)

@@ -138,6 +138,7 @@ class OuterLoop:
         self._saved_at = step
         going.begin(events, model, self._writers.console.warning)
         if not self._course.begun:
+            self._course.began = step
             self._begin_phase(step)
         self._follow_phases(step)
         logs: dict = {}

@@ -189,6 +189,16 @@ class Course:
         self.begun = bool(name)
         self.stand_in(name, began)
 
+    @classmethod
+    def of(cls, phases: tuple[Phase, ...], host) -> Course:
+        """Where a run stands; other phases than those of a fit that has ended begin anew.
+
+        Args:
+          host: the `HostState` of the run.
+        """
+        others = host.ended and host.phase not in [phase.name for phase in phases]
+        return cls(phases) if others else cls(phases, host.phase, host.phase_began)
+
     def stand_in(self, name: str, began: int) -> None:
         """Goes to a phase that began at a step; the first where it has no name."""
         names = [phase.name for phase in self.phases]

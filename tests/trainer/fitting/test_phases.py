@@ -162,10 +162,24 @@ def test_a_condition_on_what_is_not_logged_is_an_error():
         Reached("total")
 
 
-def test_a_run_is_not_resumed_with_other_phases(tmp_path):
-    fit(make(workdir=tmp_path / "run"), 4)
+def test_an_interrupted_run_is_not_resumed_with_other_phases(tmp_path):
+    class Breaks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    trainer = make(workdir=tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer, 8, validate_every=4, callbacks=[Breaks()])
     with pytest.raises(ValueError, match="stands in the phase 'head', which is not among"):
-        fit(make(workdir=tmp_path / "run"), phases=[Phase("other")])
+        fit(trainer, phases=[Phase("other")])
+
+
+def test_a_further_fit_may_have_phases_of_its_own():
+    trainer = make()
+    fit(trainer, 8)
+    rows = fit(trainer, 16, phases=[Phase("second", until=12, weights={"small": 0.1}), Phase("c")])
+    phases = {row["step"]: row["phase"] for row in rows.rows}
+    assert phases == {10: "second", 12: "second", 15: "c", 16: "c"}
 
 
 def test_a_weight_set_by_hand_counts_from_then_on_as_if_it_had_been_given():
