@@ -80,8 +80,8 @@ def _why(workdir: Path, name: str, code: int) -> str:
     log = workdir / LOG.format(name=name)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
     told = [line for line in lines if line.startswith("error: ")] or lines
-    kept = " (saved; the same command continues it)" if code == PREEMPTED else ""
-    return f"  exit code {code}{kept}: {told[-1][:300]}  [{log}]"
+    going_on = " (saved; the same command continues it)" if code == PREEMPTED else ""
+    return f"  exit code {code}{going_on}: {told[-1][:300]}  [{log}]"
 
 
 def _stop(going: dict[str, subprocess.Popen]) -> None:

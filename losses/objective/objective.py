@@ -290,8 +290,8 @@ class Objective:
 
     def pauses(self, names, steps: int) -> Pauses:
         """Which of the terms pause up to a step: their scheduled weight is 0 for a while."""
-        given = self._given_weights()
-        weights = {name: given.of(name) for name in names}
+        of_terms = self._given_weights()
+        weights = {name: of_terms.of(name) for name in names}
         return find_pauses(weights, steps + LEAST_PAUSE)  # one that a later fit goes on with
 
     def constant_weights(self, names) -> dict[str, float | None]:

@@ -321,14 +321,14 @@ def _source_of(name: str, value, step: Step, asked: list[str], alone: bool) -> S
     others = [step.sources[each] for each in asked if each != step.source]
     if not others:
         return step
-    own = alone and len(others) == 1
-    steps = [*others, step] if own else [step, *others]
+    is_others = alone and len(others) == 1
+    steps = [*others, step] if is_others else [step, *others]
     shape = getattr(value, "shape", None)
     if isinstance(value, Ratio) or shape is None or tf.TensorShape(shape).rank != 1:
         return steps[0]
     fitting = [each for each in steps if _may_be_of(value, each)]
     ambiguous = len(fitting) > 1 and any(each.present is not None for each in fitting)
-    if ambiguous and not own:
+    if ambiguous and not is_others:
         raise TermwiseError(
             f"Term {name!r} has one value per example, and has asked for the sources "
             f"{', '.join(map(repr, asked))}. Say whose: losses.term(..., source=...), or "

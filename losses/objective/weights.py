@@ -233,7 +233,7 @@ class GivenWeights:
         head, _, weighed = name.partition("/")
         if head == "uncertainty" and weighed and self.of(weighed).penalizes:
             return Weight(1.0, name)
-        by_name = [(self._named(given), self._matching(given, name)) for given in self._given]
+        by_name = [(self._named(w), self._matching(w, name)) for w in self._given]
         for weights in (*itertools.chain(*by_name), self.of_terms):
             for whole in (name, *heads(name)):
                 if whole in weights:
@@ -245,13 +245,13 @@ class GivenWeights:
         """The weights by name, those first that come first."""
         return [self.overrides, self.by_name] if self.overrides else [self.by_name]
 
-    def _named(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _named(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Weights by name, with each of Keras's names under that of the term too."""
-        return {**{stable_path(n, self.aliases): w for n, w in given.items()}, **given}
+        return {**{stable_path(n, self.aliases): w for n, w in weights.items()}, **weights}
 
-    def _matching(self, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    def _matching(self, weights: Mapping[str, Any], name: str) -> dict[str, Any]:
         """The weight of the patterns that match a name, by that name."""
-        matching = {p: w for p, w in given.items() if _matches(p, name)}
+        matching = {p: w for p, w in weights.items() if _matches(p, name)}
         if len({_identity(weight) for weight in matching.values()}) > 1:
             raise TermwiseError(
                 f"loss_weights= has the patterns {' and '.join(map(repr, matching))}, which both "

@@ -64,8 +64,8 @@ class Hardest:
                     f"Name the terms: hardest={{{names[0]!r}: {self.compiled:g}}}."
                 )
             asked = {**dict.fromkeys(compiled, self.compiled), **asked}
-        own = {term.name: term.hardest for term in objective.terms if term.hardest is not None}
-        asked = {**own, **asked}
+        of_terms = {term.name: term.hardest for term in objective.terms if term.hardest is not None}
+        asked = {**of_terms, **asked}
         there = {place for name in (*names, *known) for place in (name, *heads(name))}
         for name in asked:
             if name not in there:
@@ -77,7 +77,7 @@ class Hardest:
         return {name: asked[places[name][0]] for name in names if places[name]}
 
 
-def keep_hardest(name: str, ratio: Ratio, kept: float) -> Ratio:
+def keep_hardest(name: str, ratio: Ratio, share: float) -> Ratio:
     """A term of the hardest examples of the global batch alone.
 
         kept = the ceil(share * n) examples of the largest value, of the n that count
@@ -90,7 +90,7 @@ def keep_hardest(name: str, ratio: Ratio, kept: float) -> Ratio:
     Args:
       name: the term's, for the error.
       ratio: the term, with values of its examples.
-      kept: the share.
+      share: of the examples that count.
     Raises:
       ValueError: no example has a value of the term.
     Source: Shrivastava et al. 2016, online hard example mining.
@@ -103,13 +103,13 @@ def keep_hardest(name: str, ratio: Ratio, kept: float) -> Ratio:
     if ratio.without_examples is not None:
         raise TermwiseError(
             f"hardest= is for terms with a value of each example, and term {name!r} has none: "
-            f"{ratio.without_examples}. Name those that have: hardest={{'<term>': {kept:g}}}."
+            f"{ratio.without_examples}. Name those that have: hardest={{'<term>': {share:g}}}."
         )
     parts = ratio.by_example()
     counted = tf.ones_like(parts.numerators, tf.bool) if parts.counted is None else parts.counted
     if parts.counts is not None:
         counted &= tf.not_equal(parts.counts, 0)
-    chosen = _chosen(tf.stop_gradient(tf.cast(parts.values, tf.float32)), counted, kept)
+    chosen = _chosen(tf.stop_gradient(tf.cast(parts.values, tf.float32)), counted, share)
     values = tf.convert_to_tensor(ratio.values)
     beside = tf.reshape(chosen, [-1] + [1] * (values.shape.rank - 1))
     values = tf.where(beside, values, tf.zeros_like(values))
@@ -123,7 +123,7 @@ def keep_hardest(name: str, ratio: Ratio, kept: float) -> Ratio:
     return Ratio(numerator, denominator, present=ratio.present, **of_values)
 
 
-def _chosen(values, counted, kept: float) -> tf.Tensor:
+def _chosen(values, counted, share: float) -> tf.Tensor:
     """bool [examples], which examples of this replica are among the hardest of the global batch."""
     keys = tf.where(tf.math.is_finite(values), values, float("inf"))
     keys = tf.where(counted, keys, -float("inf"))
@@ -133,12 +133,12 @@ def _chosen(values, counted, kept: float) -> tf.Tensor:
     ranks = tf.concat([tf.math.invert_permutation(order), tf.shape(values) + tf.size(keys)], 0)
     count = tf.shape(values)[0]
     places = tf.minimum(first + tf.range(count), tf.size(keys))
-    return counted & (tf.gather(ranks, places) < _number(of_all, kept))
+    return counted & (tf.gather(ranks, places) < _number(of_all, share))
 
 
-def _number(counted, kept: float) -> tf.Tensor:
+def _number(counted, share: float) -> tf.Tensor:
     """int32 [], ceil(share * examples that count): of the decimal that was written, exactly."""
-    fraction = Fraction(str(kept)).limit_denominator(10**6)
+    fraction = Fraction(str(share)).limit_denominator(10**6)
     count = tf.math.count_nonzero(counted, dtype=tf.int64)
     number_kept = (count * fraction.numerator + fraction.denominator - 1) // fraction.denominator
     return tf.cast(number_kept, tf.int32)

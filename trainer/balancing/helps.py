@@ -157,7 +157,7 @@ def validation_terms(objective: Objective, layout: Layout, chosen=None) -> list[
     names: Iterable[str] = [loss.name for loss in objective.resolved.compiled or ()]
     if chosen is not None:
         names = [chosen] if isinstance(chosen, str) else list(chosen)
-    found = [n for n in layout.names if {n, *heads(n)}.intersection(names)]
+    chosen_terms = [n for n in layout.names if {n, *heads(n)}.intersection(names)]
     known = {place for name in layout.names for place in (name, *heads(name))}
     for name in names:
         if name not in known:
@@ -165,7 +165,7 @@ def validation_terms(objective: Objective, layout: Layout, chosen=None) -> list[
                 f"helps_for= names term {name!r}; the terms are "
                 f"{', '.join(map(repr, layout.names))}."
             )
-    return found or list(layout.names)
+    return chosen_terms or list(layout.names)
 
 
 def probe_validation(program: StepProgram, chosen, batch, present, valid=None):

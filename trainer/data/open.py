@@ -44,12 +44,12 @@ def open_sources(data, *, batch_size, shuffle, augment, seed, static, what, host
             "augment= is one function for several sources. Give a dict: augment={"
             f"{data.names[0]!r}: function}}."
         )
-    given = {"batch_size": batch_size, "shuffle": shuffle, "augment": augment}
-    for argument, value in given.items():
+    arguments = {"batch_size": batch_size, "shuffle": shuffle, "augment": augment}
+    for argument, value in arguments.items():
         data.check_names(value if isinstance(value, dict) else {}, f"{argument}=")
     parts: dict[str, Source] = {}
     for name, part in data.data.items():
-        of_part = {key: _of_source(key, value, name, part) for key, value in given.items()}
+        of_part = {key: _of_source(key, value, name, part) for key, value in arguments.items()}
         parts[name] = open_sources(
             part,
             **of_part,

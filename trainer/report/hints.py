@@ -167,15 +167,15 @@ def _one_is_all(run: Rows) -> Iterator[Hint]:
 
 
 def _is_nothing(run: Rows) -> Iterator[Hint]:
-    found = []
+    negligible = []
     for group, names in run.groups().items():
         if group.startswith("uncertainty/") or run.constraints & set(names):
             continue
         shares = _shares(run, names)
         if len(shares) >= FEWEST and 0 < max(shares) < NOTHING:
-            found.append((group, max(shares)))
-    if found:
-        names, most = [group for group, _ in found], max(share for _, share in found)
+            negligible.append((group, max(shares)))
+    if negligible:
+        names, most = [group for group, _ in negligible], max(share for _, share in negligible)
         verb = "is" if len(names) == 1 else "are each"
         yield Hint(
             "negligible",

@@ -178,7 +178,7 @@ class RowIndex:
         """(step, offset) of each row from one step to another, read between the known places."""
         before = [at for step, at in places.within(-1, last) if step < first]
         start = before[-1] if before else 0
-        found: list[tuple[int, int]] = []
+        rows: list[tuple[int, int]] = []
         while start < self.read:
             length = CHUNK
             chunk = os.pread(descriptor, length, start)
@@ -192,12 +192,12 @@ class RowIndex:
                 stop = chunk.find(b"\n", at)
                 step, kind = _head(chunk, at, stop) or (-1, "")
                 if step > last:
-                    return found
+                    return rows
                 if step >= first and kind == split:
-                    found.append((step, start + at))
+                    rows.append((step, start + at))
                 at = stop + 1
             start += len(chunk)
-        return found
+        return rows
 
     def _row(self, descriptor: int, offset: int) -> dict[str, Any] | None:
         """The row that stands at a place; None where the file was rewritten since."""
@@ -205,8 +205,8 @@ class RowIndex:
         length = 2 * self.read // max(count, 1) + 512
         while True:
             text = os.pread(descriptor, length, offset)
-            line, found, _ = text.partition(b"\n")
-            if found:
+            line, ended, _ = text.partition(b"\n")
+            if ended:
                 return _parsed(line)
             if len(text) < length or length > LONGEST_LINE:
                 return None

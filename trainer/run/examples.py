@@ -147,10 +147,14 @@ def _harder(listed: list[Example], values: _Values, first: int, seen, top: int) 
     keys = values.values[places]
     order = np.argsort(-np.where(np.isfinite(keys), keys, np.inf), kind="stable")[:top]
     candidates: list[Any] = [*listed, *((int(i), float(values.values[i])) for i in places[order])]
-    candidates.sort(key=lambda one: -_hardness(one.value if isinstance(one, Example) else one[1]))
+    candidates.sort(
+        key=lambda each: -_hardness(each.value if isinstance(each, Example) else each[1])
+    )
     return [
-        one if isinstance(one, Example) else Example(first + one[0], one[1], *_row(seen, one[0]))
-        for one in candidates[:top]
+        each
+        if isinstance(each, Example)
+        else Example(first + each[0], each[1], *_row(seen, each[0]))
+        for each in candidates[:top]
     ]
 
 

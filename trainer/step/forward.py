@@ -222,13 +222,13 @@ def _hardest(program: StepProgram, terms: dict[str, Ratio], step: Step) -> dict[
     if shares:
         _check_hardest(program, next(iter(shares)))
     sources = {line.name: line.source for line in program.objective.described or ()}
-    kept: dict[str, Ratio] = {}
+    hardest: dict[str, Ratio] = {}
     for name, share in shares.items():
         of_source = step.sources.get(sources.get(name) or "", step)
         with own_examples(of_source.present):
-            kept[name] = keep_hardest(name, terms[name], share)
-        kept[name].placed = terms[name].placed
-    return kept
+            hardest[name] = keep_hardest(name, terms[name], share)
+        hardest[name].placed = terms[name].placed
+    return hardest
 
 
 def _check_hardest(program: StepProgram, term: str) -> None:

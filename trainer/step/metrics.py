@@ -98,18 +98,18 @@ class Metrics:
           step: with its outputs.
           present: float32 [], 0 where the examples are padding; None: they are not.
         """
-        given = {key: metrics for key, metrics in self._given.items() if metrics is not None}
-        if given and all(keys_are_sources(metrics, step) for metrics in given.values()):
-            self._count_sources(given, step)
+        by_argument = {key: metrics for key, metrics in self._given.items() if metrics is not None}
+        if by_argument and all(keys_are_sources(metrics, step) for metrics in by_argument.values()):
+            self._count_sources(by_argument, step)
         else:
             self._count(step, present)
 
-    def _count_sources(self, given: Mapping, step: Step) -> None:
+    def _count_sources(self, by_argument: Mapping, step: Step) -> None:
         """Counts the examples of each source by the metrics that are given for it."""
         lines: list[OutputMetric] = []
         for source, other in step.sources.items():
             structures = {
-                key: metrics[source] for key, metrics in given.items() if source in metrics
+                key: metrics[source] for key, metrics in by_argument.items() if source in metrics
             }
             if not structures:
                 continue

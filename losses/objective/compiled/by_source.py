@@ -12,20 +12,20 @@ from losses.objective.outputs import name_outputs
 from losses.objective.step import Step
 
 
-def keys_are_sources(given, step: Step) -> bool:
+def keys_are_sources(by_key, step: Step) -> bool:
     """Whether the keys of `loss=` or `metrics=` are sources.
 
     They are where each is the name of a source, unless the main source's labels are a dict that
     has them too: then they are outputs.
 
     Args:
-      given: what `Trainer(loss=)` or `Trainer(metrics=)` was given.
+      by_key: what `Trainer(loss=)` or `Trainer(metrics=)` was given.
       step: of the main source.
     """
     names = step.known_sources
-    if not isinstance(given, dict) or not given or not names or not set(given) <= set(names):
+    if not isinstance(by_key, dict) or not by_key or not names or not set(by_key) <= set(names):
         return False
-    return not (isinstance(step.y, dict) and set(given) <= set(step.y))
+    return not (isinstance(step.y, dict) and set(by_key) <= set(step.y))
 
 
 def name_losses_by_source(loss: Mapping[str, Any], step: Step) -> list[CompiledLoss]:
