@@ -274,6 +274,8 @@ def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing
         with contextlib.closing(outer.recorder):
             outer.open(run.state.data.start)
             outer.run(standing.start, request.events, request.callbacks)
+        if sentence := course.never_ended():
+            writers.console.warning(sentence)
     finally:
         outer.leave()
         outer.tell(request.profile.close())

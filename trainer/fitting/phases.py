@@ -247,6 +247,16 @@ class Course:
         """Goes to the next phase, which begins at a step."""
         self._place, self.began = self._place + 1, step
 
+    def never_ended(self) -> str | None:
+        """A sentence where the fit is over, but not a phase that was to end by rows; or None."""
+        left = [phase.name for phase in self.phases[self._place + 1 :]]
+        if self.now is None or not left or not self.by_rows:
+            return None
+        return (
+            f"Phase {self.now.name!r} has not ended: it goes on until {self.now.until}, and "
+            f"{', '.join(map(repr, left))} never began. Give fit() more steps=, or another until=."
+        )
+
     def noted(self, host):
         """The `HostState` of the run with this place."""
         if self.now is None:

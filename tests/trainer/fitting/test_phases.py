@@ -210,3 +210,10 @@ def test_a_weight_of_no_term_is_refused_at_once():
     with pytest.raises(ValueError, match="The weight of term 'small' is nan"):
         trainer.set_weight("small", float("nan"))
     assert trainer.evaluate((X, Y))["weight/small"] == 2.0
+
+
+def test_a_phase_that_never_ends_is_told(capsys):
+    phases = [Phase("fit", until=Reached("total", below=-1.0)), Phase("rest")]
+    fit(make(), 4, phases=phases, verbose=True)
+    told = capsys.readouterr().err
+    assert "Phase 'fit' has not ended: it goes on until total is below -1, and 'rest' never" in told
