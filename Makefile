@@ -10,12 +10,19 @@ BENCH ?=
 # How long `make fuzz` draws programs.
 MINUTES ?= 30
 PACKAGES := losses trainer experiments
+# The tests worth running at every change: of the arithmetic, the step, the loop, the data, the rows; and the house.
+QUICK := tests/test_house.py tests/test_imports.py tests/test_private_names.py tests/losses/test_rooms.py \
+	tests/losses/objective tests/trainer/test_rooms.py tests/trainer/step tests/trainer/ledger \
+	tests/trainer/loop/test_programs.py tests/trainer/loop/test_feeds.py \
+	tests/trainer/loop/test_train_loop_alone.py tests/trainer/data/test_lengths.py \
+	tests/trainer/data/test_permutation.py tests/trainer/fitting/test_plan.py
 
-.PHONY: help run test check bench fuzz tensorboard clean
+.PHONY: help run test quick check bench fuzz tensorboard clean
 
 help:
 	@echo "make run          train the quickstart on handwritten digits into runs/digits"
 	@echo "make test         run the tests"
+	@echo "make quick        run those worth running at every change, in two minutes"
 	@echo "make check        lint, format, types, import direction, doctests"
 	@echo "make bench        time Termwise against what else one would pick"
 	@echo "make fuzz         draw programs and compare them with Keras, MINUTES=30"
@@ -36,6 +43,9 @@ run: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist=worksteal -m "not very_slow" --durations=10 --durations-min=5
+
+quick: $(INSTALLED)
+	@$(BIN)/python -m pytest -n 2 -q --dist=worksteal -m "not slow and not very_slow" $(QUICK)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

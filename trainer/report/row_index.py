@@ -19,7 +19,7 @@ MOST = 16384  # rows of a split whose place is known; of more, every second, fou
 CHUNK = 4 << 20  # bytes read at once
 LONGEST_LINE = 64 << 20
 TAIL = 96  # bytes before the end of what was read, by which a rewritten file is told
-_HEAD = re.compile(rb'\{"step": (\d+), "split": "(train|eval)"')
+_HEAD = re.compile(rb'\{"step": (\d+), "split": "(train|eval(?:/[\w.-]+)?)"')
 
 
 class Places:
@@ -161,9 +161,17 @@ class RowIndex:
             head = _head(chunk, start, stop)
             if head is None:
                 self.damaged += stop > start
-            else:
+            elif head[1] in self.places:
                 self.places[head[1]].add(head[0], self.read + start)
+            else:
+                self._note_set(head[1])
             start = stop + 1
+
+    def _note_set(self, split: str) -> None:
+        """Notes a validation set with a name, whose rows are not drawn."""
+        told = f"{split}: validation sets with names are in metrics.jsonl and in TensorBoard's tabs"
+        if told not in self.missing:
+            self.missing.append(told)
 
     def _chosen(self, descriptor, places: Places, split, first, last, points):
         known = places.within(first, last)
@@ -228,7 +236,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line, parse_constant=lambda name: None)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict) or row.get("split") not in ("train", "eval"):
+    split = row.get("split") if isinstance(row, dict) else None
+    if not isinstance(split, str) or not (split in ("train", "eval") or split.startswith("eval/")):
         return None
     step = row.get("step")
     return row if type(step) is int and 0 <= step < 1 << 62 else None

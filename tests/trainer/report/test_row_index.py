@@ -129,3 +129,13 @@ def test_a_link_is_not_read(tmp_path):
     index = RowIndex(str(run / "metrics.jsonl"))
     index.refresh()
     assert steps(index) == []
+
+
+def test_rows_of_named_validation_sets_are_no_damage_and_are_told(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    text = [*lines([1, 2]), *lines([2], "eval/hard"), *lines([2], "eval/easy"), *lines([3])]
+    path.write_text("\n".join(text) + "\n")
+    index = RowIndex(str(path))
+    index.refresh()
+    assert steps(index) == [1, 2, 3] and steps(index, "eval") == [] and index.damaged == 0
+    assert [sentence.split(":")[0] for sentence in index.missing] == ["eval/hard", "eval/easy"]

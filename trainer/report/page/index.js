@@ -270,6 +270,7 @@ class Page {
       if (!answer.complete) notes.push(`${name}: ${Math.floor((100 * answer.read) / answer.size)} % of its rows are read so far.`);
       if (answer.damaged) notes.push(`${name}: ${answer.damaged} lines of metrics.jsonl hold no row and are left out.`);
       if (about.events_only) notes.push(`${name}: only event files. Missing: ${about.missing.join("; ")}.`);
+      else if (about.missing.length) notes.push(`${name}: not drawn: ${about.missing.join("; ")}.`);
       if (!train.step.length && !data.eval.step.length && answer.complete) notes.push(`${name}: no rows yet.`);
       if (train.count > train.step.length) notes.push(`${name}: ${train.step.length} of ${train.count} rows are drawn, each whole${this.source.live ? "; zoom in for more" : ""}.`);
       if (this.state.view === "share" && train.hasNegative()) notes.push(`${name}: some terms are below zero; shares are of the sum of all sizes.`);
