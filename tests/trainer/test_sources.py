@@ -453,3 +453,25 @@ def test_a_bad_value_is_told_with_its_source(source, monkeypatch):
     sizes = BATCHES if source is data else {"boundary": 3}
     with pytest.raises(Nonfinite, match=r"data\['unlabelled'\]: x of example .* is nan at \[1\]"):
         make().fit(source(), batch_size=sizes, shuffle=False, steps=6, verbose=False)
+
+
+def test_a_forward_of_ones_own_reads_any_source():
+    class Joined(Trainer):
+        def forward(self, step):
+            if step.source == "labelled" and "unlabelled" in step:
+                both = tf.concat([step.x, step["unlabelled"].x], 0)
+                outputs = self.model(both, training=step.training)
+                step["unlabelled"].y_pred = outputs[tf.shape(step.x)[0] :]
+                return outputs[: tf.shape(step.x)[0]]
+            return super().forward(step)
+
+    def rows(kind):
+        terms = [losses.term(small, name="small", source="unlabelled", weight=0.3)]
+        trainer = kind(model, loss="mse", optimizer="sgd", terms=terms)
+        sources = Sources(labelled=(X, Y), unlabelled=(U,))
+        fit = {"batch_size": {"labelled": 8, "unlabelled": 15}, "shuffle": False}
+        return trainer.fit(sources, steps=4, log_every=4, verbose=False, **fit).rows[0]
+
+    one_pass, two_passes = rows(Joined), rows(Trainer)
+    for tag in ("total", "raw/small", "raw/mean_squared_error"):
+        assert abs(one_pass[tag] - two_passes[tag]) < 1e-6

@@ -134,13 +134,13 @@ def make_step(program: StepProgram, batch, training: bool, present=None) -> Step
     if None in shares and program.sources:  # data without names are those of the main source
         shares = {program.sources[0]: shares[None]}
     steps = {name: _step_of(program, name, part, training) for name, part in shares.items()}
+    named = {name: each for name, each in steps.items() if name is not None}
+    for each in named.values():
+        each.with_sources(named, program.undrawn, program.sources)
     step = next(iter(steps.values()))
     step.y_pred = program.forward(step)
     if step.y_pred is None:
         raise TermwiseTypeError("forward() returned nothing. Return the model's outputs.")
-    named = {name: each for name, each in steps.items() if name is not None}
-    for each in named.values():
-        each.with_sources(named, program.undrawn, program.sources)
     if program.class_weight and training:
         objective = program.objective
         classes = classes_of(objective.loss, step.y_pred, objective.output_names)
