@@ -337,7 +337,7 @@ RUNNING = {
         "At step 1: no_such_file.csv; No such"),
     "a generator that is used up": (
         {}, dict(data=used_up(), steps=5), ValueError,
-        "data ended between steps 2 and 5 and could not be started again: its generator is used"),
+        " and could not be started again: its generator is used up"),
     "a loss of other shapes": (
         dict(loss=lambda t, p: t @ p), {}, ValueError,
         "At step 1: Matrix size-incompatible: In[0]: [8"),

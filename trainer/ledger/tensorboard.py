@@ -121,7 +121,7 @@ class EventFiles:
                 if value is not None
             ]
         )
-        if described := self._descriptions[split]:
+        if described := self._descriptions.get(split, self._descriptions["eval"]):
             for value in summary.value:
                 if value.tag in described:
                     value.metadata.summary_description = described.pop(value.tag)

@@ -34,6 +34,7 @@ class Forward(NamedTuple):
     step: what the terms were given; terms: name -> Ratio; layout: of the terms.
     numerators, denominators: float32 [K], this replica's.
     tapped: the tensors that the weighting recorded.
+    even: whether every replica has an equal share of each source's batch.
     """
 
     step: Step
@@ -42,6 +43,7 @@ class Forward(NamedTuple):
     numerators: tf.Tensor
     denominators: tf.Tensor
     tapped: tuple
+    even: bool = True
 
     def sums(self, present) -> tf.Tensor:
         """float32 [2K + 2]: numerators, denominators, examples, and 1 where they are not padding.
@@ -78,7 +80,8 @@ def run_forward(
             tapped = tuple(recorded)
         terms = make_terms(program, step, present)
     layout = Layout.of(terms)
-    return Forward(step, terms, layout, *layout.pack(terms), tapped)
+    even = all(each.present is None for each in step.sources.values())
+    return Forward(step, terms, layout, *layout.pack(terms), tapped, even)
 
 
 def stateless_forward(program: StepProgram, batch, present, training: bool = True) -> Forward:

@@ -96,9 +96,7 @@ class DeferredReducer(Reducer):
 
     def _denominators(self, forward, present):
         """float32 [K], over all replicas; without a collective where shapes alone tell them."""
-        shares = [present, *(step.present for step in forward.step.sources.values())]
-        equal = all(share is None for share in shares)  # of each batch, on every replica
-        if equal and not self._placement.per_host:
+        if present is None and forward.even and not self._placement.per_host:
             known = forward.layout.static_denominators(forward.terms)
             if known is not None:
                 return tf.constant(known * self._placement.replicas)

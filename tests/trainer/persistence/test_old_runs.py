@@ -101,7 +101,9 @@ def test_what_keras_wrote_of_losses_schedules_and_terms_is_read_with_the_same_va
             np.testing.assert_allclose(value, line["value"], rtol=1e-5, err_msg=name)
         again = keras.saving.serialize_keras_object(thing)
         assert again["registered_name"] == name
-        assert _without_modules(again["config"]) == _without_modules(line["object"]["config"]), name
+        config, before = (_without_modules(c) for c in (again["config"], line["object"]["config"]))
+        # a setting that is newer than the file has its default
+        assert {key: config.get(key) for key in before} == before, name
 
 
 def _without_modules(config):
