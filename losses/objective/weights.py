@@ -252,7 +252,7 @@ class GivenWeights:
     def _matching(self, weights: Mapping[str, Any], name: str) -> dict[str, Any]:
         """The weight of the patterns that match a name, by that name."""
         matching = {p: w for p, w in weights.items() if _matches(p, name)}
-        if len({_identity(weight) for weight in matching.values()}) > 1:
+        if len({identity_of(weight) for weight in matching.values()}) > 1:
             raise TermwiseError(
                 f"loss_weights= has the patterns {' and '.join(map(repr, matching))}, which both "
                 f"match term {name!r}. Give it a weight by its own name."
@@ -286,7 +286,7 @@ class GivenWeights:
                 )
 
 
-def _identity(weight):
+def identity_of(weight):
     """What two equal weights have in common: a number, or the object."""
     number = as_number(weight)
     return id(weight) if number is None else number

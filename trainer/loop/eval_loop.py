@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from losses.objective.layout import Layout
+from losses.objective.weights import identity_of
 from trainer.loop.eager import PythonStep, parts_of
 from trainer.model.added_losses import added_losses_apart
 from trainer.model.switches import Switches
@@ -157,7 +158,8 @@ class EvalLoops:
             self._switches = Switches.of(program.model)
         placement, weighting = program.placement, id(program.weighting)
         way = placement.per_host, placement.xla, placement.eager
-        weights = tuple(program.objective.overrides.items())
+        overrides = program.objective.overrides
+        weights = tuple((name, identity_of(weight)) for name, weight in overrides.items())
         return str(source.element_spec), *way, weighting, weights, self._switches.now
 
     def _traced(self, program: StepProgram, source) -> TracedEvaluation:

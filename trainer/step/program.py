@@ -15,7 +15,7 @@ from losses.errors import TermwiseError
 from losses.objective.layout import Layout
 from losses.objective.objective import Objective
 from losses.objective.step import Step
-from losses.objective.weights import Pauses
+from losses.objective.weights import Pauses, identity_of
 from losses.terms.constraint import check_weights
 from losses.terms.hardest import Hardest
 from trainer.data.batch import JointBatch, Share, share
@@ -304,7 +304,7 @@ class PhaseOfStep:
     @property
     def key(self) -> tuple:
         """What two phases that are alike have in common."""
-        weights = [(name, _identity(weight)) for name, weight in self.weights.items()]
+        weights = [(name, identity_of(weight)) for name, weight in self.weights.items()]
         return self.name, tuple(weights), self.trains
 
     def beside(self, weights: Mapping[str, Any]) -> PhaseOfStep:
@@ -340,11 +340,6 @@ class PhaseOfStep:
                     f"Phase {self.name!r} trains the group {name!r}; the groups are "
                     f"{', '.join(map(repr, sorted(groups))) or 'none'}: give Trainer(groups=)."
                 )
-
-
-def _identity(weight):
-    number = as_number(weight)
-    return id(weight) if number is None else number
 
 
 NO_PHASE = PhaseOfStep()

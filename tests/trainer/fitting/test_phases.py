@@ -217,3 +217,14 @@ def test_a_phase_that_never_ends_is_told(capsys):
     fit(make(), 4, phases=phases, verbose=True)
     told = capsys.readouterr().err
     assert "Phase 'fit' has not ended: it goes on until total is below -1, and 'rest' never" in told
+
+
+def test_a_variable_as_the_weight_of_a_phase_is_read_and_not_trained():
+    dial = tf.Variable(0.25)
+    trainer = make()
+    rows = fit(
+        trainer, 4, phases=[Phase("a", weights={"small": dial})], validation_data=(X, Y)
+    ).rows
+    assert [row["weight/small"] for row in rows] == [0.25, 0.25]
+    dial.assign(0.5)
+    assert trainer.evaluate((X, Y))["weight/small"] == 0.5
