@@ -111,13 +111,15 @@ class Objective:
 
         Args:
           weights: name or pattern -> weight.
-          names: of all terms.
-          by: who gives them, for errors.
+          names, by: of all terms; who gives the weights, for errors.
         Raises:
-          ValueError: a name that is no term's; a weight that is not finite.
+          ValueError: a name that is no term's; a weight that is not finite, or that learns.
         """
         for name, weight in weights.items():
-            Weight(weight, name)
+            if Weight(weight, name).penalizes:
+                raise TermwiseError(
+                    f"{by} gives term {name!r} a weight that learns. Give that in loss_weights=."
+                )
         other = copy.copy(self)
         other.overrides = weights
         GivenWeights(weights, {}).check_names(names, by=by)

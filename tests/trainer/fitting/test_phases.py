@@ -145,6 +145,7 @@ def test_evaluation_has_the_weights_of_the_phase():
         ([Phase("a", until=5), Phase("a")], "Two phases are called 'a'"),
         ([Phase("a", until=5), Phase("b", until=5)], "no later than the step 5"),
         ([Phase("a", weights={"smal": 0.0})], "phase 'a' names term 'smal'"),
+        ([Phase("a", weights={"small": losses.UncertaintyWeight()})], "a weight that learns"),
         ([Phase("a", trains="heads")], "Phase 'a' trains the group 'heads'; the groups are 'body'"),
         ([Phase("a", learning_rate={"x": 0.1})], "learning rate of 'x'; the groups are"),
     ],
