@@ -336,8 +336,8 @@ RUNNING = {
         {}, dict(data=missing_file()), ValueError,
         "At step 1: no_such_file.csv; No such"),
     "a generator that is used up": (
-        {}, dict(data=used_up(), steps=5), ValueError,
-        " and could not be started again: its generator is used up"),
+        {}, dict(data=used_up(), steps=5, steps_per_loop=5), ValueError,
+        "data ended between steps 1 and 5 and could not be started again: its generator is used"),
     "a loss of other shapes": (
         dict(loss=lambda t, p: t @ p), {}, ValueError,
         "At step 1: Matrix size-incompatible: In[0]: [8"),
