@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from losses.terms.hardest import Hardest
+from trainer.data.given import METHODS, read_data
 from trainer.data.open import open_sources, reading_batch
 from trainer.debugging.bad_values import evaluate_told, examples_told
 from trainer.debugging.replay import replay
@@ -21,44 +22,69 @@ from trainer.run.events import ReadingEvents
 class Reading(Hooks):
     """The methods of a `Trainer` that train nothing."""
 
-    def evaluate(self, data, *, batch_size: int | None = None, steps: int | None = None) -> dict:
+    def __getattr__(self, name: str):
+        """Of a name of Keras's models that a Trainer has not: an error that says what to write."""
+        if name not in METHODS:
+            return object.__getattribute__(self, name)  # raises, of a property its own error
+        raise AttributeError(f"A {type(self).__name__} has no {name}: {METHODS[name]}.")
+
+    def evaluate(
+        self,
+        data=None,
+        y=None,
+        *further,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        **as_in_keras,
+    ) -> dict:
         """Every term and metric over a dataset, exact over its examples however it is batched.
 
         Args:
-          data: as in `fit`.
+          data, y: as in `fit`.
           batch_size: for arrays; 64 by default.
           steps: batches to take; all by default.
+          as_in_keras: x, sample_weight and callbacks as in `keras.Model.evaluate`.
         Returns:
           dict: total, terms/*, raw/*, weight/*, metrics/*.
         """
+        data, callbacks = read_data(Reading.evaluate, data, y, further, as_in_keras)
         source = self._open(data, reading_batch(data, batch_size))
         prepare_reading(self._run, source, steps)
-        return evaluate_told(self._run, source, steps, ReadingEvents.of("test", [self], self))
+        return evaluate_told(self._run, source, steps, self._events("test", callbacks))
 
-    def examples(self, data, *, top: int | None = None, batch_size: int | None = None) -> Examples:
+    def examples(
+        self, data=None, y=None, *further, top: int | None = None, batch_size=None, **as_in_keras
+    ) -> Examples:
         """Every example's value of every term, in the order of the data, by `evaluate`'s weights.
 
         Args:
-          data: as in `fit`; of one source.
+          data, y: as in `fit`; of one source.
           top: how many of the hardest examples of each term are wanted, with what they are.
           batch_size: for arrays; 64 by default.
         Returns:
           `Examples`, a dict: term -> numpy [examples]; with `top` -> list of `Example`.
         """
+        data, _ = read_data(Reading.examples, data, y, further, as_in_keras, False)
         source = self._open(data, reading_batch(data, batch_size))
         return examples_told(self._run, source, top)
 
-    def predict(self, data, *, batch_size: int | None = None):
+    def predict(self, data=None, *further, batch_size: int | None = None, **as_in_keras):
         """The model's outputs for every example, in order.
 
         Args:
           data: as in `fit`; labels are not used.
           batch_size: for arrays; 64 by default.
+          as_in_keras: x and callbacks as in `keras.Model.predict`.
         Returns:
           numpy arrays [examples, ...] in the outputs' structure.
         """
+        data, callbacks = read_data(Reading.predict, data, None, further, as_in_keras)
         source = self._open(data, reading_batch(data, batch_size))
-        return predict(self._run, source, ReadingEvents.of("predict", [self], self))
+        return predict(self._run, source, self._events("predict", callbacks))
+
+    def _events(self, kind: str, callbacks) -> ReadingEvents:
+        """Those of a pass over data, told to the Trainer and to callbacks."""
+        return ReadingEvents.with_callbacks(kind, self, callbacks, self.model)
 
     def follow(self, poll_seconds: float = 5.0) -> Iterator[int]:
         """Restores each new checkpoint of a run that another process trains, until it is done.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainer.debugging.bad_values import check_arrays
@@ -54,6 +54,7 @@ class FitRequest:
       describe: () -> the table of terms.
       profile: of some steps.
       verbose: whether lines are printed.
+      history: which takes the rows.
     """
 
     source: Any
@@ -70,6 +71,7 @@ class FitRequest:
     describe: Callable[[], str]
     profile: Profile
     verbose: bool
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
         console.line(f"phase {phase.name}: {phase}")
     ended = _ended(run, request, standing.start)
     if ended is not None:
-        console.line(f"{ended}: nothing to do")
+        if run.hosts.chief:
+            console.notice(f"run {run.name}: {ended}: nothing to do")
         if checkpoints is not None:
             checkpoints.wait()
         # killed after its last checkpoint
@@ -168,7 +171,8 @@ def _restored(run: Run, request: FitRequest, workdir, checkpoints, console) -> S
         f"run {run.name} | {describe_devices(run.strategy)} | {request.plan.steps} steps | "
         f"global batch {_sizes(request.source.batch_sizes)} | {told}"
     )
-    return Standing(start, resumed, History(rows if resumed else ()), began)
+    request.history.rows.extend(rows if resumed else ())
+    return Standing(start, resumed, request.history, began)
 
 
 def _sizes(batch) -> str:

@@ -228,6 +228,7 @@ class OuterLoop:
             evaluation = self._evaluations.at(step, events, self._course.more)
             self.recorder.settle()
             logs = epoch_logs(self._history.last(), evaluation, self._epoch.mean())
+            self._history.note_epoch(epoch.number, step, logs)
             events.on_epoch_end(epoch.number, logs)
             self._going.note(self._epoch.sums, epoch_ended=step)
         if step < self._plan.steps and not self._step.program.model.stop_training:
