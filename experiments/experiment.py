@@ -161,9 +161,7 @@ def _where_it_was(name: str, workdir: str | None) -> str:
     shown = printable(folder, 300)
     if _file_in(folder, name) is None:
         return f" The run was started in {shown}, where there is none now."
-    return (
-        f" It is in {shown}, where the run was started: start it there, or with PYTHONPATH={shown}."
-    )
+    return f" It is in {shown}, where the run was started: go there, or set PYTHONPATH={shown}."
 
 
 def _suggestion(name: str) -> str:

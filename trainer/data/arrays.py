@@ -60,7 +60,7 @@ class ArraySource(Source):
         if not is_whole(seed):
             raise TermwiseError(f"seed={seed!r}: give a whole number.")
         self.batch_size = min(int(batch_size), self.examples)
-        self.shuffle = shuffle
+        self.shuffle = bool(shuffle)
         self.seed = seed
         self.steps_per_epoch = -(-self.examples // self.batch_size)
         whole = static and self.examples % self.batch_size == 0
