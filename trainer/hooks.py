@@ -152,6 +152,6 @@ RESERVED = frozenset(
         *(name for kind in (Parts, Hooks) for name in vars(kind) if not name.startswith("_")),
         *("optimizer", "loss_parameters", "from_compiled", "describe", "build", "fit"),
         *("evaluate", "examples", "predict", "follow", "set_weight"),
-        *("replay", "export", "_run", "_parts"),
+        *("replay", "export", "try_step", "_run", "_parts"),
     ]
 )

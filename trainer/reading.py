@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import tensorflow as tf
+
 from losses.terms.hardest import Hardest
-from trainer.data.given import METHODS, read_data
+from trainer.data.given import METHODS, checked_class_weight, read_data
 from trainer.data.open import open_sources, reading_batch
 from trainer.debugging.bad_values import evaluate_told, examples_told
 from trainer.debugging.replay import replay
+from trainer.debugging.trial import TRIED, TriedStep, check_tried, try_step
+from trainer.fitting.phases import Course
 from trainer.hooks import Hooks
 from trainer.ledger.examples import Examples
 from trainer.loop.traced_step import Asked
@@ -110,6 +114,43 @@ class Reading(Hooks):
         run.decide_jit(source, asked)
         run.restore()
         return replay(run, source, step, asked)
+
+    def try_step(
+        self,
+        data=None,
+        y=None,
+        *further,
+        batch_size: int | dict | None = None,
+        class_weight=None,
+        hardest=None,
+        **as_in_keras,
+    ) -> TriedStep:
+        """A look at a training step of one batch before any is taken; it changes nothing.
+
+        Each term's values, raw value, weight, gradient norm and the variables it reaches, by the
+        step that `fit` traces, at the run's present weights and in its present phase.
+
+        Args:
+          data, y: one batch, or data as in `fit`, of which the first batch is tried.
+          batch_size: for arrays; by default all that are given, up to 1024 examples.
+          class_weight, hardest: as in `fit`.
+          as_in_keras: x and sample_weight.
+        Returns:
+          `TriedStep`, shown as a table; its `examples` hold each example's value of each term.
+        Raises:
+          ValueError, TypeError: what `fit` would raise of these data before its first step.
+        """
+        data, _ = read_data(Reading.try_step, data, y, further, as_in_keras, False)
+        size = TRIED if batch_size is None and not isinstance(data, tf.data.Dataset) else batch_size
+        shuffle = batch_size is not None
+        source = self._open(data, size, shuffle=shuffle, static=True)
+        check_tried(source, batch_size)
+        run = self._run
+        source = run.state.data.again(source)
+        phase = Course.of(self._parts["phases"], run.state.host).of_step
+        phase = phase.beside(self._parts["weights"])
+        weights, shares = checked_class_weight(class_weight), Hardest.of(hardest)
+        return try_step(run, source, Asked(weights, None, phase, shares))
 
     def export(self, path, *, outputs=None) -> Path:
         """Writes the inference model alone: no labels, no loss parameters.
