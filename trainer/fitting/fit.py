@@ -32,6 +32,7 @@ from trainer.persistence.retention import check_keep
 from trainer.persistence.workdir import Workdir
 from trainer.report.hints import find_hints
 from trainer.run.run import Run
+from trainer.run.settings import Settings, told
 
 SHOWN_HINTS = 3
 
@@ -236,8 +237,10 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
         seed=run.seed,
     )
     terms = term_notes(program.objective)
+    by_hand = _set_by_hand(run, request, standing, console)
     if workdir is not None:
-        workdir.start(config, standing.resumed_from, {**run.jit.notes, "terms": terms})
+        more = {**run.jit.notes, **by_hand, "terms": terms}
+        workdir.start(config, standing.resumed_from, more)
     writers = Writers(standing.history, console, workdir, config, standing.resumed_from, terms)
     finished = False
     try:
@@ -252,7 +255,18 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
             if checkpoints is not None:
                 checkpoints.wait()
         finally:
+            run.state.settings = Settings.of(run.program, request.weights)
             writers.close(finished)
+
+
+def _set_by_hand(run: Run, request: FitRequest, standing: Standing, console: Console) -> dict:
+    """What was set by hand since the last fit of this Trainer, for starts.jsonl; tells it."""
+    before = None if standing.resumed else run.state.settings
+    changes = Settings.of(run.program, request.weights).changes(before)
+    if not changes:
+        return {}
+    console.line(f"set by hand: {told(changes)}")
+    return {"by_hand": changes}
 
 
 def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing) -> None:

@@ -94,8 +94,7 @@ class OuterLoop:
         self._going: Any = None  # the GoingOn of `run`
         self._saved_at: int | None = None
         self._stopped = self._restores = 0  # by which signal; since the last checkpoint
-        self._limit = plan.steps_per_loop or FIRST_CALL
-        self._grows = plan.steps_per_loop is None  # whether calls become longer
+        self._limit, self._grows = plan.steps_per_loop or FIRST_CALL, plan.steps_per_loop is None
         metrics = step.program.metrics.metrics
         # where the host reads the metrics, each log window is a call of the loop
         self._many_windows = not metrics or step.program.reads_metrics

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from losses.errors import TermwiseError
 from trainer.data.dataset import DatasetSource
 from trainer.data.same import difference
 from trainer.data.unseeded import find_unseeded
@@ -39,7 +38,6 @@ class DataPlace:
         self.began = tf.Variable(0, dtype=tf.int64, trainable=False, name="data_start")
         self._source: Any = None  # of the last fit
         self._left: _Left | None = None
-        self._tried: Any = None  # a source that was tried before any fit, and its batch
 
     @property
     def start(self) -> int:
@@ -49,8 +47,6 @@ class DataPlace:
     def again(self, source):
         """The source of the last fit where that reads the same pipeline object, else this one."""
         last = self._source
-        if last is None and self._tried is not None:
-            last = self._tried[0]
         if last is None or last.names != source.names or source.indexed:
             return source
         pairs = list(zip(last.each(), source.each(), strict=True))
@@ -59,26 +55,6 @@ class DataPlace:
         arrays = [difference(then.describe(), part.describe()) is None for then, part in pairs]
         chosen = zip(pipelines, same, arrays, strict=True)
         return last if all(s if pipeline else a for pipeline, s, a in chosen) else source
-
-    def first_batch(self, source):
-        """The batch with which a source begins; a fit of the same data begins with it all the same.
-
-        Args:
-          source: of `again`.
-        Raises:
-          ValueError: a pipeline that is open, and of which another iterator would draw on.
-        """
-        parts = [part for part in source.each() if isinstance(part, DatasetSource)]
-        if not any(find_unseeded(part.dataset, True) for part in parts):
-            return source.peek()
-        if self._tried is None or self._tried[0] is not source:
-            if source is self._source:
-                raise TermwiseError(
-                    f"{source.what} is open, and draws: to read it once more would change what the "
-                    "next fit reads. Give one batch of your own: (x, y)."
-                )
-            self._tried = source, source.first_batch()
-        return self._tried[1]
 
     def difference(self, described: dict | None, source) -> str | None:
         """What tells a source from the data in use, in words; None where they are the same.
@@ -105,7 +81,6 @@ class DataPlace:
 
     def enter(self, source) -> None:
         """A fit begins with a source."""
-        self._tried = None
         if source is not self._source:
             self._source, self._left = source, None
 
