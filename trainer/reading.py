@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -28,11 +29,13 @@ from trainer.run.events import ReadingEvents
 class Reading(Hooks):
     """The methods of a `Trainer` that train nothing."""
 
-    def __getattr__(self, name: str):
-        """Of a name of Keras's models that a Trainer has not: an error that says what to write."""
-        if name not in METHODS:
-            return object.__getattribute__(self, name)  # raises, of a property its own error
-        raise AttributeError(f"A {type(self).__name__} has no {name}: {METHODS[name]}.")
+    if not TYPE_CHECKING:  # a mistyped name stays one for who checks types
+
+        def __getattr__(self, name: str):
+            """An error that says what to write, of what a Keras model has and a Trainer has not."""
+            if name not in METHODS:
+                return object.__getattribute__(self, name)  # raises, of a property its own error
+            raise AttributeError(f"A {type(self).__name__} has no {name}: {METHODS[name]}.")
 
     def restore(self) -> int:
         """Gives a run that has trained nothing yet the state of its workdir's newest checkpoint.
@@ -162,7 +165,8 @@ class Reading(Hooks):
         step that `fit` traces, at the run's present weights and in its present phase.
 
         Args:
-          data, y: one batch, or data as in `fit`, of which the first batch is tried.
+          data, y: one batch, or data as in `fit`, of which the first batch is tried; a pipeline
+            that shuffles is refused, as another reading of it would draw on.
           batch_size: for arrays; by default all that are given, up to 1024 examples.
           class_weight, hardest: as in `fit`.
           as_in_keras: x and sample_weight.
@@ -177,7 +181,6 @@ class Reading(Hooks):
         source = self._open(data, size, shuffle=shuffle, static=True)
         check_tried(source, batch_size)
         run = self._run
-        source = run.state.data.again(source)
         phase = Course.of(self._parts["phases"], run.state.host).of_step
         phase = phase.beside(self._parts["weights"])
         weights, shares = checked_class_weight(class_weight), Hardest.of(hardest)

@@ -331,7 +331,8 @@ class Trainer(Reading):
         """split -> source of the data that are evaluated beside a source that trains."""
 
         def opened(data, what):
-            size = given.validation_batch_size or default_batch(data, source.batch_sizes)
+            size = given.validation_batch_size
+            size = default_batch(data, source.batch_sizes) if size is None else size
             return self._open(data, size, what=what)
 
         return open_validation(given.validation_data, sets, opened)

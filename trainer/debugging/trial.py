@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from losses.layers import layers_of
+from trainer.data.dataset import DatasetSource
+from trainer.data.unseeded import find_unseeded
 from trainer.ledger.examples import Examples
 from trainer.ledger.format import format_table, number
 from trainer.ledger.notebook import html_tables
@@ -116,7 +118,10 @@ class TriedStep:
 
 
 def check_tried(source, batch_size) -> None:
-    """Raises ValueError where more examples than make a batch are given without a size.
+    """Raises ValueError where data cannot be tried.
+
+    More examples than make a batch, without a size; a pipeline of which another reading draws on,
+    so that the fit that follows would read other batches than without a trial.
 
     Args:
       source: what was opened with the size `TRIED` where `batch_size` is None.
@@ -127,6 +132,15 @@ def check_tried(source, batch_size) -> None:
             f"try_step() takes one batch, and was given {max(sizes)} examples. Give batch_size=, "
             "as to fit()."
         )
+    for part in source.each():
+        draws = find_unseeded(part.dataset, True) if isinstance(part, DatasetSource) else []
+        shuffles = [draw.partition("(")[0] for draw in draws]
+        if draws:
+            raise TermwiseError(
+                f"{part.what} draws ({', '.join(dict.fromkeys(shuffles))}), and to read it here "
+                "would change what fit() reads. Give one batch as arrays, (x, y), or the pipeline "
+                "before it draws."
+            )
 
 
 def try_step(run: Run, source, asked: Asked) -> TriedStep:
@@ -141,7 +155,7 @@ def try_step(run: Run, source, asked: Asked) -> TriedStep:
     step = run.traced(source, asked)
     if step.program.placement.precomputes_sums:  # what gathers examples is not compiled there
         step = run.programs.step(source, False, asked)
-    batch = run.state.data.first_batch(source)
+    batch = source.peek()
     notes = TrialNotes()
     gradients, trial = _measured(step, notes, batch)
     raw, weights, absent = (np.asarray(part) for part in (trial.raw, trial.weights, trial.absent))

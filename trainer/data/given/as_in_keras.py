@@ -124,6 +124,11 @@ def fit_data(method, data, y, further: tuple, others: Mapping[str, Any], validat
             f"steps_per_epoch={steps_per_epoch!r}: give a whole number of at least 1."
         )
     if not split:  # 0 as in Keras: none
+        if batch_size is not None and all(each is None for each in validation):
+            raise TermwiseError(
+                f"validation_batch_size={batch_size} goes with validation_data=, "
+                "validation_sets= or validation_split=, and there is none."
+            )
         return FitData(data, validation[0], steps_per_epoch, batch_size)
     if any(each is not None for each in validation):
         raise TermwiseError("fit() was given validation_split= beside validation data: give one.")

@@ -139,6 +139,16 @@ REFUSED = {
         lambda t: t.fit(X, Y, epochs=1, steps_per_epoch=0, batch_size=5),
         "steps_per_epoch=0: give a whole number of at least 1",
     ),
+    "a batch of no validation": (
+        lambda t: t.fit(X, Y, steps=1, batch_size=5, validation_batch_size=5),
+        "validation_batch_size=5 goes with validation_data=",
+    ),
+    "an empty batch of validation": (
+        lambda t: t.fit(
+            X, Y, steps=1, batch_size=5, validation_data=(X, Y), validation_batch_size=0
+        ),
+        "batch_size=0: give a whole number of at least 1",
+    ),
     "initial_epoch": (lambda t: t.fit(X, Y, initial_epoch=2, epochs=3), "leave it out"),
     "validation_freq": (lambda t: t.fit(X, Y, validation_freq=2, epochs=3), "validate_every="),
     "validation_steps": (lambda t: t.fit(X, Y, validation_steps=2, epochs=3), "dataset.take"),
