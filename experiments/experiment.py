@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.check import Check
 from experiments.cli import ConfigurationError, printable
+from experiments.cli.saved import last_start
 from trainer.launch.suggestion import nearest
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def check_name(name, workdir: str | None) -> str:
     if not _is_module(name):
         if workdir is not None and _code_in(workdir, name, workdir):
             raise ConfigurationError(_in_workdir(name, workdir))
-        raise ConfigurationError(f"--config.experiment: no module named {name}.{_suggestion(name)}")
+        told = _hidden(name) or _where_it_was(name, workdir) or _suggestion(name)
+        raise ConfigurationError(f"--config.experiment: no module named {name}.{told}")
     return name
 
 
@@ -140,6 +142,35 @@ def _is_module(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _file_in(folder: str, name: str) -> Path | None:
+    """The file of a module, or of a package, below a folder; None where there is none."""
+    place = Path(folder, *name.split("."))
+    found = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    return next((file for file in found if file.is_file()), None)
+
+
+def _hidden(name: str) -> str:
+    """What to say of a module in a package of the current folder that is hidden by one of these."""
+    package = name.partition(".")[0]
+    if package not in ("experiments", "trainer", "losses") or not _file_in(".", name):
+        return ""
+    return (
+        f" {_file_in('.', name)} is hidden by the package {package} of Termwise: give the folder "
+        "another name."
+    )
+
+
+def _where_it_was(name: str, workdir: str | None) -> str:
+    """Where the module of a run stood when it was started last, and how to start from there."""
+    folder = None if workdir is None else last_start(workdir).get("folder")
+    if not isinstance(folder, str):
+        return ""
+    shown = printable(folder, 300)
+    if _file_in(folder, name) is None:
+        return f" The run was started in {shown}, where there is none now."
+    return f" It is in {shown}, where the run was started: go there, or set PYTHONPATH={shown}."
 
 
 def _suggestion(name: str) -> str:

@@ -79,8 +79,8 @@ def _configuration(command: Command, started: dict | None) -> ConfigDict:
     """The configuration of the file that was given, else the one that the run was started with."""
     if command.config is not None:
         return configuration.load(command.config)
-    if started is not None:
-        return configuration.from_plain(started)
+    if started is not None and command.workdir is not None:
+        return configuration.from_plain(saved.grown(command.workdir, started))
     if command.workdir is not None:
         raise ConfigurationError(
             f"--workdir={command.workdir}: has no config.json, so no run was started there. "
@@ -98,6 +98,8 @@ def _check_workdir(command: Command, workdir: str, started: dict | None, resolve
         overridden = [name for name, _ in command.overrides]
         overridden += [precision.FIELD] * (command.precision is not None)
         saved.check_same(workdir, *precision.agreed(started, resolved), overridden)
+        if command.mode == "train" and (grown := saved.growth(started, resolved)) is not None:
+            print(f"{workdir}: {grown}", flush=True)
     saved.check_workdir(workdir)
 
 

@@ -5,6 +5,7 @@ modules are imported. Where that is the workdir, a file called `json.py` in it w
 workdir is left out here before anything else is imported; the program is in `program.py`.
 """
 
+import importlib.util
 import os
 import sys
 
@@ -21,11 +22,31 @@ def main(argv: list[str] | None = None) -> int:
     before = list(sys.path)
     sys.path[:] = import_path(argv, before)
     try:
+        hidden = hidden_package()
+        if hidden is not None:
+            print(f"error: {hidden}", file=sys.stderr)
+            return 2
         from experiments.program import run
 
         return run(argv)
     finally:
         sys.path[:] = before
+
+
+def hidden_package() -> str | None:
+    """Which file of the user's hides a package that this program needs; None where none does."""
+    root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    for name in ("losses", "trainer"):
+        ours = os.path.join(root, name, "__init__.py")
+        module = sys.modules.get(name)
+        spec = module.__spec__ if module is not None else importlib.util.find_spec(name)
+        found = None if spec is None else spec.origin
+        if found and os.path.exists(ours) and os.path.realpath(found) != ours:
+            return (
+                f"{os.path.relpath(found)} hides the package {name} of Termwise. Rename it, or "
+                "start from another folder."
+            )
+    return None
 
 
 def import_path(argv: list[str], folders: list[str]) -> list[str]:

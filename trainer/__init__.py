@@ -6,6 +6,9 @@ What is named here is imported when it is asked for: `python -m trainer.launch` 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +49,24 @@ _PLACES = {
     "prepare_gpus": "trainer.distributed.devices",
     "resolve_strategy": "trainer.distributed.strategies",
 }
+
+
+def _check_losses() -> None:
+    """Raises ImportError where a module of the user's hides the package that belongs with this."""
+    module = sys.modules.get("losses")
+    spec = importlib.util.find_spec("losses") if module is None else module.__spec__
+    ours = Path(__file__).resolve().parent.parent / "losses" / "__init__.py"
+    found = getattr(module, "__file__", None) if spec is None else spec.origin
+    if found and ours.exists() and Path(found).resolve() != ours:
+        raise ImportError(
+            f"{found} hides the package losses of Termwise, which trainer needs. Rename it, or "
+            "start from another folder.",
+            name="losses",
+            path=found,
+        )
+
+
+_check_losses()
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from losses.errors import TermwiseError
 from losses.objective.step import Step
 from losses.terms.constraint import constraints_of
+from trainer.ledger.history import History
 from trainer.loop.train_step import apply_gradients, compute_gradients, current_context
 from trainer.model.build import call_model
 from trainer.model.variables import read
@@ -77,6 +78,11 @@ class Parts(keras.callbacks.Callback):
     def seed(self) -> int:
         """The seed of the shuffling of arrays."""
         return self._parts["seed"]
+
+    @property
+    def history(self) -> History | None:
+        """What the last `fit` returned, or would have where it was broken off; None before any."""
+        return self._parts["history"]
 
     @property
     def is_chief(self) -> bool:
@@ -146,6 +152,6 @@ RESERVED = frozenset(
         *(name for kind in (Parts, Hooks) for name in vars(kind) if not name.startswith("_")),
         *("optimizer", "loss_parameters", "from_compiled", "describe", "build", "fit"),
         *("evaluate", "examples", "predict", "follow", "set_weight"),
-        *("replay", "export", "_run", "_parts"),
+        *("replay", "export", "try_step", "_run", "_parts"),
     ]
 )

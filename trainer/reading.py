@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
 
 from losses.errors import TermwiseError
 from losses.terms.hardest import Hardest
-from trainer.data.class_weight import checked_class_weight
+from trainer.data.given import METHODS, checked_class_weight, read_data
 from trainer.data.open import open_sources, reading_batch
 from trainer.debugging.bad_values import evaluate_told, examples_told
 from trainer.debugging.replay import replay as replay_step
-from trainer.fitting.course import phase_at
+from trainer.debugging.trial import TRIED, TriedStep, check_tried, try_step
+from trainer.fitting.course import Course, phase_at
 from trainer.hooks import Hooks
 from trainer.ledger.examples import Examples
 from trainer.loop.traced_step import Asked
@@ -24,6 +28,14 @@ from trainer.run.events import ReadingEvents
 
 class Reading(Hooks):
     """The methods of a `Trainer` that train nothing."""
+
+    if not TYPE_CHECKING:  # a mistyped name stays one for who checks types
+
+        def __getattr__(self, name: str):
+            """An error that says what to write, of what a Keras model has and a Trainer has not."""
+            if name not in METHODS:
+                return object.__getattribute__(self, name)  # raises, of a property its own error
+            raise AttributeError(f"A {type(self).__name__} has no {name}: {METHODS[name]}.")
 
     def restore(self) -> int:
         """Gives a run that has trained nothing yet the state of its workdir's newest checkpoint.
@@ -41,44 +53,63 @@ class Reading(Hooks):
         prepare_model(self._run)
         return self._run.state.step
 
-    def evaluate(self, data, *, batch_size: int | None = None, steps: int | None = None) -> dict:
+    def evaluate(
+        self,
+        data=None,
+        y=None,
+        *further,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        **as_in_keras,
+    ) -> dict:
         """Every term and metric over a dataset, exact over its examples however it is batched.
 
         Args:
-          data: as in `fit`.
+          data, y: as in `fit`.
           batch_size: for arrays; 64 by default.
           steps: batches to take; all by default.
+          as_in_keras: x, sample_weight and callbacks as in `keras.Model.evaluate`.
         Returns:
           dict: total, terms/*, raw/*, weight/*, metrics/*.
         """
+        data, callbacks = read_data(Reading.evaluate, data, y, further, as_in_keras)
         source = self._open(data, reading_batch(data, batch_size))
         prepare_reading(self._run, source, steps)
-        return evaluate_told(self._run, source, steps, ReadingEvents.of("test", [self], self))
+        return evaluate_told(self._run, source, steps, self._events("test", callbacks))
 
-    def examples(self, data, *, top: int | None = None, batch_size: int | None = None) -> Examples:
+    def examples(
+        self, data=None, y=None, *further, top: int | None = None, batch_size=None, **as_in_keras
+    ) -> Examples:
         """Every example's value of every term, in the order of the data, by `evaluate`'s weights.
 
         Args:
-          data: as in `fit`; of one source.
+          data, y: as in `fit`; of one source.
           top: how many of the hardest examples of each term are wanted, with what they are.
           batch_size: for arrays; 64 by default.
         Returns:
           `Examples`, a dict: term -> numpy [examples]; with `top` -> list of `Example`.
         """
+        data, _ = read_data(Reading.examples, data, y, further, as_in_keras, False)
         source = self._open(data, reading_batch(data, batch_size))
         return examples_told(self._run, source, top)
 
-    def predict(self, data, *, batch_size: int | None = None):
+    def predict(self, data=None, *further, batch_size: int | None = None, **as_in_keras):
         """The model's outputs for every example, in order.
 
         Args:
           data: as in `fit`; labels are not used.
           batch_size: for arrays; 64 by default.
+          as_in_keras: x and callbacks as in `keras.Model.predict`.
         Returns:
           numpy arrays [examples, ...] in the outputs' structure.
         """
+        data, callbacks = read_data(Reading.predict, data, None, further, as_in_keras)
         source = self._open(data, reading_batch(data, batch_size))
-        return predict(self._run, source, ReadingEvents.of("predict", [self], self))
+        return predict(self._run, source, self._events("predict", callbacks))
+
+    def _events(self, kind: str, callbacks) -> ReadingEvents:
+        """Those of a pass over data, told to the Trainer and to callbacks."""
+        return ReadingEvents.with_callbacks(kind, self, callbacks, self.model)
 
     def follow(self, poll_seconds: float = 5.0) -> Iterator[int]:
         """Restores each new checkpoint of a run that another process trains, until it is done.
@@ -117,6 +148,43 @@ class Reading(Hooks):
         host = run.state.host
         phase = phase_at(self._parts["phases"], host, step).beside(self._parts["weights"])
         return replay_step(run, source.drawn_as(host.rates), step, replace(asked, phase=phase))
+
+    def try_step(
+        self,
+        data=None,
+        y=None,
+        *further,
+        batch_size: int | dict | None = None,
+        class_weight=None,
+        hardest=None,
+        **as_in_keras,
+    ) -> TriedStep:
+        """A look at a training step of one batch before any is taken; it changes nothing.
+
+        Each term's values, raw value, weight, gradient norm and the variables it reaches, by the
+        step that `fit` traces, at the run's present weights and in its present phase.
+
+        Args:
+          data, y: one batch, or data as in `fit`, of which the first batch is tried; a pipeline
+            that shuffles is refused, as another reading of it would draw on.
+          batch_size: for arrays; by default all that are given, up to 1024 examples.
+          class_weight, hardest: as in `fit`.
+          as_in_keras: x and sample_weight.
+        Returns:
+          `TriedStep`, shown as a table; its `examples` hold each example's value of each term.
+        Raises:
+          ValueError, TypeError: what `fit` would raise of these data before its first step.
+        """
+        data, _ = read_data(Reading.try_step, data, y, further, as_in_keras, False)
+        size = TRIED if batch_size is None and not isinstance(data, tf.data.Dataset) else batch_size
+        shuffle = batch_size is not None
+        source = self._open(data, size, shuffle=shuffle, static=True)
+        check_tried(source, batch_size)
+        run = self._run
+        phase = Course.of(self._parts["phases"], run.state.host).of_step
+        phase = phase.beside(self._parts["weights"])
+        weights, shares = checked_class_weight(class_weight), Hardest.of(hardest)
+        return try_step(run, source, Asked(weights, None, phase, shares))
 
     def export(self, path, *, outputs=None) -> Path:
         """Writes the inference model alone: no labels, no loss parameters.

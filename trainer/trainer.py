@@ -16,7 +16,7 @@ from losses.terms.hardest import Hardest
 from trainer.balancing.balanced_terms import check_balancer
 from trainer.balancing.diagnostics import check_diagnostics_every
 from trainer.balancing.helps import check_helps
-from trainer.data.class_weight import checked_class_weight
+from trainer.data.given import FitData, checked_class_weight, fit_data, read_data
 from trainer.data.open import default_batch, reading_batch
 from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
@@ -125,7 +125,7 @@ class Trainer(Reading):
         check_balancer(balancer)
         check_diagnostics_every(gradient_diagnostics_every)
         check_helps(helps_every, helps_for)
-        self._set(phases=check_phases(phases), weights={})
+        self._set(phases=check_phases(phases), weights={}, history=None)
         jit, mode = JitChoice(jit_compile, run_eagerly), check_mode(on_nonfinite, workdir)
         self._set(strategy=resolve_strategy(strategy))
         folder = None if workdir is None else Workdir(workdir)
@@ -213,16 +213,20 @@ class Trainer(Reading):
         self._run.programs.reweigh(weights)
         self._set(weights=weights)
 
-    def build(self, data, *, batch_size: int | None = None, class_weight=None) -> Trainer:
+    def build(
+        self, data=None, y=None, *further, batch_size=None, class_weight=None, **as_in_keras
+    ) -> Trainer:
         """Traces one step of data as `fit` takes it, so that `describe()` is complete."""
+        data, _ = read_data(Trainer.build, data, y, further, as_in_keras, False)
         source = self._open(data, reading_batch(data, batch_size), static=True)
         self._run.traced(source, Asked(checked_class_weight(class_weight)))
         return self
 
     def fit(
         self,
-        data,
-        *,
+        data=None,
+        y=None,
+        *further,
         steps: int | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
@@ -243,12 +247,14 @@ class Trainer(Reading):
         profile_steps: tuple[int, int] | None = None,
         phases: Iterable[Phase] | None = None,
         verbose: bool = True,
+        **as_in_keras,
     ) -> History:
         """Trains to the global step `steps` (or to `epochs` passes), from where the run stands.
 
         Args:
           data: a `tf.data.Dataset` of global batches, or arrays with `batch_size`; x, (x,),
             (x, y) or (x, y, sample_weight); or `trainer.Sources` of these by name.
+          y: labels; what stands before them is x.
           steps, epochs: one of them; the same call after an interruption does what is left.
           batch_size: the global batch, for arrays; of several sources a dict by name, as are
             `shuffle` and `augment`.
@@ -274,23 +280,25 @@ class Trainer(Reading):
             the workdir's TensorBoard folder, and a line says where their time went.
           phases: `trainer.Phase` objects, one after another; those of the constructor by default.
           verbose: print the run's line, progress and ledger.
+          as_in_keras: x, sample_weight, validation_split, validation_batch_size, steps_per_epoch as
+            in `keras.Model.fit`; what else is given there is refused with what to write instead.
         Returns:
-          History; `.rows` are the lines of metrics.jsonl.
+          History; `.rows` are the lines of metrics.jsonl. `trainer.history` is the same, and is
+          there after an interrupt or an error too.
         """
         weights, shares = checked_class_weight(class_weight), Hardest.of(hardest)
-        source = self._open(data, batch_size, augment, shuffle=shuffle, static=True)
+        looked_at = validation_data, validation_sets
+        given = fit_data(Trainer.fit, data, y, further, as_in_keras, looked_at)
+        source = self._open(given.data, batch_size, augment, shuffle=shuffle, static=True)
         source = self._run.state.data.again(source)
-
-        def opened(data, what):
-            return self._open(data, default_batch(data, source.batch_sizes), what=what)
-
-        validation = open_validation(validation_data, validation_sets, opened)
+        validation = self._open_validation(given, validation_sets, source)
         best = best_by(best_metric, validation)
         course = self._parts["phases"] if phases is None else check_phases(phases)
         plan = plan_fit(
             source,
             steps=steps,
             epochs=epochs,
+            steps_per_epoch=given.steps_per_epoch,
             log_every=log_every,
             validate_every=validate_every,
             checkpoint_every=checkpoint_every,
@@ -316,4 +324,15 @@ class Trainer(Reading):
             profile=profile,
             verbose=verbose,
         )
+        self._set(history=request.history)
         return run_fit(run, request)
+
+    def _open_validation(self, given: FitData, sets: Mapping | None, source) -> dict[str, Any]:
+        """split -> source of the data that are evaluated beside a source that trains."""
+
+        def opened(data, what):
+            size = given.validation_batch_size
+            size = default_batch(data, source.batch_sizes) if size is None else size
+            return self._open(data, size, what=what)
+
+        return open_validation(given.validation_data, sets, opened)

@@ -10,6 +10,11 @@ from trainer.persistence.checkpoint_files import index_steps, manifest_steps
 from trainer.persistence.disk import find_obstacle, read_file
 
 ABSENT = object()
+# fields of which a run's course so far does not depend: how far it goes, and when what is due
+MAY_CHANGE = (
+    *("steps", "epochs", "log_every", "validate_every", "checkpoint_every", "steps_per_loop"),
+    *("keep_last", "keep_best", "best_metric", "verbose"),
+)
 
 
 def read(workdir: str) -> dict | None:
@@ -47,6 +52,37 @@ def read(workdir: str) -> dict | None:
     return values
 
 
+def last_start(workdir: str) -> dict:
+    """What the last start of a run noted in starts.jsonl; {} where nothing can be read."""
+    try:
+        lines = read_file(Path(workdir) / "starts.jsonl").decode().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    for line in reversed(lines):
+        try:
+            note = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # torn, or edited
+        if isinstance(note, dict):
+            return note
+    return {}
+
+
+def grown(workdir: str, started: dict) -> dict:
+    """The configuration a run was started with, with what its last start has changed of it.
+
+    Args:
+      workdir: the run's directory.
+      started: of `read`.
+    Returns:
+      dict, other in fields of `MAY_CHANGE` alone: config.json holds those of the first start.
+    """
+    changed = last_start(workdir).get("changed")
+    if not isinstance(changed, dict):
+        return started
+    return {**started, **{name: changed[name] for name in MAY_CHANGE if name in changed}}
+
+
 def differences(before: dict, after: dict) -> list[tuple[str, object, object]]:
     """The fields in which two plain configurations differ.
 
@@ -71,6 +107,8 @@ def differences(before: dict, after: dict) -> list[tuple[str, object, object]]:
 def check_same(workdir: str, before: dict, after: dict, overridden: list[str]) -> None:
     """Raises unless a run of `workdir` that was started with `before` may continue with `after`.
 
+    They may differ in fields of `MAY_CHANGE`.
+
     Args:
       workdir: str, for the message.
       before, after: plain configurations.
@@ -78,7 +116,7 @@ def check_same(workdir: str, before: dict, after: dict, overridden: list[str]) -
     Raises:
       ConfigurationError: they differ; the message names the fields.
     """
-    changed = differences(before, after)
+    changed = [each for each in differences(before, after) if each[0] not in MAY_CHANGE]
     if not changed:
         return
     told = [difference for difference in changed if difference[0] == "experiment"] or changed
@@ -87,6 +125,21 @@ def check_same(workdir: str, before: dict, after: dict, overridden: list[str]) -
     names = {name for name, _, _ in changed}
     advice = _advise(workdir, names, overridden)
     raise ConfigurationError(f"{workdir} was started {parts}{more}. {advice}")
+
+
+def growth(before: dict, after: dict) -> str | None:
+    """What is other than at the first start, where it may be, in a line; None where nothing is.
+
+    Example:
+      >>> growth({"steps": 200, "seed": 0}, {"steps": 400, "seed": 0})
+      'started with steps=200, now 400; what is computed of it (a schedule) follows'
+    """
+    grown = [each for each in differences(before, after) if each[0] in MAY_CHANGE]
+    if not grown:
+        return None
+    follows = "; what is computed of it (a schedule) follows"
+    derived = follows if {"steps", "epochs"} & {name for name, *_ in grown} else ""
+    return f"started {'; '.join(_tell(*each) for each in grown)}{derived}"
 
 
 def _tell(name: str, before, after) -> str:

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
+from losses.distributed.gather import gather_examples, own_examples
 from losses.errors import TermwiseError
 from losses.example_random import example_keys, uniform
 from trainer.balancing.jacobian import stacked, term_gradients
 from trainer.distributed.reduce import sum_in_replica
 from trainer.model.variables import tensor_variable
 from trainer.step.forward import Forward, stateless_forward
+from trainer.step.outputs import TrialNotes
 from trainer.step.program import StepProgram
+from trainer.step.replica import example_columns
+
+
+class Trial(NamedTuple):
+    """What a step that is tried gives, over the global batch.
+
+    raw, weights, absent: float32 [T]; columns: term -> float32 [examples, 3], of the terms that
+    have a value per example, see `example_columns`.
+    """
+
+    raw: tf.Tensor
+    weights: tf.Tensor
+    absent: tf.Tensor
+    columns: dict[str, tf.Tensor]
 
 
 def note_watched(program: StepProgram, names, watched: set, batch, present) -> tf.Tensor:
@@ -42,6 +60,48 @@ def probe_terms(program: StepProgram, batch, present, precomputed) -> dict[str, 
     Returns:
       path -> [T, ...], to be summed over the replicas.
     """
+    tape, parts, _, _ = _recorded(program, batch, present, precomputed)
+    return _rows(program, _gradients(program, tape, parts))
+
+
+def probe_trial(program: StepProgram, notes: TrialNotes, batch, present) -> tuple[dict, Trial]:
+    """`probe_terms`, and what else is told of a step that is tried and not taken.
+
+    Args:
+      program, batch, present: as in `probe_terms`.
+      notes: the trace puts in what it finds out of the terms.
+    Returns:
+      path -> [T, ...], to be summed over the replicas; and a `Trial`, the same on all of them.
+    """
+    tape, parts, forward, sums = _recorded(program, batch, present, None)
+    layout, terms = forward.layout, forward.terms
+    gradients = _gradients(program, tape, parts)
+    paths = list(program.trainables.owners)
+    for name, of_term in zip(layout.names, gradients, strict=True):
+        reached = (p for p, g in zip(paths, of_term, strict=True) if g is not None)
+        notes.note(name, terms[name], tuple(reached))
+    size, absent = layout.size, layout.absent(sums)
+    raw = layout.raw(sums[:size], sums[size : 2 * size], absent)
+    weights = program.objective.weights(layout.names, forward.step.step)
+    weights = program.weighting.evaluation_weights(layout, weights)
+    absent = tf.zeros_like(raw) if absent is None else absent
+    columns = {name: example_columns(terms[name].by_example()) for name in notes.shapes}
+    if program.placement.replicas > 1:
+        for name, values in columns.items():
+            source = forward.step.sources.get(_source_of(program, name), forward.step)
+            with own_examples(present if source.present is None else source.present):
+                columns[name] = gather_examples(values)[0]
+    return _rows(program, gradients), Trial(raw, weights, absent, columns)
+
+
+def _source_of(program: StepProgram, name: str) -> str:
+    """The source of a term, or "" where it has the main one's examples."""
+    lines = program.objective.described or ()
+    return next((line.source for line in lines if line.name == name and line.source), "")
+
+
+def _recorded(program: StepProgram, batch, present, precomputed) -> tuple:
+    """A tape of each term's part of its raw value; these parts, the forward pass, the sums."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(program.hidden)
         forward = stateless_forward(program, batch, present)
@@ -53,7 +113,7 @@ def probe_terms(program: StepProgram, batch, present, precomputed) -> dict[str, 
                 sums[:size], sums[size : 2 * size], ones, absent
             )
         parts = layout.parts(forward.terms, cotangents)
-    return _rows(program, tape, parts)
+    return tape, parts, forward, sums
 
 
 def probe_residuals(program: StepProgram, names, batch, present) -> dict[str, tf.Tensor]:
@@ -77,13 +137,23 @@ def probe_residuals(program: StepProgram, names, batch, present) -> dict[str, tf
         tape.watch(program.hidden)
         forward = stateless_forward(program, batch, present)
         parts = [_signed_residuals(program, forward, name, i) for i, name in enumerate(names)]
-    return _rows(program, tape, parts)
+    return _rows(program, _gradients(program, tape, parts))
 
 
-def _rows(program: StepProgram, tape, parts) -> dict[str, tf.Tensor]:
+def _sources(program: StepProgram) -> dict[str, tf.Variable]:
+    """path -> `tf.Variable` of what trains."""
     trainables = program.trainables
-    sources = {p: tensor_variable(trainables.variables[p]) for p in trainables.owners}
-    by_term = term_gradients(tape, parts, None, list(sources.values()))
+    return {p: tensor_variable(trainables.variables[p]) for p in trainables.owners}
+
+
+def _gradients(program: StepProgram, tape, parts) -> list[list]:
+    """For each part its gradients by what trains, in that order; None where it does not reach."""
+    return term_gradients(tape, parts, None, list(_sources(program).values()))
+
+
+def _rows(program: StepProgram, by_term: list[list]) -> dict[str, tf.Tensor]:
+    """path -> [parts, ...], zeros where one does not reach."""
+    sources = _sources(program)
     return {
         path: stacked(list(gradients), source)
         for (path, source), gradients in zip(

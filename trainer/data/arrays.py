@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.data.batch import is_whole, unpack
-from trainer.data.lengths import check_lengths
+from trainer.data.given.arrays_of_others import array_of, check_aligned
+from trainer.data.lengths import about_lists, check_lengths
 from trainer.data.permutation import order_of_epoch
 from trainer.data.prefetch import prefetched
 from trainer.data.same import sample
-from trainer.data.source import ACCEPTED, Source, of_generator, of_py_dataset
+from trainer.data.source import ACCEPTED, Source
 
 # Arrays up to this size are copied in the order of each epoch: a slice is faster than a gather;
 # up to the other, in that of the following epoch too, while the present one trains.
@@ -37,6 +38,7 @@ class ArraySource(Source):
 
     def __init__(self, arrays, batch_size, shuffle, seed, static, what):
         self.what = what
+        check_aligned(arrays, what)
         self.arrays = tf.nest.map_structure(lambda a: _to_tensor(a, what), arrays)
         unpack(self.arrays)
         flat = tf.nest.flatten(self.arrays)
@@ -47,13 +49,18 @@ class ArraySource(Source):
         if not self.examples:
             raise TermwiseError(f"{what} holds no examples. Give at least one.")
         if batch_size is None:
-            raise TermwiseError(f"{what} is arrays, so batch_size= is needed: the global batch.")
+            raise TermwiseError(
+                f"{what} is arrays, so batch_size= is needed: the global batch."
+                f"{about_lists(self.arrays)}"
+            )
         if not is_whole(batch_size) or batch_size < 1:
             raise TermwiseError(f"batch_size={batch_size!r}: give a whole number of at least 1.")
+        if not isinstance(shuffle, bool | np.bool_):
+            raise TermwiseTypeError(f"shuffle={shuffle!r}: give True or False.")
         if not is_whole(seed):
             raise TermwiseError(f"seed={seed!r}: give a whole number.")
         self.batch_size = min(int(batch_size), self.examples)
-        self.shuffle = shuffle
+        self.shuffle = bool(shuffle)
         self.seed = seed
         self.steps_per_epoch = -(-self.examples // self.batch_size)
         whole = static and self.examples % self.batch_size == 0
@@ -205,25 +212,16 @@ class ArraySource(Source):
         return tf.data.Dataset.zip((tf.data.Dataset.range(position, end), indices)).map(batch)
 
 
-def _to_tensor(array, what):
-    if isinstance(array, keras.utils.PyDataset):
-        raise TermwiseTypeError(f"{what} is a {type(array).__name__}. {of_py_dataset(what)}")
-    if callable(getattr(array, "__next__", None)) or callable(array):
-        raise TermwiseTypeError(f"{what} is a {type(array).__name__}. {of_generator()}")
-    if array is None or isinstance(array, (tf.data.Dataset, str, set)):
-        holds = "is" if array is None else "holds a"
-        raise TermwiseTypeError(
-            f"{what} {holds} {'None' if array is None else type(array).__name__}, which is no "
-            f"array. Accepted: {ACCEPTED}."
-        )
+def _to_tensor(value, what):
+    array = array_of(value, what)
     try:
-        array = array if tf.is_tensor(array) else np.asarray(array)
         if isinstance(array, np.ndarray) and array.dtype == np.float64:
             array = array.astype(keras.config.floatx())
         tensor = tf.convert_to_tensor(array)
     except (TypeError, ValueError) as error:
         raise TermwiseTypeError(
-            f"{what} holds a {type(array).__name__} that is no array. Accepted: {ACCEPTED}."
+            f"{what} holds a {type(value).__name__} of {array.dtype} that is no array of numbers. "
+            f"Accepted: {ACCEPTED}."
         ) from error
     if tensor.shape.rank == 0:
         raise TermwiseTypeError(

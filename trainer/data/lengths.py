@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.data.batch import JointBatch, parts_by_name
+from trainer.data.batch import JointBatch, parts_by_name, unpack
 
 UNEQUAL = "has parts of different lengths"
 ADVICE = (
@@ -15,6 +15,7 @@ ADVICE = (
     "a term of its own"
 )
 
+SHOWN_PARTS = 8
 UNBATCHED = " Or the data is not batched: call .batch(global_batch) on it."
 
 
@@ -32,7 +33,30 @@ def check_lengths(batch, what: str, advice: str = "") -> None:
     lengths = {name: shape[:1].num_elements() for name, shape in shapes.items()}
     known = {name: length for name, length in lengths.items() if length is not None}
     if len(set(known.values())) > 1:
-        raise TermwiseError(f"{_told(what, known.values(), known)}.{advice}")
+        known = _few_of_each(known)
+        raise TermwiseError(f"{_told(what, known.values(), known)}.{advice}{about_lists(batch)}")
+
+
+def _few_of_each(lengths: dict[str, int]) -> dict[str, int]:
+    """Of many parts those that show each length first, in their order."""
+    if len(lengths) <= SHOWN_PARTS:
+        return lengths
+    names = {length: name for name, length in reversed(lengths.items())}
+    shown = set(list(names.values())[-SHOWN_PARTS:])
+    return {name: length for name, length in lengths.items() if name in shown}
+
+
+def about_lists(batch) -> str:
+    """A sentence on an x or y that is a list of several arrays; "" where there is none."""
+    nests = zip(("x", "y"), unpack(batch), strict=False)
+    lists = [name for name, nest in nests if type(nest) is list and len(nest) > 1]
+    if not lists:
+        return ""
+    several = lists[0]
+    return (
+        f" Here {several} is a list, which is several {'inputs' if several == 'x' else 'labels'}: "
+        f"np.stack({several}) makes one array of it, and x with its labels is a tuple, (x, y)."
+    )
 
 
 def of_equal_lengths(dataset: tf.data.Dataset, what: str) -> tf.data.Dataset:
@@ -72,8 +96,8 @@ def of_equal_lengths(dataset: tf.data.Dataset, what: str) -> tf.data.Dataset:
 
 
 def _told(what: str, lengths, names) -> str:
-    listed = ", ".join(f"{name} {length}" for name, length in zip(names, lengths, strict=True))
-    return f"{what} {UNEQUAL}: {listed}. {ADVICE}"
+    parts = [f"{name} {length}" for name, length in zip(names, lengths, strict=True)]
+    return f"{what} {UNEQUAL}: {', '.join(parts)}. {ADVICE}"
 
 
 def _length(part: Any) -> tf.Tensor:

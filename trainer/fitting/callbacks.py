@@ -44,6 +44,45 @@ class EveryGroup:
         return self._optimizers[0].iterations
 
 
+class EpochLogs(dict):
+    """The logs of an epoch: each value once, under the name that it has in Keras.
+
+    A value is found under the tag of its row too, though that is not listed: `logs["val_total"]`
+    is `logs["val_loss"]`, and `logs["metrics/accuracy"]` is `logs["accuracy"]`.
+
+    Args:
+      listed: name -> value.
+      tags: tag -> value, of what is listed under another name.
+    """
+
+    def __init__(self, listed: Mapping, tags: Mapping):
+        super().__init__(listed)
+        self._tags = dict(tags)
+
+    @classmethod
+    def of(cls, logs: Mapping) -> EpochLogs:
+        """Logs as they are, where they are some already."""
+        return logs if isinstance(logs, cls) else cls(logs, {})
+
+    def __missing__(self, tag):
+        return self._tags[tag]
+
+    def __contains__(self, key) -> bool:
+        return super().__contains__(key) or key in self._tags
+
+    def get(self, key, default=None):
+        """The value of a name or a tag."""
+        return super().get(key, self._tags.get(key, default))
+
+    def numbers(self) -> EpochLogs:
+        """The same with NaN where a value is None: there was nothing."""
+        listed, tags = (
+            {key: math.nan if value is None else value for key, value in part.items()}
+            for part in (self, self._tags)
+        )
+        return EpochLogs(listed, tags)
+
+
 class Events(keras.callbacks.CallbackList):
     """The callbacks of a fit. What is None in an epoch's logs is nothing, and decides nothing.
 
@@ -52,11 +91,10 @@ class Events(keras.callbacks.CallbackList):
     """
 
     def on_epoch_end(self, epoch, logs=None):
-        logs = logs or {}
-        numbers = {key: math.nan if value is None else value for key, value in logs.items()}
+        logs = EpochLogs.of(logs or {})
         for callback in self.callbacks:
             if logs.get(_monitored(callback), 0) is not None:
-                callback.on_epoch_end(epoch, numbers)
+                callback.on_epoch_end(epoch, logs.numbers())
 
 
 def _monitored(callback) -> str | None:
@@ -167,8 +205,10 @@ def check_callbacks(callbacks) -> None:
         check_state(callback)
 
 
-def epoch_logs(train: dict | None, evaluations: Mapping[str, dict], loss: float | None) -> dict:
-    """One epoch's logs: the rows' tags, and the names that Keras callbacks monitor by default.
+def epoch_logs(
+    train: dict | None, evaluations: Mapping[str, dict], loss: float | None
+) -> EpochLogs:
+    """One epoch's logs: each value once, by the name that Keras callbacks monitor by default.
 
     Args:
       train: the last row.
@@ -176,18 +216,19 @@ def epoch_logs(train: dict | None, evaluations: Mapping[str, dict], loss: float 
       loss: the mean total of the epoch's examples, as Keras reports it; None where none counted.
 
     A value is None where there is nothing: every step was skipped, or the data has no such term.
-    `loss`, `val_loss`, `accuracy`, `val_accuracy` stand beside `total`, `val_total`,
-    `metrics/accuracy`, `val_metrics/accuracy`; of a set by name `val_<name>_loss` and so on.
+    `loss`, `val_loss`, `accuracy`, `val_accuracy` are listed, and found too as `total`,
+    `val_total`, `metrics/accuracy`, `val_metrics/accuracy`; of a set by name `val_<name>_loss` and
+    so on. `total` is that of the last row, `loss` that of the epoch.
     """
-    logs: dict = {}
+    listed: dict = {"loss": loss}
+    tags: dict = {}
     evaluated = [(prefix_of(split), row) for split, row in evaluations.items()]
     for prefix, row in (("", train), *evaluated):
-        for key, value in (row or {}).items():
-            if key in STAMP:
+        for tag, value in (row or {}).items():
+            if tag in STAMP:
                 continue
-            logs[prefix + key] = value
-            if key == "total":
-                logs[f"{prefix}loss"] = value
-            elif key.startswith("metrics/"):
-                logs[prefix + key.removeprefix("metrics/")] = value
-    return {**logs, "loss": loss}
+            name = "loss" if tag == "total" else tag.removeprefix("metrics/")
+            if name != tag:
+                tags[prefix + tag] = value
+            listed.setdefault(prefix + name, value)
+    return EpochLogs(listed, tags)

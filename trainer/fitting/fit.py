@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainer.debugging.bad_values import check_arrays
@@ -32,6 +32,7 @@ from trainer.persistence.retention import check_keep
 from trainer.persistence.workdir import Workdir
 from trainer.report.hints import find_hints
 from trainer.run.run import Run
+from trainer.run.settings import Settings, told
 
 SHOWN_HINTS = 3
 
@@ -55,6 +56,7 @@ class FitRequest:
       describe: () -> the table of terms.
       profile: of some steps.
       verbose: whether lines are printed.
+      history: which takes the rows.
     """
 
     source: Any
@@ -71,6 +73,7 @@ class FitRequest:
     describe: Callable[[], str]
     profile: Profile
     verbose: bool
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
         console.line(f"phase {phase.name}: {phase}")
     ended = _ended(run, request, standing.start)
     if ended is not None:
-        console.line(f"{ended}: nothing to do")
+        if run.hosts.chief:
+            console.notice(f"run {run.name}: {ended}: nothing to do")
         if checkpoints is not None:
             checkpoints.wait()
         # killed after its last checkpoint
@@ -170,7 +174,8 @@ def _restored(run: Run, request: FitRequest, workdir, checkpoints, console) -> S
         f"run {run.name} | {describe_devices(run.strategy)} | {request.plan.steps} steps | "
         f"global batch {_sizes(request.source.batch_sizes)} | {told}"
     )
-    return Standing(start, resumed, History(rows if resumed else ()), began)
+    request.history.rows.extend(rows if resumed else ())
+    return Standing(start, resumed, request.history, began)
 
 
 def _sizes(batch) -> str:
@@ -232,8 +237,10 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
         seed=run.seed,
     )
     terms = term_notes(program.objective)
+    by_hand = _set_by_hand(run, request, standing, console)
     if workdir is not None:
-        workdir.start(config, standing.resumed_from, {**run.jit.notes, "terms": terms})
+        more = {**run.jit.notes, **by_hand, "terms": terms}
+        workdir.start(config, standing.resumed_from, more)
     writers = Writers(standing.history, console, workdir, config, standing.resumed_from, terms)
     finished = False
     try:
@@ -248,7 +255,18 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
             if checkpoints is not None:
                 checkpoints.wait()
         finally:
+            run.state.settings = Settings.of(run.program, request.weights)
             writers.close(finished)
+
+
+def _set_by_hand(run: Run, request: FitRequest, standing: Standing, console: Console) -> dict:
+    """What was set by hand since the last fit of this Trainer, for starts.jsonl; tells it."""
+    before = None if standing.resumed else run.state.settings
+    changes = Settings.of(run.program, request.weights).changes(before)
+    if not changes:
+        return {}
+    console.line(f"set by hand: {told(changes)}")
+    return {"by_hand": changes}
 
 
 def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing) -> None:

@@ -94,8 +94,7 @@ class OuterLoop:
         self._going: Any = None  # the GoingOn of `run`
         self._saved_at: int | None = None
         self._stopped = self._restores = 0  # by which signal; since the last checkpoint
-        self._limit = plan.steps_per_loop or FIRST_CALL
-        self._grows = plan.steps_per_loop is None  # whether calls become longer
+        self._limit, self._grows = plan.steps_per_loop or FIRST_CALL, plan.steps_per_loop is None
         metrics = step.program.metrics.metrics
         # where the host reads the metrics, each log window is a call of the loop
         self._many_windows = not metrics or step.program.reads_metrics
@@ -231,6 +230,7 @@ class OuterLoop:
             evaluation = self._evaluations.at(step, events, self._course.more)
             self.recorder.settle()
             logs = epoch_logs(self._history.last(), evaluation, self._epoch.mean())
+            self._history.note_epoch(epoch.number, step, logs)
             events.on_epoch_end(epoch.number, logs)
             self._going.note(self._epoch.sums, epoch_ended=step)
         if step < self._plan.steps and not self._step.program.model.stop_training:
@@ -239,8 +239,8 @@ class OuterLoop:
 
     def _finish(self, step: int, events, logs: dict) -> None:
         """The end of a fit: the last row and checkpoint; SystemExit where a signal broke it off."""
-        stopping = self._step.program.model.stop_training
-        if self._stopped and step < self._plan.steps and not stopping:
+        left = step < self._plan.steps and not self._step.program.model.stop_training
+        if self._stopped and left:
             # what continues is the same run: no events now, and no checkpoint that the
             # undisturbed run has not
             self._save(step, ranked=False)

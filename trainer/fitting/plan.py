@@ -27,11 +27,22 @@ class Plan:
         return min([self.steps, *(step - step % n + n for n in every if n)])
 
 
-def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_every, steps_per_loop):
-    """The `Plan` of a fit's arguments.
+def plan_fit(
+    source,
+    *,
+    steps,
+    epochs,
+    log_every,
+    validate_every,
+    checkpoint_every,
+    steps_per_loop,
+    steps_per_epoch=None,
+):
+    """The `Plan` of a fit's arguments; an epoch is a pass, or so many steps as are given.
 
     Raises:
-      ValueError: neither or both of steps and epochs, or a cadence that is not at least 1.
+      ValueError: neither or both of steps and epochs, steps of an epoch without epochs, or a
+        cadence that is not at least 1.
     """
     numbers = {
         "steps": steps,
@@ -48,17 +59,13 @@ def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_eve
             f"fit() needs steps= or epochs=, one of them; received steps={steps}, "
             f"epochs={epochs}. steps is the global step to train to."
         )
-    epoch = None
-    if epochs is not None:
-        epoch = source.steps_per_epoch
-        if epoch is None:
-            epoch = source.count_steps()
-        if epoch < 0:
-            raise TermwiseError(
-                "epochs= needs data that ends; this dataset is infinite. Pass steps=."
-            )
-        if not epoch:
-            raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
+    if epochs is None and steps_per_epoch is not None:
+        raise TermwiseError(
+            f"steps_per_epoch={steps_per_epoch} goes with epochs=. Give epochs=, or "
+            "validate_every= with steps=."
+        )
+    epoch = None if epochs is None else steps_per_epoch or _steps_of_a_pass(source)
+    if epoch is not None:
         steps = int(epochs) * epoch
         if steps >= 2**63:
             raise TermwiseError(f"epochs={epochs} are {steps} steps: give less than 2**63.")
@@ -69,6 +76,21 @@ def plan_fit(source, *, steps, epochs, log_every, validate_every, checkpoint_eve
         checkpoint_every=checkpoint_every,
         steps_per_loop=steps_per_loop,
     )
+
+
+def _steps_of_a_pass(source) -> int:
+    """The steps of a pass over data. ValueError: it has no end, or no batch."""
+    steps = source.steps_per_epoch
+    if steps is None:
+        steps = source.count_steps()
+    if steps < 0:
+        raise TermwiseError(
+            "epochs= needs data that ends; this dataset is infinite. Pass steps=, or "
+            "steps_per_epoch=."
+        )
+    if not steps:
+        raise TermwiseError(f"{source.what} is an empty dataset. Give at least one batch.")
+    return steps
 
 
 def _check_cadence(name: str, value) -> None:

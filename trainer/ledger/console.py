@@ -12,7 +12,7 @@ LINES_PER_SECOND, LINES_AT_ONCE = 10.0, 20.0  # of progress: nobody reads more
 
 
 class Console(Writer):
-    """Prints a run's progress; `quiet` prints nothing but warnings."""
+    """Prints a run's progress; `quiet` prints nothing but notices and warnings."""
 
     def __init__(self, quiet=False):
         self.quiet = quiet
@@ -22,6 +22,10 @@ class Console(Writer):
         """Prints a line."""
         if not self.quiet:
             print(text, flush=True)
+
+    def notice(self, text: str) -> None:
+        """Prints a line that is needed to understand what happened, also when quiet."""
+        print(text, flush=True)
 
     def warning(self, text: str) -> None:
         """What went wrong and was mended, on stderr."""

@@ -10,11 +10,30 @@ from trainer.ledger.writer import Writer
 class History:
     """What `fit` returns: `rows`, one dict per log window, the lines of metrics.jsonl.
 
+    `history` is that of Keras: name -> list, one value per epoch of the callbacks (a validation
+    interval) of this call, None where an epoch has none; `epoch` the numbers of these epochs.
+
     Shown as the ledger, in a notebook as a table; `pandas.DataFrame(history.rows)` holds all rows.
     """
 
     def __init__(self, rows=()):
         self.rows: list[dict] = list(rows)
+        self._epochs: list[tuple[int, int, dict]] = []
+
+    @property
+    def history(self) -> dict[str, list]:
+        """Name -> list, one value per epoch, by the names of Keras: loss, val_loss, accuracy."""
+        names = dict.fromkeys(name for *_, logs in self._epochs for name in logs)
+        return {name: [logs.get(name) for *_, logs in self._epochs] for name in names}
+
+    @property
+    def epoch(self) -> list[int]:
+        """The numbers of the epochs that `history` holds."""
+        return [number for number, *_ in self._epochs]
+
+    def note_epoch(self, number: int, step: int, logs: dict) -> None:
+        """Notes the logs of an epoch that has ended at a step."""
+        self._epochs.append((number, step, dict(logs)))
 
     def append(self, row: dict) -> None:
         """Adds a row at the end."""
@@ -34,8 +53,9 @@ class History:
         return next((total for total in totals if total is not None), None)
 
     def cut(self, step: int) -> None:
-        """Drops the rows after a step."""
+        """Drops the rows, and the epochs, after a step."""
         self.rows[:] = [row for row in self.rows if row["step"] <= step]
+        self._epochs[:] = [epoch for epoch in self._epochs if epoch[1] <= step]
 
     def to_dict(self, split: str | None = None) -> dict[str, list]:
         """The rows as columns: `step`, `split`, `time` and each tag, None where a row has no value.

@@ -17,7 +17,13 @@ from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.direction import dense, mirrored
 from trainer.balancing.helps import probe_validation
 from trainer.balancing.multipliers import move_multipliers, sums_to_move_by
-from trainer.balancing.probe import note_watched, probe_residuals, probe_terms
+from trainer.balancing.probe import (
+    Trial,
+    note_watched,
+    probe_residuals,
+    probe_terms,
+    probe_trial,
+)
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
 from trainer.loop.eager import PythonPass
@@ -25,7 +31,7 @@ from trainer.loop.graph import stateless
 from trainer.loop.norm import global_norm
 from trainer.model.added_losses import added_losses_apart
 from trainer.step.gradients import times
-from trainer.step.outputs import ReplicaResult, StepRecord
+from trainer.step.outputs import ReplicaResult, StepRecord, TrialNotes
 from trainer.step.program import Discovery, StepProgram
 from trainer.step.reduction import sum_results
 from trainer.step.replica import count_replica, train_replica
@@ -141,6 +147,12 @@ class TrainPasses:
         """path -> [T, ...], the gradients of the terms' raw values; nothing is changed."""
         probe = functools.partial(probe_terms, self.program)
         return self._summed(self._looking(probe)(batch, precomputed))
+
+    def tried(self, notes: TrialNotes, batch) -> tuple[dict, Trial]:
+        """`jacobian`, and a `Trial` of the step; nothing is changed."""
+        rows, trial = self._looking(functools.partial(probe_trial, self.program, notes))(batch)
+        first = self.program.placement.strategy.experimental_local_results
+        return self._summed(rows), tf.nest.map_structure(lambda value: first(value)[0], trial)
 
     def residuals(self, batch) -> dict:
         """path -> [m, ...], the gradients of the balanced terms' residuals; nothing is changed."""

@@ -15,6 +15,7 @@ from losses.errors import (
 from losses.objective.model_terms import overrides
 from losses.objective.step import model_inputs
 from trainer.data.batch import unpack
+from trainer.data.lengths import about_lists
 from trainer.errors import explain
 
 
@@ -160,7 +161,7 @@ def _misfit(model, expected, inputs) -> str | None:
         return None
     return (
         f"The data's x is {describe(inputs)}, but the model {model.name!r} takes "
-        f"{describe(expected)}. Change the data, or the model's Input."
+        f"{describe(expected)}. Change the data, or the model's Input.{about_lists((inputs,))}"
     )
 
 

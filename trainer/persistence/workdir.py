@@ -83,13 +83,16 @@ class Workdir:
         self._folder.pin()
         with self._writing("DONE.json") as file:
             file.unlink(missing_ok=True)  # the run goes on
+        changed: dict = {}
         if config is not None:
             with self._writing("config.json") as file:
                 _write_once(file, config)
+            changed = changed_fields(_first_config(file, config), config)
+        note = {**_start_note(resumed_from), **({"changed": changed} if changed else {})}
         with self._writing("starts.jsonl") as file:
             starts = Lines(file)
             try:
-                starts.append(json.dumps({**_start_note(resumed_from), **(more or {})}))
+                starts.append(json.dumps({**note, **(more or {})}))
             finally:
                 starts.close()
 
@@ -202,6 +205,32 @@ def checked_config(config) -> dict | None:
         ) from error
 
 
+def _first_config(file: Path, now: dict) -> Mapping:
+    """The configuration of the first start; `now` where it cannot be read: nothing differs then."""
+    try:
+        return _read_object(file, "Restore it.") or now
+    except TermwiseError:
+        return now
+
+
+def changed_fields(first: Mapping, now: Mapping) -> dict:
+    """The fields of a configuration that are other than at the first start: dotted name -> value.
+
+    Example:
+      >>> changed_fields({"steps": 200, "net": {"units": 4}}, {"steps": 400, "net": {"units": 8}})
+      {'steps': 400, 'net.units': 8}
+    """
+    changed: dict = {}
+    for name, value in now.items():
+        before = first.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            inside = changed_fields(before, value)
+            changed.update({f"{name}.{key}": each for key, each in inside.items()})
+        elif name not in first or before != value:
+            changed[name] = value
+    return changed
+
+
 def _write_once(file: Path, values: dict) -> None:
     """Writes a JSON file that is not there yet.
 
@@ -222,6 +251,7 @@ def _start_note(resumed_from: int | None) -> dict:
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "argv": sys.argv,
+        "folder": os.getcwd(),
         "overrides": [word for word in sys.argv[1:] if word.startswith("--config.")],
         "versions": {
             "python": platform.python_version(),

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from losses.errors import TermwiseTypeError
+
 
 @dataclass(frozen=True)
 class ReadingEvents:
@@ -29,6 +31,28 @@ class ReadingEvents:
         """Those of a kind, told to callbacks, which `listener` stands for."""
         names = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
         return cls(kind, listener, any(has_events(callback, names) for callback in callbacks))
+
+    @classmethod
+    def with_callbacks(cls, kind: str, own, callbacks, model) -> ReadingEvents:
+        """Those of a kind, told to a Trainer's own events and to callbacks of a user.
+
+        Args:
+          own: the Trainer, as a callback.
+          callbacks: Keras callbacks, or None.
+          model: what they see as their model.
+        Raises:
+          TypeError: something that is no list of callbacks.
+        """
+        if not callbacks:
+            return cls.of(kind, [own], own)
+        if not isinstance(callbacks, list | tuple) or not all(
+            isinstance(each, keras.callbacks.Callback) for each in callbacks
+        ):
+            raise TermwiseTypeError(
+                f"callbacks={callbacks!r}: give a list of keras.callbacks.Callback objects."
+            )
+        listeners = [own, *callbacks]
+        return cls.of(kind, listeners, keras.callbacks.CallbackList(listeners, model=model))
 
     def begin(self) -> None:
         getattr(self.listener, f"on_{self.kind}_begin")()

@@ -81,6 +81,21 @@ def _read(run: Run, source, top: int | None) -> Examples:
     return _told(traced.notes, batches, lengths, None if top is None else hardest)
 
 
+def examples_of(notes: ExampleNotes, rows: dict[str, Any]) -> Examples:
+    """The values of one batch, of what a pass over it gave.
+
+    Args:
+      notes: of the pass.
+      rows: term -> float32 [examples, 3]; of several sources each has those of its own.
+    """
+    parts = {name: _Values(values, name in notes.sums) for name, values in rows.items()}
+    values = {name: part.values for name, part in parts.items()}
+    counted = {name: part.counted for name, part in parts.items()}
+    counts = {name: None if name in notes.sums else part.counts for name, part in parts.items()}
+    without = {name: why for name, why in notes.terms.items() if why is not None}
+    return Examples(values, counts, counted, without)
+
+
 class _Values:
     """The values of one term for the examples of a batch.
 

@@ -21,6 +21,7 @@ from trainer.persistence.workdir import Workdir
 from trainer.run.data_place import DataPlace
 from trainer.run.held import check_moved, held_variables, plain_variables, shared_anew
 from trainer.run.host_state import HostState
+from trainer.run.settings import Settings
 from trainer.run.train_state import TrainState
 from trainer.run.training import settled, train_as, training_of
 
@@ -50,6 +51,7 @@ class RunState:
       host: what the host goes on with.
       callbacks: of the fit that left `host` in this process; None where it was restored.
       evaluated: the step of the last row of an evaluation in this process.
+      settings: what was set at the end of the last fit in this process.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class RunState:
         self.host = HostState()
         self.callbacks: list | None = None
         self.evaluated: int | None = None
+        self.settings: Settings | None = None
         with tf.device("CPU:0"):
             self._packed = tf.Variable("", dtype=tf.string, trainable=False, name="host")
         self._window: tuple[list[tf.Variable], list[tf.Variable]] = [], []

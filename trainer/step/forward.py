@@ -20,7 +20,7 @@ from losses.objective.ratio import Ratio
 from losses.objective.step import Step
 from losses.terms.hardest import keep_hardest
 from trainer.data.batch import Share, examples_in, shares_of, unpack
-from trainer.data.class_weight import class_weights
+from trainer.data.given.class_weight import class_weights
 from trainer.distributed.agreement import scope_of_all
 from trainer.model.build import build_model
 from trainer.model.variables import tensor_variable

@@ -99,3 +99,25 @@ class ExampleNotes:
         self.terms[name] = ratio.without_examples
         if ratio.denominator is None:
             self.sums.add(name)
+
+
+@dataclass(frozen=True)
+class TrialNotes:
+    """What the trace of a step that is only tried finds out of the terms.
+
+    Attributes:
+      examples: which have a value per example.
+      shapes: term -> the shape of its values without the axis of examples; none: of one number.
+      reached: term -> the paths of the variables that it reaches.
+    """
+
+    examples: ExampleNotes = field(default_factory=ExampleNotes)
+    shapes: dict[str, tuple] = field(default_factory=dict)
+    reached: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def note(self, name: str, ratio: Ratio, reached: tuple[str, ...]) -> None:
+        """Notes what is known of a term."""
+        self.examples.note(name, ratio)
+        self.reached[name] = reached
+        if ratio.without_examples is None:
+            self.shapes[name] = tuple(tf.convert_to_tensor(ratio.values).shape[1:])

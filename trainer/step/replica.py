@@ -178,7 +178,7 @@ def examples_replica(program: StepProgram, notes: ExampleNotes, outputs: bool, b
     for name, ratio in terms.items():
         notes.note(name, ratio)
     there = [name for name in terms if terms[name].without_examples is None]
-    rows = {name: _columns(terms[name].by_example()) for name in there}
+    rows = {name: example_columns(terms[name].by_example()) for name in there}
     examples = step.examples if present is None else step.examples * present
     y_pred = step.y_pred if outputs else ()
     if program.placement.replicas == 1:
@@ -189,7 +189,7 @@ def examples_replica(program: StepProgram, notes: ExampleNotes, outputs: bool, b
     return rows, sum_in_replica(examples), y_pred
 
 
-def _columns(parts: ByExample) -> tf.Tensor:
+def example_columns(parts: ByExample) -> tf.Tensor:
     """float32 [examples, 3], what each example adds to a term, as `examples_replica` gives it."""
     ones = tf.ones_like(parts.numerators)
     columns = [ones if part is None else part for part in parts]

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from losses.objective.class_ids import Classes, classes_of
-from trainer.data.class_weight import class_weights
+from trainer.data.given.class_weight import class_weights
 
 BY_CLASS = {0: 1.0, 1: 5.0, 2: 0.5}
 IDS = np.array([[0, 2, 1], [1, 1, 0]])

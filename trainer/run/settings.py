@@ -1,0 +1,84 @@
+"""What a user may set by hand between two fits, and what of it was set since the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from losses.objective.weights import Weight
+from trainer.model.variables import by_path, read
+from trainer.step.program import StepProgram
+
+ABSENT = "as given"  # the weight of a term that was never set by hand
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was set when it was looked at.
+
+    Attributes:
+      rates: group -> learning rate.
+      trains: path -> whether a variable of the model trains.
+      weights: term -> its weight in words, of those that `set_weight` was called for.
+    """
+
+    rates: Mapping[str, float]
+    trains: Mapping[str, bool]
+    weights: Mapping[str, str]
+
+    @classmethod
+    def of(cls, program: StepProgram, weights: Mapping) -> Settings:
+        """Those of a run now.
+
+        Args:
+          weights: term -> weight, of those that were set by hand.
+        """
+        optimizers = program.optimizers.of_group.items()
+        variables = by_path(program.model.variables).items()
+        return cls(
+            {group: float(read(optimizer.learning_rate)) for group, optimizer in optimizers},
+            {path: bool(variable.trainable) for path, variable in variables},
+            {name: str(Weight(weight, name)) for name, weight in weights.items()},
+        )
+
+    def changes(self, before: Settings | None) -> dict[str, dict]:
+        """What is set otherwise than before, as starts.jsonl notes it; {} where nothing is.
+
+        Args:
+          before: at the end of the last fit; None where there was none.
+
+        Example:
+          >>> before = Settings({"model": 0.1}, {"dense/kernel": True}, {})
+          >>> Settings({"model": 0.01}, {"dense/kernel": True}, {"kl": "2"}).changes(before)
+          {'learning_rate': {'model': [0.1, 0.01]}, 'weight': {'kl': ['as given', '2']}}
+        """
+        if before is None:
+            return {}
+        parts = {
+            "learning_rate": (before.rates, self.rates),
+            "weight": (before.weights, self.weights),
+            "trainable": (before.trains, self.trains),
+        }
+        found = {
+            what: {n: [then.get(n, ABSENT), v] for n, v in now.items() if then.get(n, ABSENT) != v}
+            for what, (then, now) in parts.items()
+        }
+        return {what: changed for what, changed in found.items() if changed}
+
+
+def told(changes: Mapping[str, Mapping]) -> str:
+    """Changes in words.
+
+    Example:
+      >>> told({"learning_rate": {"model": [0.1, 0.01]}, "trainable": {"a": [False, True]}})
+      'learning_rate of model 0.1 -> 0.01, trainable of a False -> True'
+    """
+    return ", ".join(
+        f"{what} of {name} {_short(before)} -> {_short(now)}"
+        for what, of_names in changes.items()
+        for name, (before, now) in of_names.items()
+    )
+
+
+def _short(value) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
