@@ -7,6 +7,7 @@ make a strategy of its own.
 
 import importlib.util
 import itertools
+import math
 import os
 import re
 import shlex
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     path
     for path in [
-        *(ROOT / name for name in ("README.md", "WORKSPACE.md", "CONTRIBUTING.md")),
+        *(ROOT / name for name in ("README.md", "README.zh.md", "WORKSPACE.md", "CONTRIBUTING.md")),
         *sorted((ROOT / "docs").rglob("*.md")),
     ]
     if path.exists()
@@ -144,13 +145,40 @@ def make_targets():
     return set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
+def printed(text):
+    """The lines that a page says its program prints: of blocks of `text printed`."""
+    shown = [block.lines for block in blocks(text) if block.info == "text printed"]
+    return [line for lines in shown for line in lines if line.strip()]
+
+
+def is_printed(line, output):
+    """Whether a line of a page is one of the output, numbers to 5 %; "..." stands for the rest."""
+    words = line.split()
+    until = words.index("...") if "..." in words else None
+    return any(
+        len(words) == len(others) or (until is not None and len(others) > until)
+        for others in map(str.split, output.splitlines())
+        if all(map(is_alike, words[:until], others))
+    )
+
+
+def is_alike(word, other):
+    try:
+        return math.isclose(float(word), float(other), rel_tol=0.05, abs_tol=2e-4)
+    except ValueError:
+        return word == other
+
+
 @each_page
-def test_the_python_of_a_page_runs(page, tmp_path):
+def test_the_python_of_a_page_runs_and_prints_what_it_shows(page, tmp_path):
     text = page.read_text(encoding="utf-8")
     if not program(text).strip():
+        assert printed(text) == []
         return
     done = run_page(text, page.name, tmp_path)
     assert done.returncode == 0, f"{page.name}:\n{done.stdout}{done.stderr}"
+    missing = [line for line in printed(text) if not is_printed(line, done.stdout)]
+    assert missing == [], f"{page.name} shows what is not printed; printed is\n{done.stdout}"
 
 
 @each_page
@@ -211,6 +239,23 @@ def test_a_passing_page_writes_into_its_own_folder(tmp_path):
     done = run_page("```python\nopen('made', 'w').close()\n```", "page.md", tmp_path)
     assert done.returncode == 0
     assert (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("total 0.2 = a 0.1", True),
+        ("total 0.201 = a 0.0999", True),
+        ("total 0.3 = a 0.1", False),
+        ("total 0.2 = b 0.1", False),
+        ("total 0.2", False),
+        ("total 0.2 = ...", True),
+        ("total 0.3 = ...", False),
+    ],
+)
+def test_what_a_page_shows_is_looked_for_in_what_was_printed(line, found):
+    assert printed(f"```text printed\n{line}\n```") == [line]
+    assert is_printed(line, "other\ntotal 0.2 = a 0.1\n") is found
 
 
 @pytest.mark.parametrize("info", ["python skip", "python no-run", "Python", "py", "{.python}"])
