@@ -10,8 +10,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Where the repository can be read by everyone. It has no public address yet: with one here, the links of the
-# long description lead there, and the package index shows them.
+# Where everyone can read the repository. It has no public address yet: with one here, the links of
+# the long description lead there, and the package index shows them.
 HOME = ""
 TENSORFLOW = ">=2.21,<2.22"
 
@@ -70,8 +70,8 @@ DEV = [
     # <2.5: a minor release may report more, and `make check` would fail on old code.
     "mypy>=2.4,<2.5",
     # Build the site, `make docs`. Sphinx 8.1 and myst-parser 4.0 are the last for Python 3.10.
-    # <9, <6, <2027: checked on 8.2.3, 5.2.0 and 2025.12.19; later ones may warn of more, and warnings
-    # are errors there.
+    # <9, <6, <2027: checked on 8.2.3, 5.2.0 and 2025.12.19; later ones may warn of more, and
+    # warnings are errors there.
     "sphinx>=8.1,<9",
     "myst-parser>=4.0,<6",
     "furo>=2024.8,<2027",
@@ -84,9 +84,8 @@ PLOT = [
 ]
 
 
-
 def long_description() -> str:
-    """The README as a package index shows it: links lead to `HOME`; without one they are their text."""
+    """The README for a package index: links lead to `HOME`; without one only their text stays."""
     text = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
     if HOME:
         return re.sub(r"\]\((?!\w+:|#)([^)]+)\)", rf"]({HOME}/blob/main/\1)", text)

@@ -1,7 +1,7 @@
 """Settings of the site that `make docs` builds: Sphinx, MyST for the pages, furo for the looks.
 
-No network: nothing is fetched while building, and no page asks a foreign host for a script, a font or a style.
-Equations are Unicode text in the docstrings and pages, and are shown as such.
+No network: nothing is fetched while building, and no page asks a foreign host for a script, a font
+or a style. Equations are Unicode text in the docstrings and pages, and are shown as such.
 """
 
 import os

@@ -29,6 +29,7 @@ PAGES = [
 ]
 SHELLS = {"console", "bash", "sh", "shell"}
 LONGEST_RUN = 300  # seconds
+PEERS = ("orbit", "lightning", "deepxde")  # packages that a page compares with, where they are
 
 each_page = pytest.mark.parametrize(
     "page", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES]
@@ -62,20 +63,25 @@ def blocks(text):
 
 
 def program(text):
-    """The page's Python, each line at its own number, so that a traceback points into the page."""
+    """The page's Python, each line at its own number, so that a traceback points into the page.
+
+    A block that needs another package is left out where that is not installed.
+    """
     lines = [""] * len(text.splitlines())
     for block in blocks(text):
-        if block.info == "python":
+        needed = block.info.partition("python needs ")[2]
+        if block.info == "python" or (needed and importlib.util.find_spec(needed)):
             lines[block.start : block.start + len(block.lines)] = block.lines
     return "\n".join(lines).rstrip() + "\n"
 
 
 def python_left_out(text):
     """Info strings of blocks that are Python to a reader but would not be run."""
+    run = re.compile(rf"python( needs ({'|'.join(PEERS)}))?$")
     return [
         block.info
         for block in blocks(text)
-        if block.info != "python" and re.match(r"\W*py", block.info, re.IGNORECASE)
+        if not run.match(block.info) and re.match(r"\W*py", block.info, re.IGNORECASE)
     ]
 
 
@@ -229,6 +235,11 @@ def test_the_blocks_of_a_page_are_one_program_at_their_own_lines():
     }
 
 
+def test_a_block_that_needs_a_package_is_run_where_it_is_installed():
+    page = "```python needs json\na = 1\n```\n```python needs no_such_package\nb = 2\n```\n"
+    assert program(page).split() == ["a", "=", "1"]
+
+
 def test_a_failing_block_fails_with_its_line_in_the_page(tmp_path):
     done = run_page(PAGE.replace("b == 2", "b == 3"), "page.md", tmp_path)
     assert done.returncode == 1
@@ -258,7 +269,7 @@ def test_what_a_page_shows_is_looked_for_in_what_was_printed(line, found):
     assert is_printed(line, "other\ntotal 0.2 = a 0.1\n") is found
 
 
-@pytest.mark.parametrize("info", ["python skip", "python no-run", "Python", "py", "{.python}"])
+@pytest.mark.parametrize("info", ["python skip", "python needs luck", "Python", "py", "{.python}"])
 def test_a_block_that_would_not_be_run_is_found(info):
     assert python_left_out(f"```{info}\n1 / 0\n```") == [info]
 
