@@ -17,7 +17,13 @@ author = "the authors of Termwise"
 version = release = "0.1.0"
 language = "en"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "docstrings"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "docstrings",
+    "public_names",
+]
 exclude_patterns = ["_build", "site"]
 myst_heading_anchors = 3  # the addresses that GitHub gives headings
 

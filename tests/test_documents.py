@@ -29,6 +29,11 @@ PAGES = [
 ]
 SHELLS = {"console", "bash", "sh", "shell"}
 LONGEST_RUN = 300  # seconds
+ELSEWHERE = {
+    "docs/quickstart.md": "tests/test_package.py runs it with what is installed",
+    "README.zh.md": "tests/test_translations.py: its program is that of README.md",
+    "docs/zh/questions.md": "tests/test_translations.py: its program is that of docs/questions.md",
+}
 PEERS = ("orbit", "lightning", "deepxde")  # packages that a page compares with, where they are
 
 each_page = pytest.mark.parametrize(
@@ -180,6 +185,8 @@ def test_the_python_of_a_page_runs_and_prints_what_it_shows(page, tmp_path):
     text = page.read_text(encoding="utf-8")
     if not program(text).strip():
         assert printed(text) == []
+        return
+    if page.relative_to(ROOT).as_posix() in ELSEWHERE:
         return
     done = run_page(text, page.name, tmp_path)
     assert done.returncode == 0, f"{page.name}:\n{done.stdout}{done.stderr}"
