@@ -115,6 +115,17 @@ def test_a_docstring_becomes_what_it_says(docstrings):
     ]
 
 
+def test_the_file_of_an_inherited_method_is_told(docstrings):
+    from trainer import Trainer
+
+    file = docstrings.inherited_from("method", "trainer.Trainer.evaluate", Trainer.evaluate)
+    assert file == "trainer/reading.py"
+    assert docstrings.inherited_from("method", "trainer.Trainer.fit", Trainer.fit) is None
+    assert docstrings.inherited_from("property", "trainer.Trainer.step", Trainer.step) == (
+        "trainer/hooks.py"
+    )
+
+
 def test_a_list_and_the_text_below_a_section_stay(docstrings):
     text = "Two ways:\n- one of\n  them;\n- the other.\n\nArgs:\n  a: x.\nAnd more."
     assert docstrings.to_rst(text).split("\n\n") == [

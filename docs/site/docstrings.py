@@ -27,6 +27,18 @@ def setup(app):
 def on_docstring(app, what, name, value, options, lines):
     """Sphinx's event: `lines` is changed in place."""
     lines[:] = to_rst("\n".join(lines)).splitlines()
+    if file := inherited_from(what, name, value):
+        lines += ["", f"Defined in ``{file}``."]  # Sphinx links a class to its own file only
+
+
+def inherited_from(what: str, name: str, value) -> str | None:
+    """The file of a method or property that a class has of another file."""
+    if what not in ("method", "property"):
+        return None
+    module, kind, _ = name.rsplit(".", 2)
+    own = getattr(importlib.import_module(module), kind).__module__
+    defined = getattr(getattr(value, "fget", value), "__module__", own)
+    return None if defined == own else defined.replace(".", "/") + ".py"
 
 
 def to_rst(text: str) -> str:
