@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from losses.errors import TermwiseError
 from losses.terms.hardest import Hardest
+from trainer.data.class_weight import checked_class_weight
 from trainer.data.open import open_sources, reading_batch
 from trainer.debugging.bad_values import evaluate_told, examples_told
-from trainer.debugging.replay import replay
+from trainer.debugging.replay import replay as replay_step
+from trainer.fitting.course import phase_at
 from trainer.hooks import Hooks
 from trainer.ledger.examples import Examples
 from trainer.loop.traced_step import Asked
@@ -20,6 +24,22 @@ from trainer.run.events import ReadingEvents
 
 class Reading(Hooks):
     """The methods of a `Trainer` that train nothing."""
+
+    def restore(self) -> int:
+        """Gives a run that has trained nothing yet the state of its workdir's newest checkpoint.
+
+        Without a checkpoint it is what the run starts with, `init_from` included. `evaluate` and
+        `predict` do so by themselves; call it to look at `loss_parameters` or the model's weights.
+
+        Returns:
+          int, the step at which the run stands.
+        Raises:
+          ValueError: the run is not built; call `build(data)` before.
+        """
+        if not self._run.programs.prepared:
+            raise TermwiseError("restore(): the run is not built. Call trainer.build(data) first.")
+        prepare_model(self._run)
+        return self._run.state.step
 
     def evaluate(self, data, *, batch_size: int | None = None, steps: int | None = None) -> dict:
         """Every term and metric over a dataset, exact over its examples however it is batched.
@@ -71,19 +91,32 @@ class Reading(Hooks):
         return follow(self._run, poll_seconds)
 
     def replay(
-        self, data, step: int, *, batch_size: int | None = None, augment=None, hardest=None
+        self,
+        data,
+        step: int,
+        *,
+        batch_size: int | None = None,
+        augment=None,
+        hardest=None,
+        class_weight=None,
     ) -> str:
         """A look at one step of an earlier run: each term's raw value, weight and gradient norm.
 
         Trains from the workdir's newest checkpoint up to it; the arguments as `fit` was given them.
+        Phases are those of the constructor.
+
+        Raises:
+          ValueError: a step behind the checkpoint's phase, or a phase that there is not.
         """
         source = self._open(data, batch_size, augment, shuffle=True, static=True)
         run = self._run
-        asked = Asked(hardest=Hardest.of(hardest))
+        asked = Asked(checked_class_weight(class_weight), hardest=Hardest.of(hardest))
         run.traced(source, asked)
         run.decide_jit(source, asked)
         run.restore()
-        return replay(run, source, step, asked)
+        host = run.state.host
+        phase = phase_at(self._parts["phases"], host, step).beside(self._parts["weights"])
+        return replay_step(run, source.drawn_as(host.rates), step, replace(asked, phase=phase))
 
     def export(self, path, *, outputs=None) -> Path:
         """Writes the inference model alone: no labels, no loss parameters.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import zlib
-from dataclasses import replace
 
 import tensorflow as tf
 
@@ -59,8 +58,8 @@ def open_sources(data, *, batch_size, shuffle, augment, seed, static, what, host
             hosts=hosts,
         )
         parts[name].name = name
-    rates = {name: replace(rate, seed=seed_of(seed, name)) for name, rate in data.rates.items()}
-    return JointSource(parts, what, rates)
+    seeds = {name: seed_of(seed, name) for name in parts}
+    return JointSource(parts, what, data.rates, seeds)
 
 
 def seed_of(seed: int, name: str) -> int:

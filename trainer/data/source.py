@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from losses.errors import TermwiseError
 from trainer.data.permutation import SHUFFLING
 
 ACCEPTED = (
@@ -120,6 +121,28 @@ class Source(abc.ABC):
     def without(self, undrawn: frozenset[str], batch):
         """A batch, or its spec, without some sources."""
         return batch
+
+    def drawn_as(self, noted: Mapping[str, tuple]) -> Source:
+        """The same data, drawn at rates that `noted_rates` told."""
+        return self
+
+    @property
+    def noted_rates(self) -> dict[str, tuple]:
+        """name -> fields of the `Rate` of a source that not every step draws, or has not drawn."""
+        return {}
+
+    def rerated(self, rates: Mapping[str, Any], position: int) -> Source:
+        """The same data, drawn at the rates of a phase from a position on, name -> rate.
+
+        Raises:
+          ValueError: rates for data that are no `Sources`.
+        """
+        if rates:
+            raise TermwiseError(
+                f"rates= names the source {next(iter(rates))!r}, and {self.what} is no "
+                "trainer.Sources. Give the data by name: Sources(main=..., other=...)."
+            )
+        return self
 
     def keep_shuffling(self, shuffling: int) -> None:
         """Has the order of an epoch drawn as a run began with."""

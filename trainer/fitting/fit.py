@@ -14,9 +14,10 @@ from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callback_state import CallbackStates
 from trainer.fitting.callbacks import check_callbacks
+from trainer.fitting.course import Course
 from trainer.fitting.helping import check_measurable
 from trainer.fitting.outer_loop import OuterLoop
-from trainer.fitting.phases import Course, Phase
+from trainer.fitting.phases import Phase, check_takeable
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.ledger.console import Console
@@ -107,6 +108,7 @@ def run_fit(run: Run, request: FitRequest) -> History:
         run.evaluation.trace(validation, run.jit.xla)
     check_measurable(run, request.source, next(iter(request.validation.values()), None))
     check_arrays(run, request.source)
+    check_takeable(request.phases, run.program, request.source)
     run.decide_jit(request.source, request.asked)
     workdir = run.workdir if run.hosts.chief else None  # the only host that writes
     with contextlib.ExitStack() as stack:
@@ -205,6 +207,7 @@ def _enter_data(run: Run, source, start: int, console: Console) -> None:
     differs = state.data.difference(state.host.data, source)
     if differs is not None:
         state.data.began.assign(start)
+        state.host = replace(state.host, rates={})
     elif start > state.data.start and (draws := state.data.unseeded(source)):
         console.warning(
             f"{source.what} draws without a fixed seed ({', '.join(draws)}), so that it is read on "
@@ -251,16 +254,18 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
 def _loop(run: Run, request: FitRequest, writers, checkpoints, signals, standing) -> None:
     host = run.state.host
     course = Course.of(request.phases, host)
+    source = request.source.drawn_as(host.rates)
+    if not course.begun or (course.rates and not host.rates):  # then the data are others
+        source = source.rerated(course.rates, standing.start - run.state.data.start)
 
-    def traced() -> TracedStep:
+    def traced(source) -> TracedStep:
         phase = course.of_step.beside(request.weights)
-        return run.traced(request.source, replace(request.asked, phase=phase))
+        return run.traced(source, replace(request.asked, phase=phase))
 
     outer = OuterLoop(
         run,
-        step=traced(),
         traced=traced,
-        source=request.source,
+        source=source,
         validation=request.validation,
         course=course,
         best_split=request.best_split,

@@ -47,28 +47,29 @@ class Helping:
 
     Args:
       run: what is trained.
-      source, validation: the data; validation may be None where nothing is measured.
+      validation: the data; None where nothing is measured.
     """
 
-    def __init__(self, run: Run, source, validation):
-        self._run, self._source, self._validation = run, source, validation
+    def __init__(self, run: Run, validation):
+        self._run, self._validation = run, validation
         self._measurement: Measurement | None = None
 
     def next_stop(self, traced: TracedStep, step: int, due: int) -> int:
         """The next step at which something is due: `due`, or a measurement before."""
         return due if traced.helps is None else min(due, traced.helps.next_stop(step))
 
-    def measure(self, traced: TracedStep, step: int, data_start: int, loop) -> None:
+    def measure(self, traced: TracedStep, source, step: int, data_start: int, loop) -> None:
         """Measures by the last batch of an open loop, where it is due at a step.
 
         Args:
+          source: the data, as they are drawn now.
           data_start: the step at which the data began.
         """
         if traced.helps is None or not traced.helps.due(step):
             return
         if self._measurement is None or self._measurement.step is not traced:
             self._measurement = Measurement(self._run, traced, self._validation)
-        batch = self._source.batch_again(step - 1 - data_start, loop.last_batch)
+        batch = source.batch_again(step - 1 - data_start, loop.last_batch)
         self._measurement.take(batch, step)
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from trainer.debugging.bad_values import told_by_cause
@@ -30,10 +31,11 @@ from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
 from trainer.fitting.callbacks import epoch_logs, has_batch_events, open_callbacks
+from trainer.fitting.course import Course
 from trainer.fitting.going_on import Epoch, GoingOn
 from trainer.fitting.helping import Helping
 from trainer.fitting.open_window import OpenWindow
-from trainer.fitting.phases import Course, set_learning_rate
+from trainer.fitting.phases import set_learning_rate
 from trainer.fitting.plan import Plan
 from trainer.fitting.preemption import Signals, stop
 from trainer.fitting.validation import Evaluations
@@ -50,9 +52,8 @@ class OuterLoop:
 
     Args:
       run: what is trained.
-      step: its traced step.
-      traced: () -> the step, traced anew where `trainable` was set otherwise.
-      source: the data.
+      traced: source -> the step, traced anew where `trainable` was set otherwise.
+      source: the data, as the present phase draws them.
       validation: split -> data that are evaluated.
       course: where the run stands in its phases.
       best_split: the rows by which a checkpoint is one of the best.
@@ -67,8 +68,7 @@ class OuterLoop:
         self,
         run: Run,
         *,
-        step: TracedStep,
-        traced: Callable[[], TracedStep],
+        traced: Callable[[Any], TracedStep],
         source,
         validation: Mapping[str, Any],
         course: Course,
@@ -79,10 +79,10 @@ class OuterLoop:
         signals: Signals,
         profile: Profile,
     ):
-        self._run, self._step, self._traced = run, step, traced
-        self._course = course
-        self._source, self._best_split = source, best_split
-        self._helping = Helping(run, source, next(iter(validation.values()), None))
+        self._run, self._traced, self._source = run, traced, source
+        self._step = step = traced(source)
+        self._course, self._best_split = course, best_split
+        self._helping = Helping(run, next(iter(validation.values()), None))
         self._plan, self._profile, self._signals = plan, profile, signals
         self._writers, self._checkpoints = writers, checkpoints
         self._history = writers.history
@@ -92,9 +92,8 @@ class OuterLoop:
         self.recorder, self._epoch = self._window.recorder, self._window.epoch
         self._evaluations = Evaluations(run, validation, writers, self.recorder, plan.steps)
         self._going: Any = None  # the GoingOn of `run`
-        self._stopped = 0  # by which signal
         self._saved_at: int | None = None
-        self._restores = 0  # since the last checkpoint
+        self._stopped = self._restores = 0  # by which signal; since the last checkpoint
         self._limit = plan.steps_per_loop or FIRST_CALL
         self._grows = plan.steps_per_loop is None  # whether calls become longer
         metrics = step.program.metrics.metrics
@@ -179,7 +178,7 @@ class OuterLoop:
             self.tell(self._profile.after(step))
             if not self._run.skips and not self._window.sums.finite:
                 return self._not_finite(step)
-            self._helping.measure(self._step, step, self._data_start, self._loop)
+            self._helping.measure(self._step, self._source, step, self._data_start, self._loop)
             if step == plan.steps:
                 self._window.end(step)
             self._follow_phases(step)
@@ -202,24 +201,28 @@ class OuterLoop:
         if not course.over(step, history):
             return
         self._window.end(step)
-        while course.over(step, history):
-            course.advance(step)
+        course.advance(step, history)
+        before = self._source
+        self._source = before.rerated(course.rates, step - self._data_start)
         self._begin_phase(step)
         self._window.more = course.more
-        self._take_step(step)
+        self._take_step(step, drawn_otherwise=self._source is not before)
 
     def _begin_phase(self, step: int) -> None:
-        course, phase = self._course, self._course.now
+        state, phase = self._run.state, self._course.now
+        state.host = replace(self._course.noted(state.host), rates=self._source.noted_rates)
         if phase is not None:
-            self._run.state.host = course.noted(self._run.state.host)
             set_learning_rate(phase, self._step.program.optimizers.of_group)
             self.tell(f"phase {phase.name} from step {step}: {phase}")
 
-    def _take_step(self, step: int) -> None:
-        """Takes a step that was traced anew."""
-        run, self._step = self._run, self._traced()
+    def _take_step(self, step: int, drawn_otherwise: bool = False) -> None:
+        """Takes a step that was traced anew, of data that stay open unless drawn otherwise."""
+        run, self._step = self._run, self._traced(self._source)
         self._window.change_step(self._step, step)
-        self._loop = run.continued(self._loop, self._step, self._source)
+        if drawn_otherwise:
+            self.open(self._data_start)
+        else:
+            self._loop = run.continued(self._loop, self._step, self._source)
         run.state.hold(run.programs, self._checkpoints)
 
     def _end_epoch(self, step: int, epoch: Epoch, events) -> dict:
@@ -253,9 +256,8 @@ class OuterLoop:
 
     def _advance(self, step: int, count: int) -> int:
         """Runs up to `count` steps, and hands on the log windows that ended; the step after."""
-        every = self._plan.log_every
+        every, began = self._plan.log_every, time.perf_counter()
         left = every - step % every
-        began = time.perf_counter()
         run, position = self._run, step - self._data_start
         with told_by_cause(run, self._source, position, range(step, step + count)):
             result = self._loop.run(self._window.values, position, count, left, every)
@@ -291,7 +293,8 @@ class OuterLoop:
         self._restores += 1
         run.state.restore_newest(run.programs, self._checkpoints)
         self._course.stand_in(run.state.host.phase, run.state.host.phase_began)
-        self._step = self._traced()
+        self._source = self._source.drawn_as(run.state.host.rates)
+        self._step = self._traced(self._source)
         self._window.more = self._course.more
         self._window.restored(self._step)
         self._going.restored()
@@ -344,5 +347,4 @@ class OuterLoop:
         now = last if ranked and last and last["step"] == step else None
         if run.hosts.chief:
             self._checkpoints.save(step, now, wait=False)
-        self._saved_at = step
-        self._restores = 0
+        self._saved_at, self._restores = step, 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+import keras
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from losses.naming import checked_name
 from trainer.data.batch import is_whole
-from trainer.ledger.history import History
-from trainer.step.program import NO_PHASE, PhaseOfStep
+from trainer.data.named.rates import checked_rates
+from trainer.data.source import Source
+from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Phase:
       weights: term name or pattern -> weight; 0 leaves the term out: absent, and not computed.
       trains: the groups of `Trainer(groups=)` that train, a name or a list; None: all.
       learning_rate: set when the phase begins: a number, or a dict by group.
+      rates: source -> every how many steps it is drawn from the phase's first on, the probability
+        with which, or 0: never; its terms are then absent. The others are drawn as `Sources` says.
     Raises:
       ValueError, TypeError: something that cannot be one.
 
@@ -97,6 +102,7 @@ class Phase:
     weights: Mapping[str, Any] = field(default_factory=dict)
     trains: str | Iterable[str] | None = None
     learning_rate: float | Mapping[str, float] | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         checked_name(self.name, "A phase's name")
@@ -107,6 +113,12 @@ class Phase:
             )
         trains = (self.trains,) if isinstance(self.trains, str) else self.trains
         object.__setattr__(self, "trains", None if trains is None else tuple(trains))
+        if not isinstance(self.rates, Mapping):
+            raise TermwiseTypeError(
+                f"Phase {self.name!r}: rates={self.rates!r}. Give a dict by source, such as "
+                "{'boundary': 10}."
+            )
+        checked_rates(self.rates)
         rates = self.learning_rate
         for rate in rates.values() if isinstance(rates, Mapping) else [rates]:
             if rate is not None and not isinstance(rate, (int, float)):
@@ -127,6 +139,8 @@ class Phase:
             parts.append(f"trains {', '.join(self.trains)}")
         if self.learning_rate is not None:
             parts.append(f"learning rate {self.learning_rate}")
+        for source, rate in checked_rates(self.rates).items():
+            parts.append(f"{source} {rate}")
         if self.until is not None:
             parts.append(f"until {'step ' if is_whole(self.until) else ''}{self.until}")
         return ", ".join(parts) or "as the Trainer was made"
@@ -162,106 +176,28 @@ def check_phases(phases) -> tuple[Phase, ...]:
     return listed
 
 
+def check_takeable(phases: tuple[Phase, ...], program: StepProgram, source: Source) -> None:
+    """Raises ValueError where a run cannot be trained in a phase, however late it begins.
+
+    Args:
+      program: of the run's first trace.
+      source: the data.
+    """
+    for phase in phases:
+        phase.of_step.of(program)
+        rated = source.rerated(phase.rates, 0)
+        if any(rated.subsets) and program.optimizers.accumulation > 1:
+            raise TermwiseError(
+                f"Phase {phase.name!r} sets rates=, and sources that some steps do not draw cannot "
+                "be counted over accumulated steps. Draw all at every step, or accumulate none."
+            )
+        for optimizer, _ in _rates_of(phase, program.optimizers.of_group):
+            _set(phase, optimizer, float(keras.ops.convert_to_numpy(optimizer.learning_rate)))
+
+
 def first_phase(phases: tuple[Phase, ...]) -> PhaseOfStep:
     """What the first phase changes of a step."""
     return phases[0].of_step if phases else NO_PHASE
-
-
-class Course:
-    """Where a fit stands in its phases.
-
-    Args:
-      phases: of `check_phases`.
-      name: the phase that the run is in, or "" where none was begun.
-      began: the step at which it began.
-    Raises:
-      ValueError: a run that stands in a phase which is not among them.
-    """
-
-    def __init__(self, phases: tuple[Phase, ...], name: str = "", began: int = 0):
-        self.phases = phases
-        names = [phase.name for phase in phases]
-        if phases and name and name not in names:
-            raise TermwiseError(
-                f"This run stands in the phase {name!r}, which is not among phases= "
-                f"({', '.join(map(repr, names))}). Give the phases that it began with."
-            )
-        self.begun = bool(name)
-        self.stand_in(name, began)
-
-    @classmethod
-    def of(cls, phases: tuple[Phase, ...], host) -> Course:
-        """Where a run stands; other phases than those of a fit that has ended begin anew.
-
-        Args:
-          host: the `HostState` of the run.
-        """
-        others = host.ended and host.phase not in [phase.name for phase in phases]
-        return cls(phases) if others else cls(phases, host.phase, host.phase_began)
-
-    def stand_in(self, name: str, began: int) -> None:
-        """Goes to a phase that began at a step; the first where it has no name."""
-        names = [phase.name for phase in self.phases]
-        self._place, self.began = names.index(name) if name in names else 0, began
-
-    @property
-    def now(self) -> Phase | None:
-        """The present phase; None where there are none."""
-        return self.phases[self._place] if self.phases else None
-
-    @property
-    def of_step(self) -> PhaseOfStep:
-        """What the present phase changes of the step."""
-        return NO_PHASE if self.now is None else self.now.of_step
-
-    @property
-    def more(self) -> dict[str, str]:
-        """What the rows have of it."""
-        return {} if self.now is None else {"phase": self.now.name}
-
-    @property
-    def by_rows(self) -> bool:
-        """Whether the present phase ends by what is logged."""
-        return self.now is not None and isinstance(self.now.until, Reached)
-
-    def next_stop(self, step: int) -> int:
-        """The step at which the present phase ends, or a large number."""
-        until = None if self.now is None else self.now.until
-        return until if isinstance(until, int) and until > step else 2**62
-
-    def over(self, step: int, history: History) -> bool:
-        """Whether the present phase ends at a step.
-
-        Args:
-          history: complete up to the step.
-        """
-        if self.now is None or self._place + 1 == len(self.phases):
-            return False
-        until = self.now.until
-        if not isinstance(until, Reached):
-            return until is not None and step >= until
-        rows = [row for row in history.rows if row["split"] == until.split]
-        return until.holds([row for row in rows if row["step"] > self.began])
-
-    def advance(self, step: int) -> None:
-        """Goes to the next phase, which begins at a step."""
-        self._place, self.began = self._place + 1, step
-
-    def never_ended(self) -> str | None:
-        """A sentence where the fit is over, but not a phase that was to end by rows; or None."""
-        left = [phase.name for phase in self.phases[self._place + 1 :]]
-        if self.now is None or not left or not self.by_rows:
-            return None
-        return (
-            f"Phase {self.now.name!r} has not ended: it goes on until {self.now.until}, and "
-            f"{', '.join(map(repr, left))} never began. Give fit() more steps=, or another until=."
-        )
-
-    def noted(self, host):
-        """The `HostState` of the run with this place."""
-        if self.now is None:
-            return host
-        return replace(host, phase=self.now.name, phase_began=self.began)
 
 
 def set_learning_rate(phase: Phase, optimizers: Mapping[str, Any]) -> None:
@@ -272,6 +208,12 @@ def set_learning_rate(phase: Phase, optimizers: Mapping[str, Any]) -> None:
     Raises:
       ValueError: a group that there is not; an optimizer whose rate is a schedule.
     """
+    for optimizer, rate in _rates_of(phase, optimizers):
+        _set(phase, optimizer, rate)
+
+
+def _rates_of(phase: Phase, optimizers: Mapping[str, Any]) -> Iterator[tuple[Any, float]]:
+    """The optimizers whose learning rate a phase sets, with the rate."""
     rates = phase.learning_rate
     if rates is None:
         return
@@ -282,10 +224,14 @@ def set_learning_rate(phase: Phase, optimizers: Mapping[str, Any]) -> None:
                 f"Phase {phase.name!r} sets the learning rate of {group!r}; the groups are "
                 f"{', '.join(map(repr, optimizers))}."
             )
-        try:
-            optimizers[group].learning_rate = rate
-        except (TypeError, ValueError, AttributeError) as error:
-            raise TermwiseError(
-                f"Phase {phase.name!r} cannot set learning_rate={rate}: the optimizer's is a "
-                "schedule. Give the optimizer a number, or the phase no rate."
-            ) from error
+        yield optimizers[group], rate
+
+
+def _set(phase: Phase, optimizer, rate: float) -> None:
+    try:
+        optimizer.learning_rate = rate
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TermwiseError(
+            f"Phase {phase.name!r} cannot set learning_rate={phase.learning_rate}: the optimizer's "
+            "is a schedule. Give the optimizer a number, or the phase no rate."
+        ) from error

@@ -118,13 +118,13 @@ def with_variants(step: TracedStep, source, pauses: Pauses, traced: Callable) ->
     Raises:
       ValueError: sources with rates, and accumulated steps.
     """
-    if len(source.subsets) > 1 and step.program.optimizers.accumulation > 1:
+    if any(source.subsets) and step.program.optimizers.accumulation > 1:
         raise TermwiseError(
             "Sources that some steps do not draw (every(), sampled()) cannot be counted over "
             "accumulated steps. Draw all at every step, or accumulate none."
         )
     left_out = [Omission(u, idle) for u in source.subsets for idle in pauses.sets]
-    if len(left_out) == 1:
+    if left_out == [Omission()]:
         return step
     parts = [functools.partial(source.without, each.undrawn) for each in left_out]
     variants = tuple(map(Variant, map(traced, left_out), parts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from trainer.data.permutation import FIRST_SHUFFLING, SHUFFLING
@@ -22,6 +22,7 @@ class HostState:
       epoch_ended: the step at which callbacks had their last `on_epoch_end`.
       epoch_sums: of the present epoch, totals times examples added up, and the examples.
       callbacks: what `CallbackStates.noted` gives.
+      rates: source -> fields of its `Rate`, where a phase has set some.
       phase, phase_began: the phase that the run is in, and the step at which it began; "" without.
     """
 
@@ -33,6 +34,7 @@ class HostState:
     epoch_ended: int = 0
     epoch_sums: tuple[float, float] = (0.0, 0)
     callbacks: tuple[dict[str, Any], ...] = ()
+    rates: dict[str, tuple] = field(default_factory=dict)
     phase: str = ""
     phase_began: int = 0
 

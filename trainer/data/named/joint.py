@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import copy
+import dataclasses
 import functools
 import itertools
 import keyword
@@ -14,12 +16,13 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.data.batch import JointBatch
-from trainer.data.named.rates import Rate
+from trainer.data.named.rates import Rate, rate_of
 from trainer.data.prefetch import prefetched
 from trainer.data.source import Source
 
 MOST_RATES = 3
-NEVER: Mapping[str, Rate] = {}
+NO_RATES: Mapping[str, Rate] = {}
+NO_SEEDS: Mapping[str, int] = {}
 
 
 @functools.cache
@@ -52,13 +55,22 @@ class JointSource(Source):
       what: the argument's name, for errors.
       rates: name -> `Rate` of those that not every step draws. A batch then holds something of
         theirs all the same, which is of no use.
+      seeds: name -> int, of what is drawn with a probability; 0 by default.
+    Attributes:
+      said: the rates as the user gave them; in a phase, `rates` may be others.
     Raises:
       ValueError: a name or a rate that cannot be one.
     """
 
-    def __init__(self, parts: Mapping[str, Source], what: str, rates: Mapping[str, Rate] = NEVER):
+    def __init__(
+        self,
+        parts: Mapping[str, Source],
+        what: str,
+        rates: Mapping[str, Rate] = NO_RATES,
+        seeds: Mapping[str, int] = NO_SEEDS,
+    ):
         self.parts: dict[str, Any] = dict(parts)
-        self.what = what
+        self.what, self._seeds = what, dict(seeds)
         names = checked_names(tuple(parts))
         self.type = joint_type(names)
         for name, part in self.parts.items():
@@ -72,18 +84,78 @@ class JointSource(Source):
         self.main: Any = next(iter(self.parts.values()))
         self.element_spec = self.joined(part.element_spec for part in self.parts.values())
         self.examples, self.steps_per_epoch = self.main.examples, self.main.steps_per_epoch
-        self.rates = {name: rate for name, rate in rates.items() if rate != Rate()}
-        self._check_rates()
-        # how often a source was drawn before a step: with a probability no function of tensors
-        drawn = all(rate.probability is None for rate in self.rates.values())
-        self.indexed = drawn and all(part.indexed for part in self.parts.values())
+        self.said = {n: self._seeded(n, rate) for n, rate in rates.items() if not rate.always}
+        self._set_rates(self.said)
         self.batch_size = self.main.batch_size
         self.shuffle = any(part.shuffle for part in self.parts.values())
         self.iterator: Any = None
         self._first: list = []
 
+    def _set_rates(self, rates: Mapping[str, Rate]) -> None:
+        self.rates = dict(rates)
+        self.rated = {name: rate for name, rate in rates.items() if not rate.always}
+        self._check_rates()
+        # how often a source was drawn before a step: with a probability no function of tensors
+        drawn = all(rate.probability is None for rate in rates.values())
+        self.indexed = drawn and all(part.indexed for part in self.parts.values())
+
+    def drawn_as(self, noted):
+        return self._drawn_at({name: Rate(*fields) for name, fields in noted.items()})
+
+    @property
+    def noted_rates(self):
+        return {name: dataclasses.astuple(rate) for name, rate in self.rates.items()}
+
+    def _drawn_at(self, rates: Mapping[str, Rate]) -> JointSource:
+        """The same sources at other rates; this one where they are its own.
+
+        Raises:
+          ValueError: rates that the sources cannot be drawn at.
+        """
+        if rates == self.rates:
+            return self
+        copied = copy.copy(self)
+        copied.iterator, copied._first = None, []
+        copied._set_rates(rates)
+        return copied
+
+    def rerated(self, rates, position):
+        """The same sources, drawn at the rates of a phase from a position on.
+
+        Each goes on behind the batches that were drawn of it. A source that is not named is drawn
+        as the user said.
+
+        Args:
+          rates: name -> as `rate_of` takes it.
+          position: int.
+        Raises:
+          ValueError: a source that there is not; rates that the sources cannot be drawn at.
+        """
+        new = {}
+        for name, value in rates.items():
+            if name not in self.parts:
+                raise TermwiseError(
+                    f"rates= names the source {name!r}; the sources are "
+                    f"{', '.join(map(repr, self.parts))}."
+                )
+            rate = self._seeded(name, rate_of(name, value))
+            new[name] = dataclasses.replace(rate, start=position)
+        return self._drawn_at(self._going_on({**self.said, **new}, position))
+
+    def _seeded(self, name: str, rate: Rate) -> Rate:
+        return dataclasses.replace(rate, seed=self._seeds.get(name, 0))
+
+    def _going_on(self, rates: Mapping[str, Rate], position: int) -> dict[str, Rate]:
+        """Rates by which each source goes on at a position behind what was drawn of it."""
+        names = [name for name in self.parts if name in {**self.rates, **rates}]
+        going = {
+            name: rates.get(name, Rate()).from_now(position, self.place_of(name, position))
+            for name in names
+        }
+        return {name: rate for name, rate in going.items() if rate != Rate()}
+
     def _check_rates(self) -> None:
-        for name in self.rates:
+        for name in self.rated:
             spec = tf.nest.flatten(self.parts[name].element_spec)
             if name == next(iter(self.parts)):
                 raise TermwiseError(
@@ -95,25 +167,33 @@ class JointSource(Source):
                     f"{self.what}: source {name!r} has ragged or sparse batches, and is drawn "
                     f"{self.rates[name]}. Give dense ones, or draw it at every step."
                 )
-        if len(self.rates) > MOST_RATES:
+        if len(self.rated) > MOST_RATES:
             raise TermwiseError(
-                f"{self.what}: {len(self.rates)} sources have rates of their own. Give at most "
+                f"{self.what}: {len(self.rated)} sources have rates of their own. Give at most "
                 f"{MOST_RATES}: a step is traced for each set of them."
             )
 
     def which(self, position) -> tf.Tensor:
         """int32 [], which of the `subsets` it is at a position, int64 []."""
-        if not self.rates:
+        if not self._sometimes:
             return tf.zeros([], tf.int32)
-        drawn = [rate.drawn(position) for rate in self.rates.values()]
+        drawn = [rate.drawn(position) for rate in self._sometimes.values()]
         return tf.add_n([tf.cast(d, tf.int32) * 2**bit for bit, d in enumerate(drawn)])
 
     @property
     def subsets(self) -> list[frozenset[str]]:
         """The sources that a step may have no batch of, one set for each number of `which`."""
-        numbers = range(2 ** len(self.rates))
-        rated = list(enumerate(self.rates))
-        return [frozenset(name for bit, name in rated if not n >> bit & 1) for n in numbers]
+        numbers = range(2 ** len(self._sometimes))
+        bits = list(enumerate(self._sometimes))
+        never = {name for name, rate in self.rated.items() if rate.never}
+        return [
+            frozenset(never.union(name for bit, name in bits if not n >> bit & 1)) for n in numbers
+        ]
+
+    @property
+    def _sometimes(self) -> dict[str, Rate]:
+        """The rates of the sources that some steps draw and others do not."""
+        return {name: rate for name, rate in self.rated.items() if not rate.never}
 
     def without(self, undrawn: frozenset[str], batch):
         if not undrawn:
@@ -140,7 +220,7 @@ class JointSource(Source):
 
     def describe(self):
         described = {name: part.describe() for name, part in self.parts.items()}
-        rates = {name: str(rate) for name, rate in self.rates.items()}
+        rates = {name: str(rate) for name, rate in self.said.items()}
         for name, rate in rates.items():
             described[name] = {**described[name], "rate": rate}
         return {"kind": "sources", "sources": described}
@@ -187,7 +267,7 @@ class JointSource(Source):
     def _part_from(self, name: str, part: Source, position: int) -> tf.data.Dataset:
         """The batches of a source from a position on, with zeros where it is not drawn."""
         batches = part.repeated_from(self.place_of(name, position))
-        if name not in self.rates:
+        if name not in self.rated:
             return batches
         zeros = [
             tf.zeros([size or 1 for size in spec.shape], spec.dtype)
