@@ -69,9 +69,9 @@ DEV = [
     # >=2.4: `make check` was made to pass on 2.4.1.
     # <2.5: a minor release may report more, and `make check` would fail on old code.
     "mypy>=2.4,<2.5",
-    # Build the site, `make docs`. Sphinx 8.1 and myst-parser 4.0 are the last for Python 3.10.
-    # <9, <6, <2027: checked on 8.2.3, 5.2.0 and 2025.12.19; later ones may warn of more, and
-    # warnings are errors there.
+    # Build the site, `make docs`. >=8.1, >=4.0: the last for Python 3.10; the site was built with
+    # 8.1.3, 4.0.1 and furo 2024.8.6 too. <9, <6, <2027: checked on 8.2.3, 5.2.0 and 2025.12.19;
+    # later ones may warn of more, and warnings are errors there.
     "sphinx>=8.1,<9",
     "myst-parser>=4.0,<6",
     "furo>=2024.8,<2027",

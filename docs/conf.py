@@ -16,6 +16,7 @@ project = "Termwise"
 author = "the authors of Termwise"
 version = release = "0.1.0"
 language = "en"
+smartquotes = False  # "l2" is typed with these quotes
 
 extensions = [
     "myst_parser",
@@ -42,3 +43,4 @@ html_title = "Termwise"
 html_static_path = ["site/static"]
 html_css_files = ["equations.css"]
 html_copy_source = False
+html_show_copyright = False
