@@ -86,10 +86,18 @@ class Workdir:
         if config is not None:
             with self._writing("config.json") as file:
                 _write_once(file, config)
+        self._note({**_start_note(resumed_from), **(more or {})})
+
+    def restored(self, to: int, not_finite: int) -> None:
+        """Notes in starts.jsonl that the run went back to a step, for one that was not finite."""
+        self._note({"time": _now(), "resumed_from": to, "not_finite": not_finite})
+
+    def _note(self, values: dict) -> None:
+        """Appends a line to starts.jsonl."""
         with self._writing("starts.jsonl") as file:
             starts = Lines(file)
             try:
-                starts.append(json.dumps({**_start_note(resumed_from), **(more or {})}))
+                starts.append(json.dumps(values))
             finally:
                 starts.close()
 
@@ -202,13 +210,17 @@ def _write_once(file: Path, values: dict) -> None:
         write_json(file, values)
 
 
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
 def _start_note(resumed_from: int | None) -> dict:
     """What a line of starts.jsonl says of this start."""
     import keras
     import tensorflow as tf
 
     return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "time": _now(),
         "argv": sys.argv,
         "overrides": [word for word in sys.argv[1:] if word.startswith("--config.")],
         "versions": {

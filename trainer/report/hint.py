@@ -96,7 +96,8 @@ def thinned(rows: list[dict[str, Any]], most: int = MOST) -> list[dict[str, Any]
     """At most `most` of some rows, evenly chosen, the first and the last among them."""
     if len(rows) <= most:
         return rows
-    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
+    gaps = max(most - 1, 1)
+    return [rows[round(i * (len(rows) - 1) / gaps)] for i in range(most)]
 
 
 def number(value: Any) -> float | None:
