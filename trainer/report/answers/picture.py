@@ -8,7 +8,6 @@ from typing import Any
 
 from trainer.report.answers.charts import charts_of
 from trainer.report.answers.colours import group_of
-from trainer.report.hint import number
 
 Columns = dict[str, Any]
 
@@ -25,54 +24,39 @@ def picture_of(splits: dict[str, Columns], begun: float | None) -> dict[str, Any
       the rows of training; `groups`, term -> what it may be folded into; `negative`, whether a term
       is anywhere below zero; `charts` beside the terms.
     """
-    _add_axes(splits, begun)
-    tags = dict.fromkeys(tag for columns in splits.values() for tag in columns["tags"])
-    names = dict.fromkeys(name for columns in splits.values() for name in _terms(columns))
-    return {
-        "splits": splits,
-        "sizes": _sizes(splits["train"]),
-        "groups": {name: group_of(name) for name in names},
-        "negative": any(map(_has_negative, splits.values())),
-        "charts": charts_of(tags),
-    }
-
-
-def _add_axes(splits: dict[str, Columns], begun: float | None) -> None:
-    """Adds `seconds`, `examples` and `sizes` to the columns of each split."""
     train = splits["train"]
     seen = _examples(train)
+    terms = {split: _terms(columns) for split, columns in splits.items()}
     for split, columns in splits.items():
-        times = columns["time"]
+        times, steps = columns["time"], columns["step"]
         columns["seconds"] = [None if time is None else time - (begun or 0) for time in times]
-        terms = [map(_size, values) for values in _terms(columns).values()]
-        columns["sizes"] = [sum(row) for row in zip(*terms, strict=True)]
-        steps = columns["step"]
         columns["examples"] = (
             seen if split == "train" else [_between(train["step"], seen, step) for step in steps]
         )
+        sizes = [[abs(value or 0.0) for value in values] for values in terms[split].values()]
+        columns["sizes"] = [sum(row) for row in zip(*sizes, strict=True)]
+    every = [(name, values) for each in terms.values() for name, values in each.items()]
+    return {
+        "splits": splits,
+        "sizes": {name: _mean_size(values) for name, values in terms["train"].items()},
+        "groups": {name: group_of(name) for name, _ in every},
+        "negative": any((value or 0) < 0 for _, values in every for value in values),
+        "charts": charts_of(tag for columns in splits.values() for tag in columns["tags"]),
+    }
 
 
-def _sizes(columns: Columns) -> dict[str, float]:
-    """Term -> the mean of its absolute weighted value, where it has one."""
-    sizes = {}
-    for name, values in _terms(columns).items():
-        there = [_size(value) for value in values if number(value) is not None]
-        sizes[name] = sum(there) / len(there) if there else 0.0
-    return sizes
+def _terms(columns: Columns) -> dict[str, list[float | None]]:
+    """Term -> its weighted values; None where there is no number."""
+    return {
+        tag.removeprefix("terms/"): [None if isinstance(value, str) else value for value in values]
+        for tag, values in columns["tags"].items()
+        if tag.startswith("terms/")
+    }
 
 
-def _has_negative(columns: Columns) -> bool:
-    """Whether a term is anywhere below zero."""
-    return any((number(value) or 0) < 0 for values in _terms(columns).values() for value in values)
-
-
-def _terms(columns: Columns) -> dict[str, list[Any]]:
-    tags = columns["tags"].items()
-    return {tag.removeprefix("terms/"): each for tag, each in tags if tag.startswith("terms/")}
-
-
-def _size(value: Any) -> float:
-    return abs(number(value) or 0.0)
+def _mean_size(values: Sequence[float | None]) -> float:
+    there = [abs(value) for value in values if value is not None]
+    return sum(there) / len(there) if there else 0.0
 
 
 def _examples(train: Columns) -> list[float]:

@@ -53,7 +53,7 @@ export function drawFigures(page) {
 		const caption = [
 			runs.map((run) => make("span", page.letter(run.name), over && dashed(run.dash, run.ink), run.name)),
 			make("span.quiet", (split === "all" ? "" : `${split}: `) + TITLES[view]),
-			!over && page.tablesOf(runs[0]).slice(1).map((table, set) => make("span.quiet", dashed(dashOf(set + 1)), table.split)),
+			!over && view !== "share" && page.tablesOf(runs[0]).slice(1).map((table, set) => make("span.quiet", dashed(dashOf(set + 1)), table.split)),
 			!i && state.from != null && button("whole run", () => page.zoom()),
 		];
 		const layers = runs.flatMap((run, index) => layersOf(page, run, index, over)), marks = runs.flatMap((run) => marksOf(run, state.x, over));
