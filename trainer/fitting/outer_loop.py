@@ -301,7 +301,7 @@ class OuterLoop:
         self.open(run.state.leave_out(step - self._data_start))
         restored = self._saved_at = run.state.step
         if run.hosts.chief:
-            self._writers.cut(restored)
+            self._writers.cut(restored, step)
             self._writers.console.warning(
                 f"{error} Restored to step {restored}; the data goes on behind that step's."
             )

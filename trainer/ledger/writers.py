@@ -39,6 +39,7 @@ class Writers:
     ):
         self.history = history
         self.console = console
+        self._workdir = workdir
         self._events: EventWriter | None = None
         of_workdir: list[Writer] = []
         if workdir is not None:
@@ -58,10 +59,17 @@ class Writers:
         if self._events is not None:
             self._events.image(tag, step, rgb)
 
-    def cut(self, step: int) -> None:
-        """Takes back what was written after a step to which the run was restored."""
+    def cut(self, step: int, not_finite: int) -> None:
+        """Takes back what was written after a step, to which the run was restored; notes it.
+
+        Args:
+          step: the last one that counts.
+          not_finite: the one for which the run was restored.
+        """
         for writer in self._writers:
             writer.cut(step)
+        if self._workdir is not None:
+            self._workdir.restored(step, not_finite)
 
     def show(self) -> None:
         """Hands TensorBoard what is written so far."""

@@ -89,10 +89,18 @@ class Workdir:
                 _write_once(file, config)
             changed = changed_fields(_first_config(file, config), config)
         note = {**_start_note(resumed_from), **({"changed": changed} if changed else {})}
+        self._note({**note, **(more or {})})
+
+    def restored(self, to: int, not_finite: int) -> None:
+        """Notes in starts.jsonl that the run went back to a step, for one that was not finite."""
+        self._note({"time": _now(), "resumed_from": to, "not_finite": not_finite})
+
+    def _note(self, values: dict) -> None:
+        """Appends a line to starts.jsonl."""
         with self._writing("starts.jsonl") as file:
             starts = Lines(file)
             try:
-                starts.append(json.dumps({**note, **(more or {})}))
+                starts.append(json.dumps(values))
             finally:
                 starts.close()
 
@@ -243,13 +251,17 @@ def _write_once(file: Path, values: dict) -> None:
         write_json(file, values)
 
 
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
 def _start_note(resumed_from: int | None) -> dict:
     """What a line of starts.jsonl says of this start."""
     import keras
     import tensorflow as tf
 
     return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "time": _now(),
         "argv": sys.argv,
         "folder": os.getcwd(),
         "overrides": [word for word in sys.argv[1:] if word.startswith("--config.")],

@@ -3,7 +3,7 @@
 Reads the files of runs and writes nothing among them; must not import TensorFlow.
 """
 
-from trainer.report.differences import differences, flatten
+from trainer.report.answers.differences import differences, flatten
 from trainer.report.errors import ReportError
 from trainer.report.hint import Hint
 from trainer.report.hints import find_hints

@@ -30,8 +30,8 @@ class EventRows:
     def __init__(self, folders: dict[str, str]):
         self._folders = folders
         self._files: dict[str, int] = {}
-        self.places = {"train": Places(), "eval": Places()}
-        self._rows: dict[str, list[dict[str, Any]]] = {"train": [], "eval": []}
+        self.places = {split: Places() for split in ("train", "eval", *folders)}
+        self._rows: dict[str, list[dict[str, Any]]] = {split: [] for split in self.places}
         self.read = self.size = 0
         self.missing: list[str] = []
 
@@ -47,7 +47,10 @@ class EventRows:
         files = {path: os.path.getsize(path) for path in self._paths()}
         if files == self._files:
             return
-        self._files, self.missing = files, ["config.json, starts.jsonl and the rows themselves"]
+        self._files = files
+        self.missing = [
+            "config.json, starts.jsonl and the rows themselves (only event files are here)"
+        ]
         for split in self._rows:
             scalars = _scalars(self._folders[split]) if split in self._folders else {}
             self._rows[split] = self._joined(split, scalars)

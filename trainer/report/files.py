@@ -12,23 +12,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from trainer.report.hint import Hint, number
+from trainer.report.hint import number
 from trainer.report.runs import POINTS, STAMP, WIDE, Runs
 
 PAGE = Path(__file__).resolve().parent / "page"
-MODULES = ("dom", "plot", "terms", "data", "state", "tables", "saving", "index")  # in their order
+MODULES = (  # in their order
+    *("dom", "terms", "data", "plot", "state", "tables", "saving", "controls", "figures", "index"),
+)
+AT_FIRST = 4  # runs that a report opens with, at most
 MOST_WIDE = 200_000  # cosines in one report
 
 
 def write_html(runs: Runs, names: list[str], points: int, file: IO[str]) -> None:
     """The page with its rows, as one file that asks nobody for anything."""
-    overview = [run for run in runs.overview() if run["name"] in names]
+    rows = {name: runs.rows(name, points=points) for name in names}
+    listed = runs.listed()
+    shown = [run for run in listed["runs"] if run["name"] in names]
     data = {
-        "runs": overview,
-        "rows": {name: runs.rows(name, points=points) for name in names},
-        "wide": {name: wide for name in names if (wide := _wide(runs, name)) is not None},
+        "runs": {**listed, "runs": shown, "first": names[:AT_FIRST]},
+        "rows": rows,
+        "wide": {name: _wide(runs, name) for name in names},
         "about": {name: runs.about(name) for name in names},
-        "compare": runs.compare(names),
+        "compare": {"fields": runs.compare(names)},
     }
     script = f"{bundle()}\nrender();\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -126,7 +131,7 @@ def _hints(hints: list[dict[str, Any]]) -> Iterator[str]:
     if hints:
         yield "What is off:\n"
         for hint in hints:
-            yield f"- {_cell(str(Hint(**{**hint, 'names': tuple(hint['names'])})))}"
+            yield "- " + _cell(f"{hint['what']}: {hint['look']}")
         yield ""
 
 
@@ -159,12 +164,12 @@ def _wide(runs: Runs, name: str) -> dict[str, Any] | None:
 
 
 def _each_row(runs: Runs, name: str, points: int) -> Iterator[tuple[tuple[int, bool], dict]]:
-    """((step, whether of eval), row) of the rows of a run, thinned to `points` of a split."""
+    """((step, whether of validation), row) of the rows of a run, thinned to `points` of a split."""
     splits = runs.rows(name, points=points, wide=True)["splits"]
     for split, columns in splits.items():
         for index in range(len(columns["step"])):
             row = _row(columns, index)
-            yield (row["step"], split == "eval"), {**row, "split": split}
+            yield (row["step"], split != "train"), {**row, "split": split}
 
 
 def _row(columns: dict[str, Any], index: int) -> dict[str, Any]:

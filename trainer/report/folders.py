@@ -110,10 +110,13 @@ def _walk(top: str) -> Iterator[tuple[str, set[str], set[str]]]:
 
 def _event_splits(path: str, names: set[str], files: set[str]) -> dict[str, str]:
     """split -> folder, of a folder that has event files or folders of them by split."""
+    folders = {SPLITS[name]: os.path.join(path, name) for name in sorted(names & SPLITS.keys())}
+    sets = folders.get("eval", "")
+    folders |= {f"eval/{name}": os.path.join(sets, name) for name in sorted(_names(sets))}
     splits = {
-        SPLITS[name]: os.path.join(path, name)
-        for name in sorted(names & SPLITS.keys())
-        if any(map(is_events, _names(os.path.join(path, name))))
+        split: folder
+        for split, folder in folders.items()
+        if not os.path.islink(folder) and any(map(is_events, _names(folder)))
     }
     if not splits and any(map(is_events, files)):
         splits = {"train": path}

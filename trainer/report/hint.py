@@ -41,11 +41,12 @@ class Rows:
     """The rows of one run.
 
     Args:
-      rows: as metrics.jsonl holds them, in order, both splits.
+      rows: as metrics.jsonl holds them, in order, all splits.
       every: split -> how many rows of the file one row stands for, where it was thinned.
 
     Attributes:
-      train, evals: those of each split that have a total.
+      train: those of training that have a total.
+      sets: split of validation -> its rows that have a total.
       skipped, steps: of training, behind the first row.
       constraints: those of the terms that are constraints; a multiplier of 0 says that one holds.
       keys: all that the train rows have.
@@ -59,8 +60,11 @@ class Rows:
         self.skipped = skipped * (every or {}).get("train", 1.0)
         self.steps = train[-1]["step"] - train[0]["step"] if len(train) > 2 else 0
         self.train = thinned([row for row in train if number(row.get("total")) is not None])
-        evals = [row for row in rows if row.get("split") == "eval"]
-        self.evals = thinned([row for row in evals if number(row.get("total")) is not None])
+        sets: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row.get("split") != "train" and number(row.get("total")) is not None:
+                sets.setdefault(str(row.get("split")), []).append(row)
+        self.sets = {split: thinned(there) for split, there in sets.items()}
         keys = dict.fromkeys(key for row in (self.train[:1] + self.train[-1:]) for key in row)
         self.terms = [key.removeprefix("terms/") for key in keys if key.startswith("terms/")]
         self.keys = dict.fromkeys(key for row in self.train for key in row)
@@ -96,7 +100,8 @@ def thinned(rows: list[dict[str, Any]], most: int = MOST) -> list[dict[str, Any]
     """At most `most` of some rows, evenly chosen, the first and the last among them."""
     if len(rows) <= most:
         return rows
-    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
+    gaps = max(most - 1, 1)
+    return [rows[round(i * (len(rows) - 1) / gaps)] for i in range(most)]
 
 
 def number(value: Any) -> float | None:

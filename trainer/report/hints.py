@@ -97,38 +97,44 @@ def _negative_uncertainty(run: Rows) -> Iterator[Hint]:
 
 def _drifting(run: Rows) -> Iterator[Hint]:
     """A term whose evaluation rises while its training value goes on falling."""
-    if len(run.evals) < FEWEST_EVALS:
-        return
-    for name in run.terms:
-        tag = f"raw/{name}"
-        places = [row for row in run.evals if number(row.get(tag)) is not None]
-        values = run.column(tag, places)
-        if len(values) < FEWEST_EVALS or min(values) <= 0:
-            continue
-        lowest = values.index(min(values))
-        after = values[lowest + 1 :]
-        end = mean(values[-(len(values) // 3 or 1) :])
-        if len(after) < 3 or end < DRIFT * values[lowest] or _weighs_little(run, name):
-            continue
-        at = places[lowest]["step"]
-        before = [row for row in run.train if row["step"] <= at][-3:]
-        first, last = run.column(tag, before), run.column(tag, run.train[-3:])
-        if not first or not last or mean(last) > 0.9 * mean(first):
-            continue
-        yield Hint(
-            "drift",
-            f"'{name}' of the evaluation rises since step {at} ({shown(values[lowest])} to "
-            f"{shown(values[-1])}) while that of training falls ({shown(mean(first))} to "
-            f"{shown(mean(last))})",
-            "it overfits: stop there (EarlyStopping, keep_best), or regularize",
-            (name,),
-            {"step": at, "lowest": values[lowest], "eval": values[-1], "train": mean(last)},
-        )
+    for split, rows in run.sets.items():
+        if len(rows) >= FEWEST_EVALS:
+            for name in run.terms:
+                if (hint := _drift(run, split, rows, name)) is not None:
+                    yield hint
 
 
-def _weighs_little(run: Rows, name: str) -> bool:
+def _drift(run: Rows, split: str, rows: list, name: str) -> Hint | None:
+    """The hint on one term and the rows of one validation set."""
+    tag = f"raw/{name}"
+    places = [row for row in rows if number(row.get(tag)) is not None]
+    values = run.column(tag, places)
+    if len(values) < FEWEST_EVALS or min(values) <= 0:
+        return None
+    lowest = values.index(min(values))
+    end = mean(values[-(len(values) // 3 or 1) :])
+    if len(values) - lowest < 4 or end < DRIFT * values[lowest] or _weighs_little(run, rows, name):
+        return None
+    at = places[lowest]["step"]
+    before = [row for row in run.train if row["step"] <= at][-3:]
+    first, last = run.column(tag, before), run.column(tag, run.train[-3:])
+    if not first or not last or mean(last) > 0.9 * mean(first):
+        return None
+    where = "the evaluation" if split == "eval" else f"'{split}'"
+    return Hint(
+        "drift",
+        f"'{name}' of {where} rises since step {at} ({shown(values[lowest])} to "
+        f"{shown(values[-1])}) while that of training falls ({shown(mean(first))} to "
+        f"{shown(mean(last))})",
+        "it overfits: stop there (EarlyStopping, keep_best), or regularize",
+        (name,),
+        {"step": at, "lowest": values[lowest], "eval": values[-1], "train": mean(last)},
+    )
+
+
+def _weighs_little(run: Rows, rows: list, name: str) -> bool:
     """Whether a term is less than 2 % of the last evaluation."""
-    row = run.evals[-1]
+    row = rows[-1]
     whole = sum(abs(number(row.get(f"terms/{other}")) or 0.0) for other in run.terms)
     return abs(number(row.get(f"terms/{name}")) or 0.0) < 0.02 * whole
 

@@ -44,7 +44,7 @@ class TermwisePlugin(base_plugin.TBPlugin):
         files = {f"/{path.name}": _file(path) for path in PAGE.iterdir() if path.suffix in TYPES}
         return {
             **files,
-            "/runs": _answer(lambda query: {"runs": self._runs.overview()}),
+            "/runs": _answer(lambda query: self._runs.listed()),
             "/rows": _answer(self._rows),
             "/row": _answer(self._row),
             "/about": _answer(lambda query: self._runs.about(_one(query, "run"))),

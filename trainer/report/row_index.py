@@ -18,6 +18,7 @@ from trainer.report.folders import open_file
 MOST = 16384  # rows of a split whose place is known; of more, every second, fourth, ... one
 CHUNK = 4 << 20  # bytes read at once
 LONGEST_LINE = 64 << 20
+MOST_SETS = 32  # validation sets with names that are drawn
 TAIL = 96  # bytes before the end of what was read, by which a rewritten file is told
 _HEAD = re.compile(rb'\{"step": (\d+), "split": "(train|eval(?:/[\w.-]+)?)"')
 
@@ -64,7 +65,8 @@ class RowIndex:
       path: the file; it may be missing, be appended to, cut back or replaced meanwhile.
 
     Attributes:
-      places: split -> where its rows stand.
+      places: split -> where its rows stand; train, eval, and `eval/<name>` as they come.
+      missing: sentences that say what is left out.
       read, size: bytes that were read, and that the file had then.
       damaged: lines that hold no row.
       generation: how often the file was found rewritten.
@@ -73,12 +75,12 @@ class RowIndex:
     def __init__(self, path: str):
         self.path = path
         self.generation = -1
-        self.missing: list[str] = []
         self._lock = threading.Lock()
         self._forget(None)
 
     def _forget(self, identity) -> None:
         self.places = {"train": Places(), "eval": Places()}
+        self.missing: list[str] = []
         self.read = self.size = self.damaged = 0
         self._identity, self._tail = identity, b""
         self.generation += 1
@@ -161,17 +163,16 @@ class RowIndex:
             head = _head(chunk, start, stop)
             if head is None:
                 self.damaged += stop > start
-            elif head[1] in self.places:
-                self.places[head[1]].add(head[0], self.read + start)
             else:
-                self._note_set(head[1])
+                self._add(head[0], head[1], self.read + start)
             start = stop + 1
 
-    def _note_set(self, split: str) -> None:
-        """Notes a validation set with a name, whose rows are not drawn."""
-        told = f"{split}: validation sets with names are in metrics.jsonl and in TensorBoard's tabs"
-        if told not in self.missing:
-            self.missing.append(told)
+    def _add(self, step: int, split: str, offset: int) -> None:
+        """Takes up a row; of too many validation sets, those that come later are told instead."""
+        if split in self.places or len(self.places) < MOST_SETS + 2:
+            self.places.setdefault(split, Places()).add(step, offset)
+        elif not self.missing:
+            self.missing = [f"validation sets beyond the first {MOST_SETS}, as {split}"]
 
     def _chosen(self, descriptor, places: Places, split, first, last, points):
         known = places.within(first, last)

@@ -10,7 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from trainer.launch.suggestion import nearest
-from trainer.report.differences import differences
+from trainer.report.answers.colours import Colours
+from trainer.report.answers.differences import differences
+from trainer.report.answers.marks import marks_of_rows, marks_of_starts
+from trainer.report.answers.picture import picture_of
+from trainer.report.answers.terms import origins_of, pointed
 from trainer.report.errors import ReportError
 from trainer.report.event_rows import EventRows
 from trainer.report.folders import METRICS, RunFolder, find_runs, read_object, read_objects
@@ -50,7 +54,8 @@ class Runs:
         self._lock = threading.Lock()
         self._folders: dict[str, RunFolder] = {}
         self._indexes: OrderedDict[str, RowIndex | EventRows] = OrderedDict()
-        self._hints: dict[str, tuple[str, list[Hint]]] = {}
+        self._colours = Colours()
+        self._told: dict[str, tuple[str, list[Hint], dict[str, Any]]] = {}
         self._terms: dict[tuple[str, int, int], list[str]] = {}
 
     def overview(self) -> list[dict[str, Any]]:
@@ -65,6 +70,21 @@ class Runs:
         with self._lock:
             self._folders = folders
         return [self._listed(folder) for folder in folders.values()]
+
+    def listed(self) -> dict[str, Any]:
+        """What the page lists.
+
+        Returns:
+          `runs` as `overview` gives them, `hues` (term or folded terms -> colour), and `first`, the
+          names of those to begin with: the run that changed last.
+        """
+        runs = self.overview()
+        newest = max(runs, key=lambda run: run["changed"], default=None)
+        with self._lock:
+            for run in runs:
+                self._colours.learn(run["terms"])
+            hues = dict(self._colours.hues)
+        return {"runs": runs, "hues": hues, "first": [newest["name"]] if newest else []}
 
     def rows(
         self,
@@ -83,25 +103,28 @@ class Runs:
           points: rows of a split at most; by default as many as can be read in a moment.
           wide: with the cosines of all pairs of terms.
         Returns:
-          version, read and size in bytes, complete, damaged, and by split `count` and the columns
-          `step`, `time` and `tags`, tag -> list of values or None.
+          version, read and size in bytes, complete, notes (what is not shown), and what
+          `picture_of` gives: by split `count` and the columns, what is drawn of them.
         """
         if points is not None and not 1 < points <= MOST_POINTS:
             raise ReportError(f"points={points}: give 2 to {MOST_POINTS}.")
         index = self._index(name)
         index.refresh(self._seconds)
         splits = {}
-        for split, places in index.places.items():
+        for split, places in list(index.places.items()):
             rows = index.rows(split, first, last, points or _points(index, split))
             splits[split] = {"count": places.count, **columns(rows, wide)}
+        picture = picture_of(splits, _begun(index))
+        with self._lock:
+            self._colours.learn(list(picture["sizes"]))
         return {
             "run": name,
             "version": index.version,
             "read": index.read,
             "size": index.size,
             "complete": index.complete,
-            "damaged": index.damaged,
-            "splits": splits,
+            "notes": _notes(index, splits["train"]),
+            **picture,
         }
 
     def row(self, name: str, split: str, step: int) -> dict[str, Any]:
@@ -109,7 +132,7 @@ class Runs:
         index = self._index(name)
         index.refresh(self._seconds)
         if split not in index.places:
-            raise ReportError(f"split={split!r}: give train or eval.")
+            raise ReportError(f"split={split!r}: give {' or '.join(index.places)}.")
         rows = index.rows(split, step, step, 2)
         if not rows:
             raise ReportError(f"run {name!r} has no {split} row of step {step}.")
@@ -117,33 +140,40 @@ class Runs:
 
     def hints(self, name: str) -> list[Hint]:
         """What is probably wrong with a run."""
+        return self._tell(name)[0]
+
+    def _tell(self, name: str) -> tuple[list[Hint], dict[str, Any]]:
+        """The hints on a run; and as the page has them, with the marks of its rows."""
         index = self._index(name)
         index.refresh(self._seconds)
-        before = self._hints.get(name)
+        before = self._told.get(name)
         if before is not None and before[0] == index.version:
-            return before[1]
+            return before[1:]
         rows, every = [], {}
-        for split, places in index.places.items():
+        for split, places in list(index.places.items()):
             chosen = index.rows(split, 0, float("inf"), POINTS)
             every[split] = places.count / max(len(chosen), 1)
             rows += chosen
         hints = find_hints(sorted(rows, key=lambda row: row["step"]), every)
-        self._hints[name] = (index.version, hints)
-        return hints
+        train = [row for row in rows if row["split"] == "train"]
+        answer = {"hints": pointed(hints, rows), "marks": marks_of_rows(train)}
+        self._told[name] = (index.version, hints, answer)
+        return hints, answer
 
     def about(self, name: str) -> dict[str, Any]:
-        """What a run was started with, and the hints on it."""
+        """What a run was started with, the hints on it, and where something happened."""
         folder = self._folder(name)
         starts = read_objects(os.path.join(folder.path, "starts.jsonl"))
         done = read_object(os.path.join(folder.path, "DONE.json"))
+        _, told = self._tell(name)
         return {
             "run": name,
             "config": read_object(os.path.join(folder.path, "config.json")),
             "starts": starts,
+            "terms": origins_of(starts),
             "seconds": number(done.get("seconds")) if done else None,
-            "hints": [hint.to_dict() for hint in self.hints(name)],
-            "events_only": bool(folder.events),
-            "missing": self._index(name).missing,
+            "hints": told["hints"],
+            "marks": [*marks_of_starts(starts), *told["marks"]],
         }
 
     def compare(self, names: Iterable[str]) -> list[dict[str, Any]]:
@@ -204,7 +234,32 @@ def _points(index: RowIndex | EventRows, split: str) -> int:
     """As many rows of a split as are read in a moment: of long rows, fewer."""
     count = sum(places.count for places in index.places.values())
     fitting = PARSED * count // max(index.read, 1)
-    return max(min(POINTS, fitting), FEWEST_POINTS) // (1 if split == "train" else 2)
+    share = 1 if split == "train" else 2 * max(len(index.places) - 2, 1)  # the sets share a half
+    return max(min(POINTS, fitting), FEWEST_POINTS) // share or 2
+
+
+def _begun(index: RowIndex | EventRows) -> float | None:
+    """When the first row was written."""
+    firsts = [index.rows(split, 0, float("inf"), 1) for split in list(index.places)]
+    times = [time for rows in firsts if rows and (time := number(rows[0].get("time"))) is not None]
+    return min(times, default=None)
+
+
+def _notes(index: RowIndex | EventRows, train: dict[str, Any]) -> list[str]:
+    """What of a run is not shown, as sentences."""
+    drawn, count = len(train["step"]), train["count"]
+    notes = []
+    if not index.complete:
+        notes.append(f"{100 * index.read // max(index.size, 1)} % of its rows are read so far.")
+    if index.damaged:
+        notes.append(f"{index.damaged} lines of metrics.jsonl hold no row and are left out.")
+    if index.missing:
+        notes.append(f"Not drawn: {'; '.join(index.missing)}.")
+    if index.complete and not any(places.count for places in index.places.values()):
+        notes.append("No rows yet.")
+    if drawn < count:
+        notes.append(f"{drawn} of {count} rows are drawn, each whole.")
+    return notes
 
 
 def columns(rows: list[dict[str, Any]], wide: bool = True) -> dict[str, Any]:

@@ -127,6 +127,11 @@ def test_restoring_goes_on_past_the_data(kind, workdir, capsys):
     assert all(np.isfinite(w).all() for w in trainer.model.get_weights())
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 12]
+    starts = [json.loads(line) for line in (workdir / "starts.jsonl").read_text().splitlines()]
+    assert [(start["resumed_from"], start.get("not_finite")) for start in starts] == [
+        (None, None),
+        (5, 7),
+    ]
 
 
 def test_restoring_again_and_again_ends_in_an_error(workdir):

@@ -53,10 +53,13 @@ def test_a_cut_takes_the_rows_back_everywhere_but_on_the_console(run):
     writers = Writers(history, Console(quiet=True), run)
     for step in (1, 2, 3):
         writers.write(row(step), 9)
-    writers.cut(1)
+    writers.cut(1, not_finite=4)
     writers.write(row(2), 9)
     writers.close(finished=False)
     assert [line["step"] for line in history.rows] == steps(run) == events(run) == [1, 2]
+    _, restored = (run.path / "starts.jsonl").read_text().splitlines()
+    note = {**json.loads(restored), "time": None}
+    assert note == {"time": None, "resumed_from": 1, "not_finite": 4}
 
 
 def test_without_a_workdir_nothing_is_on_the_disk(tmp_path, monkeypatch):

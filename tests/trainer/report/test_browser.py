@@ -4,6 +4,7 @@ TERMWISE_PICTURES=docs/see makes the pictures of docs/see.md anew.
 """
 
 import ast
+import itertools
 import json
 import math
 import os
@@ -32,6 +33,7 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"no {' and no '.join(MISSING)} on this machine"),
 ]
 LONGEST = 120  # seconds that anything may take on a busy machine
+RIGHT, DOWN, ENTER = "\ue014", "\ue015", "\ue007"
 EVIL = "<img src=x onerror=document.title='evil'>"
 
 
@@ -56,7 +58,8 @@ def train(workdir, steps, **arguments):
 
 @pytest.fixture(scope="module")
 def logdir(tmp_path_factory):
-    """Three real runs, one by hand with 64 terms and a name that is markup, one of one term."""
+    """Three real runs; by hand one with 64 terms and a name that is markup, one with 12 terms whose
+    gradients were measured, and one with validation sets, phases and a restore."""
     folder = tmp_path_factory.mktemp("logs")
     gain = losses.term(lambda step: -tf.reduce_mean(tf.abs(step.y_pred), -1), name="gain")
     train(folder / "negative", 80, terms=[gain], loss_weights={"gain": 0.5})
@@ -77,7 +80,28 @@ def logdir(tmp_path_factory):
     ]
     rows = [row(s, {name: 3 ** -(i % 4) / s for i, name in enumerate(names)}) for s in range(1, 60)]
     write_run(folder / "by_hand" / "64 terms", rows, DONE={"seconds": 1.0})
+    tasks = [f"task_{letter}" for letter in "abcdefghijkl"]
+    measured = {f"grad_norm/{name}": 1.0 for name in tasks}
+    for a, b in itertools.combinations(range(12), 2):
+        measured[f"grad_cosine/{tasks[a]}:{tasks[b]}"] = math.cos(a * b)
+    rows = [row(s, {name: 1.0 / s for name in tasks}, **measured) for s in range(1, 20)]
+    write_run(folder / "by_hand" / "twelve tasks", rows, DONE={"seconds": 1.0})
+    write_run(folder / "by_hand" / "validated", validated(), starts=STARTS, DONE={"seconds": 1.0})
     return folder
+
+
+STARTS = [{"resumed_from": None}, {"resumed_from": 60, "not_finite": 67, "time": "12:00"}]
+
+
+def validated():
+    """Rows of two phases and of two validation sets with names."""
+    for step in range(2, 101, 2):
+        phase = "warm" if step <= 30 else "joint"
+        terms = {"data": 2 / step**0.5, "consistency": min(step / 60, 1) * 0.6}
+        yield row(step, terms, phase=phase, skipped_steps=3 if step == 80 else 0)
+        if not step % 20:
+            yield row(step, {"data": 2.4 / step**0.5, "consistency": 0.6}, split="eval/easy")
+            yield row(step, {"data": 3.2 / step**0.5, "consistency": 0.7}, split="eval/hard")
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +198,7 @@ class Page:
         """Of each stack the values of its areas, and the totals."""
         return self.script(
             "return [...document.querySelectorAll('.figures figure')].flatMap(f => f.plot.layers)"
-            ".filter(l => l.kind === 'stack').map(l => [l.bands.map(b => b.values), l.total,"
+            ".filter(l => l.bands).map(l => [l.bands.map(b => b.values), l.total,"
             " l.bands.map(b => [...b.to].map((v, i) => v - b.from[i]))])"
         )
 
@@ -234,7 +258,8 @@ def assert_stacks_add_up(page, count=1):
 def test_the_tab_shows_what_the_rows_hold(page, address, logdir):
     page.open(address, "termwise&termwise.runs=negative")
     listed = [label.text for label in page.all(".runs label span")]
-    assert listed == ["balanced", "by_hand/64 terms", "negative", "resumed"]
+    by_hand = [f"by_hand/{name}" for name in ("64 terms", "twelve tasks", "validated")]
+    assert listed == ["balanced", *by_hand, "negative", "resumed"]
     assert_ledger(page, rows_of(logdir / "negative"), [4, 40, 80])
     assert_stacks_add_up(page)
     page.picture("stack", keep=True)
@@ -267,7 +292,7 @@ def test_two_runs_stand_side_by_side_with_what_differs(page, address, logdir):
     first, second = (rows_of(logdir / run)[-1]["total"] for run in ("negative", "resumed"))
     assert ends == [first, second, pytest.approx(second - first)]
     marks = page.script("return document.querySelectorAll('.figures figure')[1].plot.spec.marks")
-    assert [mark["x"] for mark in marks] == [40] and "restored to step 40" in marks[0]["label"]
+    assert [mark["x"] for mark in marks] == [40] and "resumed from step 40" in marks[0]["label"]
     page.picture("runs", keep=True)
     page.press("overlaid")
     assert_stacks_add_up(page)
@@ -284,6 +309,62 @@ def test_gradients_are_a_map_that_opens_over_time(page, address, logdir):
     page.script("document.querySelector('.heatmap').scrollIntoView({block: 'center'})")
     page.picture("gradients", keep=True)
     assert page.complaints() == []
+
+
+def test_a_map_of_many_terms_is_walked_by_the_arrow_keys(page, address):
+    page.open(address, "termwise&termwise.runs=by_hand%2Ftwelve+tasks")
+    wait(lambda: page.all("td.heat[data-value]"))
+    assert len(page.all("td.heat")) == 144 and len(page.all("td.heat[tabindex='0']")) == 1
+    cell = page.all("td.heat[tabindex='0']")[0]
+    cell.send_keys(RIGHT + RIGHT + DOWN)  # from a:b
+    focused = "return document.activeElement.dataset.key"
+    assert page.script(focused) == "cosine task_b:task_d"
+    assert "task_b : task_d" in page.all(".heatmap p")[0].text
+    page.driver.switch_to.active_element.send_keys(ENTER)
+    assert len(page.all("td.heat.chosen")) == 2  # the pair stands on both sides of the diagonal
+    assert page.script(focused) == "cosine task_b:task_d"
+    captions = [caption.text for caption in page.all(".charts figcaption")]
+    assert any(caption.startswith("cosine of task_b : task_d") for caption in captions)
+
+
+def test_validation_sets_phases_and_restores_are_drawn(page, address, logdir):
+    run = logdir / "by_hand" / "validated"
+    page.open(address, "termwise&termwise.runs=by_hand%2Fvalidated")
+    layers = page.script(
+        "return document.querySelector('.figures figure').plot.layers.filter(l => l.values)"
+        ".map(l => [l.name, l.values, l.dash.join()])"
+    )
+    assert [name for name, *_ in layers] == ["total", "eval/easy total", "eval/hard total"]
+    assert len({dash for *_, dash in layers}) == 3
+    for name, values, _ in layers[1:]:
+        assert values == [row["total"] for row in rows_of(run, name.removesuffix(" total"))]
+    captions = page.all(".figures figcaption")[0].text
+    assert "eval/easy" in captions and "eval/hard" in captions
+    marks = page.script("return document.querySelector('.figures figure').plot.spec.marks")
+    assert [(mark["x"], mark.get("short")) for mark in marks] == [
+        *[(32, "joint"), (60, "restored"), (80, None)],
+    ]
+    assert marks[1]["label"] == "step 67 not finite: restored to step 60, 12:00"
+    page.picture("sets", keep=True)
+    page.press("eval/hard")
+    assert_ledger(page, rows_of(run, "eval/hard"), [20, 100])
+    assert page.complaints() == []
+
+
+def test_a_double_click_shows_the_whole_run_and_chooses_no_step(page, address):
+    page.open(address, "termwise&termwise.runs=by_hand%2Fvalidated&termwise.step=20")
+    hash = "return window.parent.location.hash"
+    actions = pytest.importorskip("selenium.webdriver").ActionChains
+    canvas = page.all(".figures canvas")[0]
+    actions(page.driver).move_to_element(canvas).click_and_hold().move_by_offset(150, 0).perform()
+    actions(page.driver).release().perform()
+    wait(lambda: "termwise.from=" in page.script(hash))
+    assert "termwise.step=20" in page.script(hash)  # nor does a drag
+    actions(page.driver).double_click(page.all(".figures canvas")[0]).perform()
+    wait(lambda: "termwise.from=" not in page.script(hash))
+    assert "termwise.step=20" in page.script(hash)
+    actions(page.driver).click(page.all(".figures canvas")[0]).perform()
+    wait(lambda: "termwise.step=20" not in page.script(hash) and "step=" in page.script(hash))
 
 
 def test_sixty_four_terms_fold_and_names_are_text(page, address, logdir):

@@ -137,12 +137,12 @@ def test_an_uncertainty_weight_on_a_negative_term_is_named_once():
     assert only(rows).kind == "negative_uncertainty"
 
 
-def drifting(rise):
+def drifting(rise, split="eval"):
     rows = healthy()
     for step in range(4, 41, 4):
         after = max(0, step - 12) / 28
         raw = {"a": 0.4 / step + 0.2 + rise * after, "b": 0.3 / step + 0.02}
-        rows.append(row(step, raw, split="eval"))
+        rows.append(row(step, raw, split=split))
     return sorted(rows, key=lambda row: row["step"])
 
 
@@ -150,6 +150,12 @@ def test_an_evaluation_that_rises_while_training_falls_is_named_with_its_step():
     hint = only(drifting(0.5))
     assert hint.kind == "drift" and hint.names == ("a",) and hint.numbers["step"] == 12
     assert kinds(drifting(0.02)) == []
+
+
+def test_a_validation_set_with_a_name_that_drifts_is_named():
+    hint = only(drifting(0.5, "eval/hard"))
+    assert hint.kind == "drift" and hint.what.startswith("'a' of 'eval/hard' rises since step 12")
+    assert kinds(drifting(0.02, "eval/hard")) == []
 
 
 def test_skipped_steps_count_from_one_in_twenty():

@@ -89,6 +89,7 @@ def test_of_event_files_alone_the_steps_that_all_tags_share_are_drawn(tmp_path):
             values.pop("terms/b")
         events.scalars("train", step, values, wall_time=float(step))
     events.scalars("eval", 100, {"total": 2.0})
+    events.scalars("eval/hard", 100, {"total": 3.0})
     events.close()
     runs = Runs(tmp_path)
     assert [(run["name"], run["events_only"]) for run in runs.overview()] == [("old", True)]
@@ -96,7 +97,10 @@ def test_of_event_files_alone_the_steps_that_all_tags_share_are_drawn(tmp_path):
     assert splits["train"]["step"] == [10, 20, *range(40, 101, 10)]
     assert splits["train"]["tags"]["terms/b"] == [0.5] * 9
     assert splits["eval"]["tags"]["total"] == [2.0]
-    assert runs.about("old")["missing"][-1] == "train: 1 steps that only some tags have"
+    assert splits["eval/hard"]["tags"]["total"] == [3.0]
+    (note,) = runs.rows("old")["notes"]
+    assert note.startswith("Not drawn: config.json, starts.jsonl and the rows themselves")
+    assert note.endswith("; train: 1 steps that only some tags have.")
 
 
 def test_events_that_a_restart_wrote_again_count_once(tmp_path):

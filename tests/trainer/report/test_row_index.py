@@ -131,11 +131,22 @@ def test_a_link_is_not_read(tmp_path):
     assert steps(index) == []
 
 
-def test_rows_of_named_validation_sets_are_no_damage_and_are_told(tmp_path):
+def test_validation_sets_with_names_have_places_of_their_own(tmp_path):
     path = tmp_path / "metrics.jsonl"
     text = [*lines([1, 2]), *lines([2], "eval/hard"), *lines([2], "eval/easy"), *lines([3])]
     path.write_text("\n".join(text) + "\n")
     index = RowIndex(str(path))
     index.refresh()
     assert steps(index) == [1, 2, 3] and steps(index, "eval") == [] and index.damaged == 0
-    assert [sentence.split(":")[0] for sentence in index.missing] == ["eval/hard", "eval/easy"]
+    assert steps(index, "eval/hard") == [2] and steps(index, "eval/easy") == [2]
+    assert list(index.places) == ["train", "eval", "eval/hard", "eval/easy"] and not index.missing
+
+
+def test_too_many_validation_sets_are_told_and_take_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_index, "MOST_SETS", 2)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f"{line}\n" for n in range(9) for line in lines([1], f"eval/{n}")))
+    index = RowIndex(str(path))
+    index.refresh()
+    assert list(index.places) == ["train", "eval", "eval/0", "eval/1"] and index.damaged == 0
+    assert index.missing == ["validation sets beyond the first 2, as eval/2"]

@@ -1,50 +1,56 @@
-// Elements and numbers. Names are text, never HTML: everything goes in by textContent.
+// Elements and numbers. Names are text, never HTML: what is not an element goes in as a text node.
 
-export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (name === "style") for (const [k, v] of Object.entries(value)) made.style.setProperty(k, v);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value != null) made.setAttribute(name, value);
-  }
-  made.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
-  return made;
+export const isNumber = Number.isFinite;
+
+// make("td.n", { title }, ...children): a tag and its classes, attributes where there are any, children.
+export function make(kind, ...children) {
+	const [tag, ...classes] = kind.split("."), made = document.createElement(tag);
+	made.className = classes.join(" ");
+	const attributes = children[0]?.constructor === Object ? children.shift() : {};
+	for (const [name, value] of Object.entries(attributes)) {
+		if (name.startsWith("on")) made[name] = value;
+		else if (name === "style") Object.entries(value).forEach((property) => made.style.setProperty(...property));
+		else if (value != null && (value !== false || name.startsWith("aria-"))) made.setAttribute(name, value);
+	}
+	return fill(made, children);
 }
 
-export function button(label, pressed, onclick, title) {
-  const attributes = { type: "button", onclick, title, "aria-pressed": pressed == null ? null : String(pressed) };
-  return element("button", attributes, label);
+// What is there already stays as it is: it keeps the focus and the pointer.
+export function fill(box, ...parts) {
+	const children = parts.flat(Infinity).filter((child) => child != null && child !== false);
+	if (children.length !== box.childNodes.length || children.some((child, i) => box.childNodes[i] !== child)) box.replaceChildren(...children);
+	return box;
 }
 
-export function choice(label, value, options, onchange) {
-  const select = element("select", { "aria-label": label, onchange: () => onchange(select.value) });
-  for (const [key, text] of options) select.append(element("option", { value: key, selected: key === value }, text));
-  return element("label", { class: "choice" }, element("span", {}, label), select);
+// A button keeps the focus when it is drawn anew, by its key.
+export function button(label, onclick, more) {
+	return make("button", { type: "button", onclick, "data-key": label, ...more }, label);
 }
 
-export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+// A line as a chart draws it, for legends.
+export function dashed(dash, colour = "currentColor") {
+	let at = 0;
+	const parts = (dash.length ? dash : [1]).map((length, i) => `${i % 2 ? "transparent" : colour} ${at}px ${(at += length)}px`);
+	return make("i.dash", { style: { background: `repeating-linear-gradient(90deg, ${parts})` } });
+}
 
-// Digits that tell values apart in a table; all of them stand in the cell's title.
+const minus = (text) => text.replace(/^-/, "−");
+
+// Digits that tell values apart; all of them stand in a cell's title.
 export function shown(value, digits = 5) {
-  if (!isNumber(value)) return "–";
-  const size = Math.abs(value);
-  if (value !== 0 && (size < 1e-4 || size >= 1e7)) return value.toExponential(digits - 2).replace("-", "−").replace("e−", "e-");
-  return String(Number(value.toPrecision(digits))).replace("-", "−");
+	if (!isNumber(value)) return "–";
+	const size = Math.abs(value), rounded = Number(value.toPrecision(digits));
+	return minus(size && (size < 1e-4 || size >= 1e7) ? rounded.toExponential() : String(rounded));
+}
+
+export const percent = (share) => (isNumber(share) ? `${shown(100 * share, 4)} %` : "–");
+
+export function tickText(value) {
+	const size = Math.abs(value), compact = size >= 1e4 && size < 1e15;
+	return compact ? minus(value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 6 })) : shown(value, 6);
 }
 
 export function shownSeconds(seconds) {
-  const s = Math.round(seconds);
-  if (s < 60) return `${Number(seconds.toPrecision(3))} s`;
-  if (s < 7200) return `${Math.floor(s / 60)} min ${s % 60 ? `${s % 60} s` : ""}`.trim();
-  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-}
-
-export function download(name, blob) {
-  const address = URL.createObjectURL(blob);
-  const link = element("a", { href: address, download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(address), 1000);
+	const [size, unit] = [[3600, "h"], [60, "min"]].find(([one]) => seconds >= 2 * one) || [1, "s"];
+	return `${shown(seconds / size, 3)} ${unit}`;
 }
