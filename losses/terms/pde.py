@@ -127,17 +127,31 @@ class PDEResidual(Term):
         return self.add_weight(name, value.shape, lambda shape, dtype: tf.constant(value, dtype))
 
     def call(self, step):
-        points = step.x
-        if self.points is not None:
-            points = self._points if self._points is not None else self.points(step.step)
-            points = tf.convert_to_tensor(points)
-        values = {key: tf.convert_to_tensor(value) for key, value in self.parameters.items()}
-        with keras.StatelessScope(initialize_variables=False):
-            residuals = self.residual(step.model, points, values)
+        points = self.rows(step)["x"]
+        residuals = self._at(step.model, points)
         count = tf.nest.flatten(points)[0].shape[0]
         if isinstance(residuals, dict):
             return {key: self._mean_square(value, count) for key, value in residuals.items()}
         return self._mean_square(residuals, count)
+
+    def rows(self, step):
+        """The points, by which the residuals are one after another: {"x": [points, coordinates]}.
+
+        With `residuals`, what a method that knows a term as a sum of squares asks for.
+        """
+        if self.points is None:
+            return {"x": step.x}
+        points = self._points if self._points is not None else self.points(step.step)
+        return {"x": tf.convert_to_tensor(points)}
+
+    def residuals(self, step):
+        """The residuals at a step's inputs: floating [points] or [points, equations], or a dict."""
+        return self._at(step.model, step.x)
+
+    def _at(self, model, points):
+        values = {key: tf.convert_to_tensor(value) for key, value in self.parameters.items()}
+        with keras.StatelessScope(initialize_variables=False):
+            return self.residual(model, points, values)
 
     def _mean_square(self, residual, count):
         residual = tf.convert_to_tensor(residual)
@@ -148,7 +162,9 @@ class PDEResidual(Term):
                 "[points, equations]."
             )
         axes = list(range(1, residual.shape.rank))
-        squares = tf.reduce_sum(tf.square(tf.cast(residual, tf.float32)), axis=axes)
+        # of float16 the squares would overflow; float64 stays what it is
+        wide = residual if residual.dtype.size >= 4 else tf.cast(residual, tf.float32)
+        squares = tf.reduce_sum(tf.square(wide), axis=axes)
         if self.points is None:
             return Ratio.of_examples(squares)
         return Ratio.once(tf.reduce_mean(squares), values=squares)

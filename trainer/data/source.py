@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from losses.errors import TermwiseError
 from trainer.data.permutation import SHUFFLING
 
 ACCEPTED = (
@@ -120,6 +121,17 @@ class Source(abc.ABC):
     def without(self, undrawn: frozenset[str], batch):
         """A batch, or its spec, without some sources."""
         return batch
+
+    def whole(self) -> Source:
+        """The same data as one batch, which every step draws.
+
+        Raises:
+          ValueError: not all of them are arrays, or they are drawn.
+        """
+        raise TermwiseError(
+            f"{self.what} is a pipeline, and a phase of a second-order optimizer takes all data at "
+            "once in each step. Give arrays, with batch_size= for the other phases."
+        )
 
     def keep_shuffling(self, shuffling: int) -> None:
         """Has the order of an epoch drawn as a run began with."""

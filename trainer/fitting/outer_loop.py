@@ -213,13 +213,17 @@ class OuterLoop:
         if phase is not None:
             self._run.state.host = course.noted(self._run.state.host)
             set_learning_rate(phase, self._step.program.optimizers.of_group)
+            self._run.programs.memories.forget(phase.name)
             self.tell(f"phase {phase.name} from step {step}: {phase}")
 
     def _take_step(self, step: int) -> None:
         """Takes a step that was traced anew."""
-        run, self._step = self._run, self._traced()
+        run, before, self._step = self._run, self._step, self._traced()
         self._window.change_step(self._step, step)
-        self._loop = run.continued(self._loop, self._step, self._source)
+        if before.memory is self._step.memory:
+            self._loop = run.continued(self._loop, self._step, self._source)
+        else:  # all data at once, or no longer
+            self.open(self._data_start)
         run.state.hold(run.programs, self._checkpoints)
 
     def _end_epoch(self, step: int, epoch: Epoch, events) -> dict:

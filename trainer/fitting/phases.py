@@ -10,6 +10,7 @@ from losses.errors import TermwiseError, TermwiseTypeError
 from losses.naming import checked_name
 from trainer.data.batch import is_whole
 from trainer.ledger.history import History
+from trainer.second_order.method import SecondOrder
 from trainer.step.program import NO_PHASE, PhaseOfStep
 
 
@@ -84,6 +85,8 @@ class Phase:
       weights: term name or pattern -> weight; 0 leaves the term out: absent, and not computed.
       trains: the groups of `Trainer(groups=)` that train, a name or a list; None: all.
       learning_rate: set when the phase begins: a number, or a dict by group.
+      optimizer: `trainer.BFGS()`, `LBFGS()` or `GaussNewton()`: each step of the phase is one
+        iteration of it over all data; None: the Trainer's optimizer.
     Raises:
       ValueError, TypeError: something that cannot be one.
 
@@ -97,6 +100,7 @@ class Phase:
     weights: Mapping[str, Any] = field(default_factory=dict)
     trains: str | Iterable[str] | None = None
     learning_rate: float | Mapping[str, float] | None = None
+    optimizer: SecondOrder | None = None
 
     def __post_init__(self):
         checked_name(self.name, "A phase's name")
@@ -107,6 +111,7 @@ class Phase:
             )
         trains = (self.trains,) if isinstance(self.trains, str) else self.trains
         object.__setattr__(self, "trains", None if trains is None else tuple(trains))
+        checked_method(self)
         rates = self.learning_rate
         for rate in rates.values() if isinstance(rates, Mapping) else [rates]:
             if rate is not None and not isinstance(rate, (int, float)):
@@ -118,7 +123,8 @@ class Phase:
     @property
     def of_step(self) -> PhaseOfStep:
         """What it changes of a step."""
-        return PhaseOfStep(self.name, self.weights, self.trains)  # type: ignore[arg-type]
+        trains: Any = self.trains
+        return PhaseOfStep(self.name, self.weights, trains, self.optimizer)
 
     def __str__(self) -> str:
         parts = [f"weights {', '.join(f'{n} {w}' for n, w in self.weights.items())}"]
@@ -127,6 +133,8 @@ class Phase:
             parts.append(f"trains {', '.join(self.trains)}")
         if self.learning_rate is not None:
             parts.append(f"learning rate {self.learning_rate}")
+        if self.optimizer is not None:
+            parts.append(f"{self.optimizer} over all data")
         if self.until is not None:
             parts.append(f"until {'step ' if is_whole(self.until) else ''}{self.until}")
         return ", ".join(parts) or "as the Trainer was made"
@@ -160,6 +168,27 @@ def check_phases(phases) -> tuple[Phase, ...]:
                 )
             end = phase.until
     return listed
+
+
+def checked_method(phase: Phase) -> None:
+    """Raises where the optimizer of a phase is no second-order method, or is given a rate."""
+    method = phase.optimizer
+    if method is not None and not isinstance(method, SecondOrder):
+        raise TermwiseTypeError(
+            f"Phase {phase.name!r}: optimizer={method!r}. Accepted: trainer.BFGS(), "
+            "trainer.LBFGS(), trainer.GaussNewton(), each over all data. A Keras optimizer is that "
+            "of the Trainer, whose rate a phase sets by learning_rate=."
+        )
+    if method is not None and phase.learning_rate is not None:
+        raise TermwiseError(
+            f"Phase {phase.name!r} has learning_rate={phase.learning_rate} and "
+            f"optimizer={type(method).__name__}(), which finds its own step. Give one of them."
+        )
+
+
+def second_order(phases: tuple[Phase, ...]) -> tuple[PhaseOfStep, ...]:
+    """What the phases of second order change of a step."""
+    return tuple(phase.of_step for phase in phases if phase.optimizer is not None)
 
 
 def first_phase(phases: tuple[Phase, ...]) -> PhaseOfStep:

@@ -29,7 +29,9 @@ from trainer.loop.specs import (
 )
 from trainer.loop.traced_step import Asked, Omission, TracedStep, with_variants
 from trainer.loop.train_step import StepContext, TrainPasses, facts_of_terms, step_context
-from trainer.model.variables import put_back
+from trainer.model.variables import put_back, tensor_variable
+from trainer.second_order.memories import Memories
+from trainer.second_order.step import second_order_step
 from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, StepProgram
 
@@ -47,6 +49,7 @@ class Programs:
       helps: `helps_every` and `helps_for` of the Trainer.
     Attributes:
       balanced, diagnostics, helps: of the terms, after the first trace; None without.
+      memories: of the phases of second order.
       written: the variables that the forward and backward pass writes, on any replica.
     """
 
@@ -76,6 +79,7 @@ class Programs:
         self.diagnostics: Diagnostics | None = None
         self.helps: Helps | None = None
         self.written: list[tf.Variable] = []
+        self.memories = Memories()
 
     @property
     def program(self) -> StepProgram:
@@ -147,15 +151,19 @@ class Programs:
           RuntimeError: called inside a strategy's scope.
           ValueError: a step that cannot be trained.
         """
-        base = self._base
+        base, given = self._base, source
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
+        source = asked.of_source(given)
         base.build(base, of_any_size(source.element_spec))
-        self._last, self._asked = (source, xla, asked), asked
+        self._last, self._asked = (given, xla, asked), asked
         if self.prepared and self.program.trainables.switches.changed:
             self._forget()
         if not self.prepared:
             self._prepare(source, xla)
+        if asked.second_order:
+            given.whole()  # ValueError: not all data can be had at once
+            self.memories.prepare(asked.second_order, self._placed(self.program, source, xla), self._refused())
         pauses = self._pauses()
         traced = functools.partial(self._step, source, xla, pauses)
         step = traced(Omission())
@@ -303,6 +311,28 @@ class Programs:
         shared = program.model, strategy, program.discovery, program.optimizers.accumulation
         return replace(program, weighting=choose_weighting(self.balanced, *shared))
 
+    def _refused(self):
+        """(what, what to do) of what goes with no second-order phase."""
+        moving = [v.name for v in self.written if v is not None and not self._is_metric(v)]
+        if self._balancer is not None:
+            yield "balancer=", "Balance by a Trainer of its own, or by weights of the phases."
+        if self._every is not None:
+            yield "gradient_diagnostics_every=", "Drop it."
+        if self._helps[0] is not None:
+            yield "helps_every=", "Drop it."
+        if self._base.several_objectives:
+            yield "a train_step() of your own, which it does not call", "Override compute_terms()."
+        if moving:
+            yield (
+                f"what a pass moves or draws ({', '.join(moving)})",
+                "Leave out dropout, other draws and moving statistics: the objective has to be a "
+                "function of what trains alone.",
+            )
+
+    def _is_metric(self, variable) -> bool:
+        metrics = [tensor_variable(v) for v in self.program.metrics.variables]
+        return any(variable is each for each in metrics)
+
     def _put_back(self, xla: bool):
         """Around the first pass: one that runs in Python changes nothing that stays."""
         base = self._base
@@ -316,8 +346,12 @@ class Programs:
         if passes is None or self._steps or program != passes.program:
             passes = self._passes(program)
         diagnostics = self.diagnostics
+        memory = self.memories.of(program) if program.phase else None
 
         def step_of(passes: TrainPasses) -> Callable:
+            if memory is not None:
+                return functools.partial(second_order_step, program, memory)
+
             def train_step(batch, accumulation=None):
                 with step_context(StepContext(passes, diagnostics, accumulation)):
                     return self._train_step(batch)
@@ -327,7 +361,7 @@ class Programs:
         train_step, in_place = step_of(passes), step_of(passes.in_place())
         if program.placement.eager:
             function = PythonStep(train_step, spec)
-            return TracedStep(function, passes, diagnostics, key, in_place, helps=self.helps)
+            return TracedStep(function, passes, diagnostics, key, in_place, helps=self.helps, memory=memory)
         specs = [spec]
         if program.optimizers.accumulation > 1:
             specs.append(means_spec(program))
@@ -336,7 +370,7 @@ class Programs:
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
         traced = function.get_concrete_function(*specs)
         check_moved(program, functools.partial(written_variables, traced))
-        return TracedStep(traced, passes, diagnostics, key, in_place, helps=self.helps)
+        return TracedStep(traced, passes, diagnostics, key, in_place, helps=self.helps, memory=memory)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)

@@ -14,7 +14,9 @@ from losses.objective.weights import Pauses
 from losses.terms.hardest import Hardest
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.helps import Helps, Measured
+from trainer.loop.row_values import row_values
 from trainer.loop.train_step import TrainPasses
+from trainer.second_order.memory import Memory
 from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
 
 
@@ -27,12 +29,18 @@ class Asked:
       until: the step to which it trains, on the way to which terms pause; None: none does.
       phase: of the training.
       hardest: which terms learn from the hardest examples alone.
+      second_order: the phases on the way that have a second-order method.
     """
 
     class_weight: Mapping[int, float] = field(default_factory=dict)
     until: int | None = None
     phase: PhaseOfStep = NO_PHASE
     hardest: Hardest = field(default_factory=Hardest)
+    second_order: tuple[PhaseOfStep, ...] = ()
+
+    def of_source(self, source):
+        """The data of a step: in a second-order phase all at once."""
+        return source if self.phase.optimizer is None else source.whole()
 
     @property
     def key(self) -> tuple:
@@ -65,6 +73,7 @@ class TracedStep:
       variants: the steps that leave something out, of which `which` chooses one; empty: none does.
       which: (position of the data, int64 []) -> int32 [], the variant.
       helps: what the terms do for validation, or None.
+      memory: of the second-order method that the step is an iteration of; None: it is of none.
     """
 
     function: Any
@@ -75,6 +84,21 @@ class TracedStep:
     variants: tuple[Variant, ...] = ()
     which: Any = None
     helps: Helps | None = None
+    memory: Memory | None = None
+
+    def begin(self) -> None:
+        """Before the steps of a call of the loop; in a graph."""
+        if self.memory is not None:
+            self.memory.renew()
+
+    def of_source(self, source):
+        """The data that the step draws from: all at once where it is of second order."""
+        return source if self.memory is None else source.whole()
+
+    @property
+    def row_values(self) -> dict[str, Any]:
+        """tag -> [], what stands in a row beside the terms."""
+        return row_values(self.program, None if self.memory is None else self.memory.told)
 
     @property
     def measured(self) -> Measured:

@@ -121,6 +121,14 @@ class JointSource(Source):
         names = tuple(name for name in self.parts if name not in undrawn)
         return joint_type(names)(*(getattr(batch, name) for name in names))
 
+    def whole(self):
+        if self.rates:
+            raise TermwiseError(
+                f"{self.what}: source {next(iter(self.rates))!r} is not drawn at every step, as a "
+                "phase of a second-order optimizer draws all. Drop every() and sampled()."
+            )
+        return JointSource({name: part.whole() for name, part in self.parts.items()}, self.what)
+
     def joined(self, values) -> Any:
         """One value for each source, in the nesting of a batch."""
         return self.type(*values)
