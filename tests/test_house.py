@@ -29,7 +29,16 @@ FLOORS = {
         *("reading", "trainer"),
     ],
     "experiments": [
-        *("cli", "configs", "experiment", "digits", "consistency", "two_digits"),
+        *(
+            "cli",
+            "configs",
+            "check",
+            "experiment",
+            "outcome",
+            "digits",
+            "consistency",
+            "two_digits",
+        ),
         *("two_digits_table", "program", "run", "sweep"),
     ],
 }
