@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BFGS",
+    "LBFGS",
     "Box",
     "GaussNewton",
     "History",
-    "LBFGS",
     "Nonfinite",
     "PeerLost",
     "Phase",

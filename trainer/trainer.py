@@ -22,7 +22,7 @@ from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
 from trainer.distributed import resolve_strategy, scope_of_all
 from trainer.fitting.fit import FitRequest, run_fit
-from trainer.fitting.phases import Phase, check_phases, first_phase, second_order
+from trainer.fitting.phases import Phase, check_phases, phases_of_step
 from trainer.fitting.plan import plan_fit
 from trainer.fitting.validation import best_by, open_validation
 from trainer.hooks import overridden
@@ -298,8 +298,7 @@ class Trainer(Reading):
         )
         run = self._run
         by_hand = self._parts["weights"]
-        phase = first_phase(course).beside(by_hand)
-        asked = Asked(weights, plan.steps, phase, shares, second_order(course))
+        asked = Asked(weights, plan.steps, *phases_of_step(course, by_hand), shares)
         profile = Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief)
         request = FitRequest(
             source=source,

@@ -220,10 +220,7 @@ class OuterLoop:
         """Takes a step that was traced anew."""
         run, before, self._step = self._run, self._step, self._traced()
         self._window.change_step(self._step, step)
-        if before.memory is self._step.memory:
-            self._loop = run.continued(self._loop, self._step, self._source)
-        else:  # all data at once, or no longer
-            self.open(self._data_start)
+        self._loop = run.continued(self._loop, before, self._step, self._source, self._data_start)
         run.state.hold(run.programs, self._checkpoints)
 
     def _end_epoch(self, step: int, epoch: Epoch, events) -> dict:

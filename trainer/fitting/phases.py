@@ -186,14 +186,17 @@ def checked_method(phase: Phase) -> None:
         )
 
 
-def second_order(phases: tuple[Phase, ...]) -> tuple[PhaseOfStep, ...]:
-    """What the phases of second order change of a step."""
-    return tuple(phase.of_step for phase in phases if phase.optimizer is not None)
+def phases_of_step(phases: tuple[Phase, ...], weights: Mapping) -> tuple:
+    """What phases change of the steps of a fit.
 
-
-def first_phase(phases: tuple[Phase, ...]) -> PhaseOfStep:
-    """What the first phase changes of a step."""
-    return phases[0].of_step if phases else NO_PHASE
+    Args:
+      weights: name -> weight, of terms whose weight was set by hand.
+    Returns:
+      the `PhaseOfStep` of the first one; those of all that are of second order.
+    """
+    first = phases[0].of_step if phases else NO_PHASE
+    later = [phase.of_step.beside(weights) for phase in phases if phase.optimizer is not None]
+    return first.beside(weights), tuple(later)
 
 
 class Course:

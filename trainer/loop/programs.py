@@ -15,10 +15,10 @@ from losses.objective.weights import Pauses
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.helps import Helps, helps_of
-from trainer.balancing.multipliers import check_constraints, check_moved, prepare_multipliers
+from trainer.balancing.multipliers import check_constraints, prepare_multipliers
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
-from trainer.loop.eager import PythonStep, parts_of
+from trainer.loop.eager import parts_of
 from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.specs import (
     local_spec,
@@ -27,11 +27,18 @@ from trainer.loop.specs import (
     specs_of_step,
     to_trace_with,
 )
-from trainer.loop.traced_step import Asked, Omission, TracedStep, with_variants
-from trainer.loop.train_step import StepContext, TrainPasses, facts_of_terms, step_context
-from trainer.model.variables import put_back, tensor_variable
+from trainer.loop.traced_step import (
+    Asked,
+    Omission,
+    StepParts,
+    TracedStep,
+    trace_step,
+    with_variants,
+)
+from trainer.loop.train_step import TrainPasses, facts_of_terms
+from trainer.model.variables import put_back
+from trainer.second_order.checks import RunFacts
 from trainer.second_order.memories import Memories
-from trainer.second_order.step import second_order_step
 from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, StepProgram
 
@@ -163,7 +170,7 @@ class Programs:
             self._prepare(source, xla)
         if asked.second_order:
             given.whole()  # ValueError: not all data can be had at once
-            self.memories.prepare(asked.second_order, self._placed(self.program, source, xla), self._refused())
+            self._remember(asked.second_order, self._placed(self.program, source, xla))
         pauses = self._pauses()
         traced = functools.partial(self._step, source, xla, pauses)
         step = traced(Omission())
@@ -182,6 +189,12 @@ class Programs:
             spec = source.without(left_out.undrawn, source.element_spec)
             self._steps[key] = self._trace(key, program, spec)
         return self._steps[key]
+
+    def _remember(self, phases, program: StepProgram) -> None:
+        """Makes what the methods of second-order phases remember."""
+        measured = self._every is not None, self._helps[0] is not None
+        facts = RunFacts(self._balancer is not None, *measured, self.written)
+        self.memories.prepare(phases, program, facts)
 
     def _pauses(self) -> Pauses:
         """The terms that pause on the way; accumulated steps compute them all."""
@@ -311,28 +324,6 @@ class Programs:
         shared = program.model, strategy, program.discovery, program.optimizers.accumulation
         return replace(program, weighting=choose_weighting(self.balanced, *shared))
 
-    def _refused(self):
-        """(what, what to do) of what goes with no second-order phase."""
-        moving = [v.name for v in self.written if v is not None and not self._is_metric(v)]
-        if self._balancer is not None:
-            yield "balancer=", "Balance by a Trainer of its own, or by weights of the phases."
-        if self._every is not None:
-            yield "gradient_diagnostics_every=", "Drop it."
-        if self._helps[0] is not None:
-            yield "helps_every=", "Drop it."
-        if self._base.several_objectives:
-            yield "a train_step() of your own, which it does not call", "Override compute_terms()."
-        if moving:
-            yield (
-                f"what a pass moves or draws ({', '.join(moving)})",
-                "Leave out dropout, other draws and moving statistics: the objective has to be a "
-                "function of what trains alone.",
-            )
-
-    def _is_metric(self, variable) -> bool:
-        metrics = [tensor_variable(v) for v in self.program.metrics.variables]
-        return any(variable is each for each in metrics)
-
     def _put_back(self, xla: bool):
         """Around the first pass: one that runs in Python changes nothing that stays."""
         base = self._base
@@ -345,32 +336,9 @@ class Programs:
         passes = self._first
         if passes is None or self._steps or program != passes.program:
             passes = self._passes(program)
-        diagnostics = self.diagnostics
         memory = self.memories.of(program) if program.phase else None
-
-        def step_of(passes: TrainPasses) -> Callable:
-            if memory is not None:
-                return functools.partial(second_order_step, program, memory)
-
-            def train_step(batch, accumulation=None):
-                with step_context(StepContext(passes, diagnostics, accumulation)):
-                    return self._train_step(batch)
-
-            return train_step
-
-        train_step, in_place = step_of(passes), step_of(passes.in_place())
-        if program.placement.eager:
-            function = PythonStep(train_step, spec)
-            return TracedStep(function, passes, diagnostics, key, in_place, helps=self.helps, memory=memory)
-        specs = [spec]
-        if program.optimizers.accumulation > 1:
-            specs.append(means_spec(program))
-        compiled = program.placement.xla and not program.placement.precomputes_sums
-        # as in Keras, users' code is traced as it stands: no AutoGraph
-        function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
-        traced = function.get_concrete_function(*specs)
-        check_moved(program, functools.partial(written_variables, traced))
-        return TracedStep(traced, passes, diagnostics, key, in_place, helps=self.helps, memory=memory)
+        parts = StepParts(self._train_step, passes, self.diagnostics, self.helps, memory)
+        return trace_step(parts, key, spec)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)

@@ -94,8 +94,18 @@ class Run:
         left = state.data.opened(step, source, now - data_start)
         return left or self.loops.open(step, source, now - data_start, now)
 
-    def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:
-        """The loop of a step that was traced anew, over data that stays open."""
+    def continued(
+        self, loop: OpenLoop, before: TracedStep, step: TracedStep, source, data_start: int
+    ) -> OpenLoop:
+        """The loop of a step that was traced anew, over data that stays open.
+
+        Args:
+          loop, before: that of the step before, and the step.
+          step: which takes all data at once in a second-order phase, another part in any other.
+          source, data_start: as in `open`.
+        """
+        if before.memory is not step.memory:
+            return self.open(step, source, data_start)
         return self.loops.continued(loop, step, step.of_source(source))
 
     def restore(self) -> None:

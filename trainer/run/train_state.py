@@ -14,8 +14,8 @@ class TrainState:
     metrics: each replica's parts, [replicas, ...] each. window, window_more: of the log window;
     checkpoints of before have the first alone. step, data_start: the global step, and that at
     which the data began. held: what the traced step reads or writes beside them, by where it is
-    held. host: one string, the packed `HostState`. phases: by the name of a second-order phase, what
-    its method remembers.
+    held. host: one string, the packed `HostState`. phases: what the methods of second-order phases
+    remember, by the phase's name.
     """
 
     model: list

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from trainer.second_order.line_search import Wolfe, search
 from trainer.second_order.method import (
-    Function,
     Point,
     SecondOrder,
     checked_count,

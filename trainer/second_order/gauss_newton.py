@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from trainer.second_order.method import (
     Function,
+    LeastSquares,
     Point,
     SecondOrder,
-    LeastSquares,
     checked_count,
     checked_within,
 )

@@ -64,7 +64,7 @@ class Searched(NamedTuple):
 
 
 def search(
-    at: Callable[[tf.Tensor], Point], start: Point, direction, first, wolfe: Wolfe = Wolfe()
+    at: Callable[[tf.Tensor], Point], start: Point, direction, first, wolfe: Wolfe
 ) -> Searched:
     """A step along a direction that meets the strong Wolfe conditions.
 

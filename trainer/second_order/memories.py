@@ -1,4 +1,4 @@
-"""The memories of all second-order phases of a run, and what such a phase refuses."""
+"""The memories of all second-order phases of a run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from losses.errors import TermwiseError
-from losses.terms.constraint import constraints_of
+from trainer.second_order.checks import RunFacts, check_phase
 from trainer.second_order.memory import Memory
-from trainer.second_order.objective import has_squares
 from trainer.second_order.vector import Vector
 from trainer.step.program import PhaseOfStep, StepProgram
 
@@ -24,21 +22,19 @@ class Memories:
         """The memory of the phase that a program is of."""
         return self._by_phase[program.phase]
 
-    def prepare(
-        self, phases: Iterable[PhaseOfStep], program: StepProgram, refused: Iterable = ()
-    ) -> None:
+    def prepare(self, phases: Iterable[PhaseOfStep], program: StepProgram, facts: RunFacts) -> None:
         """Makes the memories of phases, before the first of their steps is traced.
 
         Args:
           phases: of second order.
           program: of the first trace.
-          refused: (what, what to do) -> pairs of what a run has that goes with no such phase.
+          facts: of the run.
         Raises:
           ValueError: something of the run does not go with such a phase.
         """
         for phase in phases:
             of_phase = phase.of(program)
-            check_phase(phase, of_phase, refused)
+            check_phase(phase, of_phase, facts)
             memory = self._by_phase.get(phase.name)
             wanted = Vector.of(of_phase)
             same = memory is not None and memory.method == phase.optimizer
@@ -68,73 +64,3 @@ class Memories:
 
 def _alike(a: Vector, b: Vector) -> bool:
     return [*map(id, a.variables.values())] == [*map(id, b.variables.values())]
-
-
-def check_phase(phase: PhaseOfStep, program: StepProgram, refused: Iterable) -> None:
-    """Raises ValueError where something of a run does not go with a second-order phase.
-
-    Args:
-      phase, program: of the phase.
-      refused: as in `Memories.prepare`.
-    """
-    method = type(phase.optimizer).__name__
-    whose = f"Phase {phase.name!r} has optimizer={method}(), a method over all data"
-    for what, instead in [*refused, *_of_program(program), *_of_variables(program)]:
-        raise TermwiseError(f"{whose}, which does not go with {what}. {instead}")
-    if not phase.optimizer.needs_squares:
-        return
-    known = {term.name for term in program.objective.terms if has_squares(term)}
-    for name in program.layout.names:
-        if name not in program.idle and name.split("/")[0] not in known and name not in known:
-            raise TermwiseError(
-                f"{whose} that needs every term as a sum of squares; {name!r} is none that it "
-                "knows. Write it as losses.Squares(function of the step, ...) or "
-                "losses.PDEResidual, leave it out by Phase(weights=), or take trainer.BFGS()."
-            )
-
-
-def _of_program(program: StepProgram):
-    """(what, what to do instead) of a program's parts that do not go with such a phase."""
-    placement, optimizers = program.placement, program.optimizers
-    if placement.replicas > 1:
-        yield f"{placement.replicas} replicas", 'Train with strategy="one_device".'
-    if optimizers.accumulation > 1:
-        yield "accumulated gradients", "Drop gradient_accumulation_steps."
-    if any(every > 1 for every in optimizers.every.values()):
-        yield "update_every=", "Drop it: an iteration moves everything that trains."
-    if optimizers.keeps_averages:
-        yield "moving averages of the weights (use_ema)", "Drop use_ema."
-    if optimizers.scaled:
-        yield "a loss scale (float16)", "Train in float64 or float32."
-    if constraints_of(program.objective.terms):
-        yield "constraints, whose multipliers ascend", "Leave them to another Trainer."
-    if program.shares:
-        yield "hardest=, which chooses other examples in each step", "Drop it."
-    if any(callable(getattr(term, "points", None)) for term in program.objective.terms):
-        yield "points that are a function of the step", "Give PDEResidual an array of points."
-    weights = program.objective.constant_weights(program.layout.names)
-    for name, weight in weights.items():
-        if weight is None:
-            yield (
-                f"the weight of {name!r}, which is no number",
-                f"Give the phase one: Phase(weights={{{name!r}: 1.0}}).",
-            )
-        elif weight < 0:
-            yield f"the weight {weight:g} of {name!r}", "Give one that is not negative."
-    for line in program.objective.described or ():
-        if line.trains:
-            yield f"the term {line.name!r}, which trains a group alone", "Drop its trains=."
-
-
-def _of_variables(program: StepProgram):
-    """The same, of the variables that train."""
-    for path, variable in Vector.of(program).variables.items():
-        if variable.dtype not in ("float32", "float64", tf.float32, tf.float64):
-            yield f"{path}, of {variable.dtype}", "Train in float64 or float32."
-        if getattr(variable, "maximize", False):
-            yield f"{path}, which ascends", "Freeze it in this phase, or drop maximize=True."
-        if getattr(variable, "constraint", None) is not None:
-            yield (
-                f"the constraint of {path}",
-                "Train a number without bounds, such as the logarithm of a positive one.",
-            )
