@@ -298,7 +298,8 @@ class Trainer(Reading):
         )
         run = self._run
         by_hand = self._parts["weights"]
-        asked = Asked(weights, plan.steps, *phases_of_step(course, by_hand), shares)
+        first, later = phases_of_step(course, by_hand)
+        asked = Asked(weights, plan.steps, first, later, shares)
         profile = Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief)
         request = FitRequest(
             source=source,

@@ -186,7 +186,9 @@ def checked_method(phase: Phase) -> None:
         )
 
 
-def phases_of_step(phases: tuple[Phase, ...], weights: Mapping) -> tuple:
+def phases_of_step(
+    phases: tuple[Phase, ...], weights: Mapping
+) -> tuple[PhaseOfStep, tuple[PhaseOfStep, ...]]:
     """What phases change of the steps of a fit.
 
     Args:

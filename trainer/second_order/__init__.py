@@ -5,4 +5,4 @@ from trainer.second_order.gauss_newton import GaussNewton
 from trainer.second_order.lbfgs import LBFGS
 from trainer.second_order.method import SecondOrder
 
-__all__ = ["BFGS", "GaussNewton", "LBFGS", "SecondOrder"]
+__all__ = ["BFGS", "LBFGS", "GaussNewton", "SecondOrder"]

@@ -30,7 +30,8 @@ class Total:
     def __init__(self, program: StepProgram, batch, vector: Vector):
         self._program, self._batch, self._vector = program, batch, vector
         names = program.layout.names
-        self._weights = program.objective.constant_weights(names)
+        weights = program.objective.constant_weights(names)
+        self._weights = {name: float(weight or 0.0) for name, weight in weights.items()}
 
     @property
     def function(self) -> Function:

@@ -1,5 +1,7 @@
 """The methods by themselves, on functions whose minimum is known, and against SciPy."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -65,7 +67,7 @@ def test_every_method_finds_the_minimum_of_rosenbrocks_function(name):
     assert float(points[-1].value) < 1e-20
     np.testing.assert_allclose(points[-1].theta, np.ones(6), rtol=1e-9)
     values = [float(point.value) for point in points]
-    assert all(after <= before for before, after in zip(values, values[1:], strict=False))
+    assert all(after <= before for before, after in itertools.pairwise(values))
 
 
 @pytest.mark.parametrize("name", DESCENTS)
@@ -77,7 +79,7 @@ def test_as_many_passes_lead_as_far_as_scipys(name):
     found = scipy.optimize.minimize(
         value_and_gradient, START, jac=True, method="BFGS", options={"gtol": 1e-9}
     )
-    points, passes, _ = minimise(DESCENTS[name], rosenbrock, START, 150)
+    points, _, _ = minimise(DESCENTS[name], rosenbrock, START, 150)
     enough = next(k for k, point in enumerate(points, 1) if float(point.value) < 1e-16)
     assert found.fun < 1e-16 and enough <= 2 * found.nit
 
