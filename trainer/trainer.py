@@ -297,8 +297,7 @@ class Trainer(Reading):
             steps_per_loop=steps_per_loop,
         )
         run = self._run
-        by_hand = self._parts["weights"]
-        first, later = phases_of_step(course, by_hand)
+        first, later = phases_of_step(course, self._parts["weights"])
         asked = Asked(weights, plan.steps, first, later, shares)
         profile = Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief)
         request = FitRequest(
@@ -307,7 +306,7 @@ class Trainer(Reading):
             phases=course,
             step=run.traced(source, asked),
             asked=asked,
-            weights=by_hand,
+            weights=self._parts["weights"],
             plan=plan,
             keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best.tag),
             best_split=best.split,

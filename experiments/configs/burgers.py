@@ -9,13 +9,13 @@ def get_config():
     config.precision = "float64"
     config.seed = 0  # of the points and the weights
 
-    config.method = "gauss_newton"  # bfgs or lbfgs; adam alone
+    config.method = "bfgs"  # or lbfgs, gauss_newton; adam: alone
     config.adam_steps = 500  # 0: the second-order method alone
-    config.steps = 800
-    config.batch_size = 2000  # all points
-    config.log_every = 20
-    config.validate_every = 10_000
-    config.checkpoint_every = 10_000
+    config.steps = 6000
+    config.batch_size = 4000  # all points
+    config.log_every = 100
+    config.validate_every = 100_000
+    config.checkpoint_every = 500
 
     config.width = 20
     config.depth = 3

@@ -41,8 +41,8 @@ def build_model(width: int, depth: int) -> keras.Model:
     return keras.Model(points, Ansatz()(points, keras.layers.Dense(1)(hidden)), name="burgers")
 
 
-def residual(model, points, parameters):
-    """u_t + u u_x - nu u_xx at points [n, 2]: [n]."""
+def derivatives(model, points):
+    """u, u_t, u_x and u_xx of a model at points (t, x), [n, 2]: [n] each."""
     with tf.GradientTape() as outer:
         outer.watch(points)
         with tf.GradientTape() as inner:
@@ -51,7 +51,13 @@ def residual(model, points, parameters):
         slopes = inner.gradient(u, points)
         u_x = slopes[:, 1]
     u_xx = outer.gradient(u_x, points)[:, 1]
-    return slopes[:, 0] + u[:, 0] * u_x - VISCOSITY * u_xx
+    return u[:, 0], slopes[:, 0], u_x, u_xx
+
+
+def residual(model, points, parameters):
+    """u_t + u u_x - nu u_xx at points [n, 2]: [n]."""
+    u, u_t, u_x, u_xx = derivatives(model, points)
+    return u_t + u * u_x - VISCOSITY * u_xx
 
 
 def collocation(count: int, seed: int) -> np.ndarray:
@@ -77,9 +83,9 @@ def solution(t, x, nodes: int = 100) -> np.ndarray:
 
 def test_grid() -> tuple[np.ndarray, np.ndarray]:
     """Points [n, 2] of a grid of 100 times and 256 places, and u there, [n]."""
-    t, x = np.meshgrid(np.linspace(0.01, 1, 100), np.linspace(-1, 1, 256), indexing="ij")
-    t, x = t.ravel(), x.ravel()
-    return np.stack([t, x], 1), solution(t, x)
+    grid = np.meshgrid(np.linspace(0.01, 1, 100), np.linspace(-1, 1, 256), indexing="ij")
+    points = np.stack([part.ravel() for part in grid], 1)
+    return points, solution(*points.T)
 
 
 def relative_error(model, points, u) -> float:

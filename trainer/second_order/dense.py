@@ -54,22 +54,22 @@ class BFGS(Descent):
         return tf.linalg.matvec(memory["inverse"], gradient)
 
     def learned(self, memory, step, change, length, before: Point):
-        inverse, size = memory["inverse"], step.shape[0]
+        inverse, fresh = memory["inverse"], tf.equal(memory["known"], 0)
         product = tf.tensordot(step, change, 1)
         # before anything is known, the identity in the unit of the first step
-        scale = product / tf.tensordot(change, change, 1)
-        inverse = tf.where(tf.equal(memory["known"], 0), scale * inverse, inverse)
-        curved = tf.linalg.matvec(inverse, change)
+        scale = tf.where(fresh, product / tf.tensordot(change, change, 1), tf.ones_like(product))
+        curved = scale * tf.linalg.matvec(inverse, change)
         middle = tf.tensordot(change, curved, 1)
-        fresh = tf.equal(memory["known"], 0)
         bent = -length * tf.tensordot(step, before.gradient, 1)  # s^T B s
         bent = tf.where(fresh, tf.tensordot(step, step, 1) / scale, bent)
-        phi, tau = self._factors(bent / product, middle / product, size)
-        v = tf.sqrt(middle) * (step / product - curved / middle)
-        outer = tf.einsum("i,j->ij", curved, curved) / middle
-        update = (inverse - outer + phi * tf.einsum("i,j->ij", v, v)) / tau
-        inverse = update + tf.einsum("i,j->ij", step, step) / product
-        return {"inverse": (inverse + tf.transpose(inverse)) / 2}
+        phi, tau = self._factors(bent / product, middle / product, step.shape[0])
+        # the update in terms of s and H y alone, so that n * n numbers are gone through once
+        across, of_curved = -phi / (product * tau), (phi - 1) / (middle * tau)
+        of_step = (phi * middle / product / tau + 1) / product
+        pair = tf.stack([step, curved], 1)
+        middle_factors = tf.stack([tf.stack([of_step, across]), tf.stack([across, of_curved])])
+        update = tf.matmul(tf.matmul(pair, middle_factors), pair, transpose_b=True)
+        return {"inverse": inverse * (scale / tau) + update}
 
     def _factors(self, b, h, size: int) -> tuple:
         """phi and tau.

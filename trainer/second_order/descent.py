@@ -64,7 +64,6 @@ class Descent(SecondOrder):
     def iterate(self, memory, point, function):
         """One direction, one line search; the steepest descent where that finds no decrease."""
         dtype = point.theta.dtype
-        nothing = {**self.start(point.theta.shape[0], dtype)}
         fresh = tf.equal(memory["known"], 0)
         direction = -self.preconditioned(memory, point.gradient)
         # the first direction is the gradient, whose length says nothing of the step's
@@ -75,19 +74,20 @@ class Descent(SecondOrder):
         moved = found.length > 0
         step, change = found.point.theta - point.theta, found.point.gradient - point.gradient
         curved = moved & (tf.tensordot(step, change, 1) > 0)
-        curvature = tf.cond(
-            curved,
-            lambda: self.learned(memory, step, change, found.length, point),
-            lambda: {name: memory[name] for name in self.curvature(0, dtype)},
+        size = point.theta.shape[0]
+        # where no decrease is found along it, what was learned is forgotten
+        curvature = tf.case(
+            [
+                (curved, lambda: self.learned(memory, step, change, found.length, point)),
+                (moved, lambda: {name: memory[name] for name in self.curvature(0, dtype)}),
+            ],
+            default=lambda: self.curvature(size, dtype),
         )
+        known = tf.where(moved, memory["known"], 0) + tf.cast(curved, tf.int64)
         after = {
-            **curvature,
-            "known": memory["known"] + tf.cast(curved, tf.int64),
+            "known": known,
             "step_length": tf.cast(found.length, tf.float64),
             "evaluations": tf.cast(found.evaluations, tf.float64),
             "stalled": ~moved & fresh,
         }
-        # where no decrease is found along it, what was learned is forgotten
-        forgotten = {**nothing, "evaluations": after["evaluations"], "stalled": after["stalled"]}
-        kept = {name: tf.where(moved, after[name], forgotten[name]) for name in after}
-        return found.point, kept
+        return found.point, {**curvature, **after}
