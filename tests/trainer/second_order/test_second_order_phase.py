@@ -284,3 +284,9 @@ def test_a_phase_says_what_its_optimizer_may_be():
         Phase("last", optimizer="adam")
     with pytest.raises(ValueError, match="finds its own step"):
         Phase("last", optimizer=LBFGS(), learning_rate=0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", BFGS()], ids=["name", "object"])
+def test_the_trainer_says_that_it_is_a_phase(optimizer):
+    with pytest.raises(ValueError, match=r"Second order over all data is a phase: fit\(phases="):
+        Trainer(net, optimizer=optimizer, terms=[losses.Squares(misfit)])
