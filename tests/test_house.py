@@ -25,7 +25,8 @@ FLOORS = {
             "ledger",
             "step",
         ),
-        *("balancing", "loop", "run", "debugging", "fitting", "hooks", "reading", "trainer"),
+        *("balancing", "second_order", "loop", "run", "debugging", "fitting", "hooks"),
+        *("reading", "trainer"),
     ],
     "experiments": [
         *(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from losses.errors import TermwiseError
+    from trainer.data.named.box import Box
     from trainer.data.named.sources import Sources
     from trainer.debugging.errors import Nonfinite
     from trainer.distributed.devices import prepare_gpus
@@ -21,9 +22,16 @@ if TYPE_CHECKING:
     from trainer.fitting.phases import Phase, Reached
     from trainer.fitting.preemption import Preempted
     from trainer.ledger.history import History
+    from trainer.second_order.dense import BFGS
+    from trainer.second_order.gauss_newton import GaussNewton
+    from trainer.second_order.lbfgs import LBFGS
     from trainer.trainer import Trainer
 
 __all__ = [
+    "BFGS",
+    "LBFGS",
+    "Box",
+    "GaussNewton",
     "History",
     "Nonfinite",
     "PeerLost",
@@ -37,7 +45,11 @@ __all__ = [
     "resolve_strategy",
 ]
 _PLACES = {
+    "BFGS": "trainer.second_order.dense",
+    "Box": "trainer.data.named.box",
+    "GaussNewton": "trainer.second_order.gauss_newton",
     "History": "trainer.ledger.history",
+    "LBFGS": "trainer.second_order.lbfgs",
     "Nonfinite": "trainer.debugging.errors",
     "PeerLost": "trainer.distributed.hosts",
     "Phase": "trainer.fitting.phases",

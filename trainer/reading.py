@@ -182,9 +182,9 @@ class Reading(Hooks):
         check_tried(source, batch_size)
         run = self._run
         phase = Course.of(self._parts["phases"], run.state.host).of_step
-        phase = phase.beside(self._parts["weights"])
+        phase = replace(phase.beside(self._parts["weights"]), optimizer=None)
         weights, shares = checked_class_weight(class_weight), Hardest.of(hardest)
-        return try_step(run, source, Asked(weights, None, phase, shares))
+        return try_step(run, source, Asked(weights, phase=phase, hardest=shares))
 
     def export(self, path, *, outputs=None) -> Path:
         """Writes the inference model alone: no labels, no loss parameters.

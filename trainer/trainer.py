@@ -22,7 +22,7 @@ from trainer.debugging.nonfinite import check_mode
 from trainer.debugging.profile import Profile
 from trainer.distributed import resolve_strategy, scope_of_all
 from trainer.fitting.fit import FitRequest, run_fit
-from trainer.fitting.phases import Phase, check_phases, first_phase
+from trainer.fitting.phases import Phase, check_phases, phases_of_step
 from trainer.fitting.plan import plan_fit
 from trainer.fitting.validation import best_by, open_validation
 from trainer.hooks import overridden
@@ -305,8 +305,8 @@ class Trainer(Reading):
             steps_per_loop=steps_per_loop,
         )
         run = self._run
-        by_hand = self._parts["weights"]
-        asked = Asked(weights, plan.steps, first_phase(course).beside(by_hand), shares)
+        first, later = phases_of_step(course, self._parts["weights"])
+        asked = Asked(weights, plan.steps, first, later, shares)
         profile = Profile(profile_steps, self.workdir, plan.steps, run.hosts.chief)
         request = FitRequest(
             source=source,
@@ -314,7 +314,7 @@ class Trainer(Reading):
             phases=course,
             step=run.traced(source, asked),
             asked=asked,
-            weights=by_hand,
+            weights=self._parts["weights"],
             plan=plan,
             keep=dict(keep_last=keep_last, keep_best=keep_best, best_metric=best.tag),
             best_split=best.split,

@@ -37,8 +37,8 @@ Trains, evaluates or describes an experiment.
   --strategy=STRATEGY       auto (default): all visible GPUs, else one device
                             one_device, mirrored, multi_worker
   --virtual_devices=N       use N logical CPU devices, to try --strategy=mirrored on any machine
-  --precision=PRECISION     float32 (default), mixed_float16 (its loss is scaled), mixed_bfloat16;
-                            sets the field precision, so a continued run keeps it
+  --precision=PRECISION     float32 (default), float64, mixed_float16 (its loss is scaled),
+                            mixed_bfloat16; sets the field precision, so a continued run keeps it
   --profile_steps=A,B       with --mode=train: profile the steps after A up to B for TensorBoard,
                             and say where their time went
   --picture=FILE.png        with --mode=train or evaluate: the experiment's picture of the result

@@ -15,7 +15,7 @@ from experiments.cli.configuration import ConfigurationError, printable
 
 FIELD = "precision"
 DEFAULT = "float32"
-PRECISIONS = (DEFAULT, "mixed_float16", "mixed_bfloat16")
+PRECISIONS = (DEFAULT, "float64", "mixed_float16", "mixed_bfloat16")
 
 
 def override(config: ConfigDict, precision: str) -> None:
@@ -75,9 +75,12 @@ def in_use(values: dict):
         return
     import keras
 
-    before = keras.config.dtype_policy()
+    before, floats = keras.config.dtype_policy(), keras.config.floatx()
+    if of(values) == "float64":  # arrays and parameters too
+        keras.config.set_floatx("float64")
     keras.config.set_dtype_policy(of(values))
     try:
         yield
     finally:
+        keras.config.set_floatx(floats)
         keras.config.set_dtype_policy(before)

@@ -150,6 +150,19 @@ class Step:
         """The sources that were asked for by name, each once."""
         return list(dict.fromkeys(self._asked))
 
+    def of_rows(self, x, y=None, sample_weight=None) -> Step:
+        """The step of other examples of this source; its outputs are made when they are read.
+
+        Args:
+          x, y, sample_weight: as those of this step, of any number of examples.
+        """
+        other = copy.copy(self)
+        other.x, other.y, other.sample_weight = x, y, sample_weight
+        other._y_pred, other._outputs = None, self._forward
+        other._sources = {} if self.source is None else {self.source: other}
+        other.examples = tf.cast(tf.shape(tf.nest.flatten(x)[0])[0], tf.float32)
+        return other
+
     def mean(self, values) -> Ratio:
         """The mean over this source's examples, for what `compute_terms` makes of a source.
 

@@ -8,7 +8,7 @@ from losses.terms.consistency import Consistency
 from losses.terms.constraint import Constraint
 from losses.terms.gaussian_kl import GaussianKL
 from losses.terms.gradient_penalty import GradientPenalty
-from losses.terms.pde import PDEResidual, derivative
+from losses.terms.pde import PDEResidual, Squares, derivative
 from losses.terms.virtual_adversarial import VirtualAdversarial
 from losses.terms.weight_penalty import WeightPenalty
 
@@ -19,6 +19,7 @@ __all__ = [
     "GaussianKL",
     "GradientPenalty",
     "PDEResidual",
+    "Squares",
     "VirtualAdversarial",
     "WeightPenalty",
     "derivative",

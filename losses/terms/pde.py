@@ -1,4 +1,7 @@
-"""Physics-informed terms: the residual of a differential equation, and derivatives to write it."""
+"""Terms that are means of squares and say of what: of any residual, of a differential equation's.
+
+Methods such as Gauss and Newton's need the residuals themselves.
+"""
 
 from __future__ import annotations
 
@@ -127,17 +130,31 @@ class PDEResidual(Term):
         return self.add_weight(name, value.shape, lambda shape, dtype: tf.constant(value, dtype))
 
     def call(self, step):
-        points = step.x
-        if self.points is not None:
-            points = self._points if self._points is not None else self.points(step.step)
-            points = tf.convert_to_tensor(points)
-        values = {key: tf.convert_to_tensor(value) for key, value in self.parameters.items()}
-        with keras.StatelessScope(initialize_variables=False):
-            residuals = self.residual(step.model, points, values)
+        points = self.rows(step)["x"]
+        residuals = self._at(step.model, points)
         count = tf.nest.flatten(points)[0].shape[0]
         if isinstance(residuals, dict):
             return {key: self._mean_square(value, count) for key, value in residuals.items()}
         return self._mean_square(residuals, count)
+
+    def rows(self, step):
+        """The points, by which the residuals are one after another: {"x": [points, coordinates]}.
+
+        With `residuals`, what a method that knows a term as a sum of squares asks for.
+        """
+        if self.points is None:
+            return {"x": step.x}
+        points = self._points if self._points is not None else self.points(step.step)
+        return {"x": tf.convert_to_tensor(points)}
+
+    def residuals(self, step):
+        """The residuals at a step's inputs: floating [points] or [points, equations], or a dict."""
+        return self._at(step.model, step.x)
+
+    def _at(self, model, points):
+        values = {key: tf.convert_to_tensor(value) for key, value in self.parameters.items()}
+        with keras.StatelessScope(initialize_variables=False):
+            return self.residual(model, points, values)
 
     def _mean_square(self, residual, count):
         residual = tf.convert_to_tensor(residual)
@@ -148,7 +165,9 @@ class PDEResidual(Term):
                 "[points, equations]."
             )
         axes = list(range(1, residual.shape.rank))
-        squares = tf.reduce_sum(tf.square(tf.cast(residual, tf.float32)), axis=axes)
+        # of float16 the squares would overflow; float64 stays what it is
+        wide = residual if residual.dtype.size >= 4 else tf.cast(residual, tf.float32)
+        squares = tf.reduce_sum(tf.square(wide), axis=axes)
         if self.points is None:
             return Ratio.of_examples(squares)
         return Ratio.once(tf.reduce_mean(squares), values=squares)
@@ -160,3 +179,71 @@ class PDEResidual(Term):
             "points": self.points,
             "parameters": self._initial,
         }
+
+
+@keras.saving.register_keras_serializable(package="termwise")
+class Squares(Term):
+    """The mean square of a function's residuals.
+
+        raw = mean over examples of  sum over columns of  residual(step)^2
+
+    It is the term `losses.term(lambda step: residual(step) ** 2)`, but one of which
+    `trainer.GaussNewton` knows the residuals. Sample weights are the function's business.
+
+    Args:
+      residual: function of a `losses.Step`; floating [examples] or [examples, columns], of which
+        each row is of its own example alone.
+      weight, name, trains, source: as in `Term`; the function's own name by default.
+    Returns:
+      Ratio.
+    Raises:
+      TypeError: `residual` is no function.
+      ValueError: a lambda without a name; residuals of another length than the examples.
+
+    Example: residuals of 3 and 4:
+      >>> from losses import Step
+      >>> term = Squares(lambda step: step.x[:, 0] - step.y, name="misfit")
+      >>> step = Step(x=tf.constant([[5.0], [5.0]]), y=tf.constant([2.0, 1.0]), model=None, step=0,
+      ...             training=True)
+      >>> float(term.call(step).value())                              # (3^2 + 4^2) / 2
+      12.5
+    """
+
+    def __init__(self, residual, name=None, weight=1.0, trains=None, source=None):
+        if not callable(residual):
+            raise TermwiseTypeError(
+                f"losses.Squares() takes a function of the step, received {residual!r}."
+            )
+        name = name or getattr(residual, "__name__", type(residual).__name__)
+        if name == "<lambda>":
+            raise TermwiseError(
+                'losses.Squares() was given a lambda without a name. Pass name="...".'
+            )
+        super().__init__(weight=weight, name=name, trains=trains, source=source)
+        self.residual = residual
+
+    def call(self, step):
+        residuals = self.residuals(step)
+        count = tf.nest.flatten(step.x)[0].shape[:1]
+        if residuals.shape.rank not in (1, 2) or not residuals.shape[:1].is_compatible_with(count):
+            raise TermwiseError(
+                f"The residuals of term {self.name!r} have shape {tuple(residuals.shape)}. Return "
+                "one row for each example: [examples] or [examples, columns]."
+            )
+        # of float16 the squares would overflow; float64 stays what it is
+        wide = residuals if residuals.dtype.size >= 4 else tf.cast(residuals, tf.float32)
+        return Ratio.of_examples(
+            tf.reduce_sum(tf.square(wide), axis=list(range(1, wide.shape.rank)))
+        )
+
+    def rows(self, step):
+        """The examples, of which each has residuals of its own: x, y, sample_weight by name."""
+        parts = {"x": step.x, "y": step.y, "sample_weight": step.sample_weight}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def residuals(self, step) -> tf.Tensor:
+        """floating [examples] or [examples, columns], of a step's examples."""
+        return tf.convert_to_tensor(self.residual(step))
+
+    def get_config(self):
+        return {**super().get_config(), "residual": self.residual}

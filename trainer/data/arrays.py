@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import keras
@@ -71,6 +72,18 @@ class ArraySource(Source):
         self.element_spec = tf.nest.map_structure(
             lambda a: tf.TensorSpec([rows, *a.shape[1:]], a.dtype), self.arrays
         )
+
+    def whole(self):
+        if self.augment is not None:
+            raise TermwiseError(
+                f"{self.what} is augmented, and a phase of a second-order optimizer takes the same "
+                "data in each step. Drop augment=, or augment the arrays beforehand."
+            )
+        source = copy.copy(self)
+        source.batch_size, source.steps_per_epoch = self.examples, 1
+        source.shuffle = source.copied = source.ahead = False
+        source.element_spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.arrays)
+        return source
 
     @property
     def key(self):

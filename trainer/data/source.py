@@ -144,6 +144,17 @@ class Source(abc.ABC):
             )
         return self
 
+    def whole(self) -> Source:
+        """The same data as one batch, which every step draws.
+
+        Raises:
+          ValueError: not all of them are arrays, or they are drawn.
+        """
+        raise TermwiseError(
+            f"{self.what} is a pipeline, and a phase of a second-order optimizer takes all data at "
+            "once in each step. Give arrays, with batch_size= for the other phases."
+        )
+
     def keep_shuffling(self, shuffling: int) -> None:
         """Has the order of an epoch drawn as a run began with."""
         self.shuffling = shuffling

@@ -113,8 +113,7 @@ class OuterLoop:
           callbacks: the user's.
         """
         plan, program = self._plan, self._step.program
-        epochs = -(-plan.steps // plan.interval)
-        params = {"epochs": epochs, "steps": plan.interval, "verbose": 0}
+        params = {"epochs": -(-plan.steps // plan.interval), "steps": plan.interval, "verbose": 0}
         watching = has_batch_events([events, *(callbacks or ())])
         if watching and plan.steps_per_loop is None:
             self._limit, self._grows = 1, False
@@ -212,13 +211,14 @@ class OuterLoop:
         state.host = replace(self._course.noted(state.host), rates=self._source.noted_rates)
         if phase is not None:
             set_learning_rate(phase, self._step.program.optimizers.of_group)
+            self._run.programs.memories.forget(phase.name)
             self.tell(f"phase {phase.name} from step {step}: {phase}")
 
     def _take_step(self, step: int, drawn_otherwise: bool = False) -> None:
         """Takes a step that was traced anew, of data that stay open unless drawn otherwise."""
-        run, self._step = self._run, self._traced(self._source)
+        run, before, self._step = self._run, self._step, self._traced(self._source)
         self._window.change_step(self._step, step)
-        if drawn_otherwise:
+        if drawn_otherwise or before.memory is not self._step.memory:
             self.open(self._data_start)
         else:
             self._loop = run.continued(self._loop, self._step, self._source)

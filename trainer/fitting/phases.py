@@ -13,6 +13,7 @@ from losses.naming import checked_name
 from trainer.data.batch import is_whole
 from trainer.data.named.rates import checked_rates
 from trainer.data.source import Source
+from trainer.second_order.method import SecondOrder
 from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
 
 
@@ -89,6 +90,8 @@ class Phase:
       learning_rate: set when the phase begins: a number, or a dict by group.
       rates: source -> every how many steps it is drawn from the phase's first on, the probability
         with which, or 0: never; its terms are then absent. The others are drawn as `Sources` says.
+      optimizer: `trainer.BFGS()`, `LBFGS()` or `GaussNewton()`: each step of the phase is one
+        iteration of it over all data; None: the Trainer's optimizer.
     Raises:
       ValueError, TypeError: something that cannot be one.
 
@@ -103,6 +106,7 @@ class Phase:
     trains: str | Iterable[str] | None = None
     learning_rate: float | Mapping[str, float] | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
+    optimizer: SecondOrder | None = None
 
     def __post_init__(self):
         checked_name(self.name, "A phase's name")
@@ -119,6 +123,7 @@ class Phase:
                 "{'boundary': 10}."
             )
         checked_rates(self.rates)
+        checked_method(self)
         rates = self.learning_rate
         for rate in rates.values() if isinstance(rates, Mapping) else [rates]:
             if rate is not None and not isinstance(rate, (int, float)):
@@ -130,7 +135,8 @@ class Phase:
     @property
     def of_step(self) -> PhaseOfStep:
         """What it changes of a step."""
-        return PhaseOfStep(self.name, self.weights, self.trains)  # type: ignore[arg-type]
+        trains: Any = self.trains
+        return PhaseOfStep(self.name, self.weights, trains, self.optimizer)
 
     def __str__(self) -> str:
         parts = [f"weights {', '.join(f'{n} {w}' for n, w in self.weights.items())}"]
@@ -141,6 +147,8 @@ class Phase:
             parts.append(f"learning rate {self.learning_rate}")
         for source, rate in checked_rates(self.rates).items():
             parts.append(f"{source} {rate}")
+        if self.optimizer is not None:
+            parts.append(f"{self.optimizer} over all data")
         if self.until is not None:
             parts.append(f"until {'step ' if is_whole(self.until) else ''}{self.until}")
         return ", ".join(parts) or "as the Trainer was made"
@@ -186,6 +194,8 @@ def check_takeable(phases: tuple[Phase, ...], program: StepProgram, source: Sour
     for phase in phases:
         phase.of_step.of(program)
         rated = source.rerated(phase.rates, 0)
+        if phase.optimizer is not None:
+            rated.whole()  # ValueError: not all data can be had at once
         if any(rated.subsets) and program.optimizers.accumulation > 1:
             raise TermwiseError(
                 f"Phase {phase.name!r} sets rates=, and sources that some steps do not draw cannot "
@@ -198,6 +208,37 @@ def check_takeable(phases: tuple[Phase, ...], program: StepProgram, source: Sour
 def first_phase(phases: tuple[Phase, ...]) -> PhaseOfStep:
     """What the first phase changes of a step."""
     return phases[0].of_step if phases else NO_PHASE
+
+
+def checked_method(phase: Phase) -> None:
+    """Raises where the optimizer of a phase is no second-order method, or is given a rate."""
+    method = phase.optimizer
+    if method is not None and not isinstance(method, SecondOrder):
+        raise TermwiseTypeError(
+            f"Phase {phase.name!r}: optimizer={method!r}. Accepted: trainer.BFGS(), "
+            "trainer.LBFGS(), trainer.GaussNewton(), each over all data. A Keras optimizer is that "
+            "of the Trainer, whose rate a phase sets by learning_rate=."
+        )
+    if method is not None and phase.learning_rate is not None:
+        raise TermwiseError(
+            f"Phase {phase.name!r} has learning_rate={phase.learning_rate} and "
+            f"optimizer={type(method).__name__}(), which finds its own step. Give one of them."
+        )
+
+
+def phases_of_step(
+    phases: tuple[Phase, ...], weights: Mapping
+) -> tuple[PhaseOfStep, tuple[PhaseOfStep, ...]]:
+    """What phases change of the steps of a fit.
+
+    Args:
+      weights: name -> weight, of terms whose weight was set by hand.
+    Returns:
+      the `PhaseOfStep` of the first one; those of all that are of second order.
+    """
+    first = phases[0].of_step if phases else NO_PHASE
+    later = [phase.of_step.beside(weights) for phase in phases if phase.optimizer is not None]
+    return first.beside(weights), tuple(later)
 
 
 def set_learning_rate(phase: Phase, optimizers: Mapping[str, Any]) -> None:

@@ -15,10 +15,10 @@ from losses.objective.weights import Pauses
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.helps import Helps, helps_of
-from trainer.balancing.multipliers import check_constraints, check_moved, prepare_multipliers
+from trainer.balancing.multipliers import check_constraints, prepare_multipliers
 from trainer.balancing.weightings import choose_weighting
 from trainer.distributed.strategies import resolve_strategy
-from trainer.loop.eager import PythonStep, parts_of
+from trainer.loop.eager import parts_of
 from trainer.loop.graph import used_variables, written_variables
 from trainer.loop.specs import (
     local_spec,
@@ -27,9 +27,18 @@ from trainer.loop.specs import (
     specs_of_step,
     to_trace_with,
 )
-from trainer.loop.traced_step import Asked, Omission, TracedStep, with_variants
-from trainer.loop.train_step import StepContext, TrainPasses, facts_of_terms, step_context
+from trainer.loop.traced_step import (
+    Asked,
+    Omission,
+    StepParts,
+    TracedStep,
+    trace_step,
+    with_variants,
+)
+from trainer.loop.train_step import TrainPasses, facts_of_terms
 from trainer.model.variables import put_back
+from trainer.second_order.checks import RunFacts
+from trainer.second_order.memories import Memories
 from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, StepProgram
 
@@ -47,6 +56,7 @@ class Programs:
       helps: `helps_every` and `helps_for` of the Trainer.
     Attributes:
       balanced, diagnostics, helps: of the terms, after the first trace; None without.
+      memories: of the phases of second order.
       written: the variables that the forward and backward pass writes, on any replica.
     """
 
@@ -76,6 +86,7 @@ class Programs:
         self.diagnostics: Diagnostics | None = None
         self.helps: Helps | None = None
         self.written: list[tf.Variable] = []
+        self.memories = Memories()
 
     @property
     def program(self) -> StepProgram:
@@ -147,15 +158,18 @@ class Programs:
           RuntimeError: called inside a strategy's scope.
           ValueError: a step that cannot be trained.
         """
-        base = self._base
+        base, given = self._base, source
         if tf.distribute.has_strategy():
             resolve_strategy(base.placement.strategy)  # says why not
+        source = asked.of_source(given)
         base.build(base, of_any_size(source.element_spec))
-        self._last, self._asked = (source, xla, asked), asked
+        self._last, self._asked = (given, xla, asked), asked
         if self.prepared and self.program.trainables.switches.changed:
             self._forget()
         if not self.prepared:
             self._prepare(source, xla)
+        if asked.second_order:
+            self._remember(asked.second_order, self._placed(self.program, source, xla))
         pauses = self._pauses()
         traced = functools.partial(self._step, source, xla, pauses)
         step = traced(Omission())
@@ -174,6 +188,12 @@ class Programs:
             spec = source.without(left_out.undrawn, source.element_spec)
             self._steps[key] = self._trace(key, program, spec)
         return self._steps[key]
+
+    def _remember(self, phases, program: StepProgram) -> None:
+        """Makes what the methods of second-order phases remember."""
+        measured = self._every is not None, self._helps[0] is not None
+        facts = RunFacts(self._balancer is not None, *measured, self.written)
+        self.memories.prepare(phases, program, facts)
 
     def _pauses(self) -> Pauses:
         """The terms that pause on the way; accumulated steps compute them all."""
@@ -315,28 +335,9 @@ class Programs:
         passes = self._first
         if passes is None or self._steps or program != passes.program:
             passes = self._passes(program)
-        diagnostics = self.diagnostics
-
-        def step_of(passes: TrainPasses) -> Callable:
-            def train_step(batch, accumulation=None):
-                with step_context(StepContext(passes, diagnostics, accumulation)):
-                    return self._train_step(batch)
-
-            return train_step
-
-        train_step, in_place = step_of(passes), step_of(passes.in_place())
-        if program.placement.eager:
-            function = PythonStep(train_step, spec)
-            return TracedStep(function, passes, diagnostics, key, in_place, helps=self.helps)
-        specs = [spec]
-        if program.optimizers.accumulation > 1:
-            specs.append(means_spec(program))
-        compiled = program.placement.xla and not program.placement.precomputes_sums
-        # as in Keras, users' code is traced as it stands: no AutoGraph
-        function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
-        traced = function.get_concrete_function(*specs)
-        check_moved(program, functools.partial(written_variables, traced))
-        return TracedStep(traced, passes, diagnostics, key, in_place, helps=self.helps)
+        memory = self.memories.of(program) if program.phase else None
+        parts = StepParts(self._train_step, passes, self.diagnostics, self.helps, memory)
+        return trace_step(parts, key, spec)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
         return TrainPasses(program, () if self.balanced is None else self.balanced.names)

@@ -10,10 +10,13 @@ from trainer.balancing.multipliers import multiplier_values
 from trainer.step.program import StepProgram
 
 
-def row_values(program: StepProgram) -> dict[str, Any]:
+def row_values(program: StepProgram, told: dict | None = None) -> dict[str, Any]:
     """tag -> [], a row's parameters (means of larger ones), multipliers, metrics, rates, shares.
 
     Metrics are among them where `program.reads_metrics`; else the host reads them.
+
+    Args:
+      told: tag -> [], what a second-order method tells instead of rates.
     """
     values: dict[str, Any] = {
         f"loss_parameters/{name}": tf.reduce_mean(tf.cast(value, tf.float32))
@@ -23,7 +26,8 @@ def row_values(program: StepProgram) -> dict[str, Any]:
     if program.reads_metrics:
         metrics = program.metrics.tensors()
         values.update({f"metrics/{name}": value for name, value in metrics.items()})
-    optimizers = program.optimizers.of_group
+    optimizers = program.optimizers.of_group if told is None else {}
+    values.update(told or {})
     for group, optimizer in optimizers.items():
         tag = "learning_rate" if len(optimizers) == 1 else f"learning_rate/{group}"
         values[tag] = tf.convert_to_tensor(optimizer.learning_rate)

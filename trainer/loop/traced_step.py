@@ -14,7 +14,14 @@ from losses.objective.weights import Pauses
 from losses.terms.hardest import Hardest
 from trainer.balancing.diagnostics import Diagnostics
 from trainer.balancing.helps import Helps, Measured
-from trainer.loop.train_step import TrainPasses
+from trainer.balancing.multipliers import check_moved
+from trainer.loop.eager import PythonStep
+from trainer.loop.graph import written_variables
+from trainer.loop.row_values import row_values
+from trainer.loop.specs import means_spec
+from trainer.loop.train_step import StepContext, TrainPasses, step_context
+from trainer.second_order.memory import Memory
+from trainer.second_order.step import second_order_step
 from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
 
 
@@ -26,13 +33,19 @@ class Asked:
       class_weight: class id -> weight.
       until: the step to which it trains, on the way to which terms pause; None: none does.
       phase: of the training.
+      second_order: the phases on the way that have a second-order method.
       hardest: which terms learn from the hardest examples alone.
     """
 
     class_weight: Mapping[int, float] = field(default_factory=dict)
     until: int | None = None
     phase: PhaseOfStep = NO_PHASE
+    second_order: tuple[PhaseOfStep, ...] = ()
     hardest: Hardest = field(default_factory=Hardest)
+
+    def of_source(self, source):
+        """The data of a step: in a second-order phase all at once."""
+        return source if self.phase.optimizer is None else source.whole()
 
     @property
     def key(self) -> tuple:
@@ -65,6 +78,7 @@ class TracedStep:
       variants: the steps that leave something out, of which `which` chooses one; empty: none does.
       which: (position of the data, int64 []) -> int32 [], the variant.
       helps: what the terms do for validation, or None.
+      memory: of the second-order method that the step is an iteration of; None: it is of none.
     """
 
     function: Any
@@ -75,6 +89,21 @@ class TracedStep:
     variants: tuple[Variant, ...] = ()
     which: Any = None
     helps: Helps | None = None
+    memory: Memory | None = None
+
+    def begin(self) -> None:
+        """Before the steps of a call of the loop; in a graph."""
+        if self.memory is not None:
+            self.memory.renew()
+
+    def of_source(self, source):
+        """The data that the step draws from: all at once where it is of second order."""
+        return source if self.memory is None else source.whole()
+
+    @property
+    def row_values(self) -> dict[str, Any]:
+        """tag -> [], what stands in a row beside the terms."""
+        return row_values(self.program, None if self.memory is None else self.memory.told)
 
     @property
     def measured(self) -> Measured:
@@ -84,6 +113,59 @@ class TracedStep:
     @property
     def program(self) -> StepProgram:
         return self.passes.program
+
+
+@dataclass(frozen=True)
+class StepParts:
+    """What a step is traced of.
+
+    Attributes:
+      train_step: batch -> StepRecord; the Trainer's.
+      passes: of the program.
+      diagnostics, helps: of the terms, or None.
+      memory: of the second-order method that takes the place of `train_step`, or None.
+    """
+
+    train_step: Callable
+    passes: TrainPasses
+    diagnostics: Diagnostics | None
+    helps: Helps | None
+    memory: Memory | None
+
+    def function(self, passes: TrainPasses) -> Callable:
+        """(batch, float32 [T] mean denominators or None) -> StepRecord."""
+        if self.memory is not None:
+            return functools.partial(second_order_step, passes.program, self.memory)
+
+        def train_step(batch, accumulation=None):
+            with step_context(StepContext(passes, self.diagnostics, accumulation)):
+                return self.train_step(batch)
+
+        return train_step
+
+
+def trace_step(parts: StepParts, key: tuple, spec) -> TracedStep:
+    """A step as it is traced, or as it runs in Python.
+
+    Args:
+      key: what it is traced for.
+      spec: of a batch.
+    """
+    passes = parts.passes
+    program = passes.program
+    train_step, in_place = parts.function(passes), parts.function(passes.in_place())
+    rest = parts.diagnostics, key, in_place, (), None, parts.helps, parts.memory
+    if program.placement.eager:
+        return TracedStep(PythonStep(train_step, spec), passes, *rest)
+    specs = [spec]
+    if program.optimizers.accumulation > 1:
+        specs.append(means_spec(program))
+    compiled = program.placement.xla and not program.placement.precomputes_sums
+    # as in Keras, users' code is traced as it stands: no AutoGraph
+    function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
+    traced = function.get_concrete_function(*specs)
+    check_moved(program, functools.partial(written_variables, traced))
+    return TracedStep(traced, passes, *rest)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from trainer.loop.feeds import Feed, LoopCarry, make_feed
 from trainer.loop.graph import slow_in_a_loop
-from trainer.loop.row_values import row_values
 from trainer.loop.traced_step import TracedStep
 from trainer.loop.window import LogWindow, WindowCodec
 from trainer.step.outputs import StepRecord
@@ -180,12 +179,14 @@ def make_loop(
       carry: of `feed.start`.
     """
     program, terms = step.program, len(step.program.layout.names)
-    tags = tuple(row_values(program))
+    tags = tuple(step.row_values)
     codec = WindowCodec(terms, step.measured.size, tags, program.means_by_examples)
     segments = make_segments(step, feed, on_nonfinite)
     body = _window_body(segments, codec, terms)
 
     def loop(inputs, window, carry, position, steps, left, every):
+        step.begin()
+
         def going(done, left, index, window, *_):
             more = done < steps
             return more if on_nonfinite is OnNonfinite.SKIP else more & window.finite()
@@ -224,7 +225,7 @@ def _window_body(segments: Segments, codec: WindowCodec, terms: int):
         ends = tf.equal(left, 0)
         if segments.on_nonfinite is not OnNonfinite.SKIP:  # the host is to see such a window
             ends &= window.finite()
-        rows = rows.write(index, codec.pack(window, row_values(program), beside.packed()))
+        rows = rows.write(index, codec.pack(window, segments.step.row_values, beside.packed()))
         if program.reads_metrics:
             program.metrics.reset_where(ends)
         window = window.where(ends, LogWindow.empty(terms))

@@ -70,7 +70,7 @@ def keras_optimizer(argument):
     try:
         optimizer = keras.optimizers.get(argument)
     except (ValueError, TypeError) as error:
-        hint = suggestion(argument, _names()) if isinstance(argument, str) else ""
+        hint = _hint(argument)
         raise TermwiseError(
             f"optimizer={argument!r}: Keras knows no such optimizer. Give a name such as 'adam', "
             f"or a keras.optimizers object.{hint}"
@@ -78,6 +78,17 @@ def keras_optimizer(argument):
     if isinstance(unwrapped(optimizer), keras.optimizers.MultiOptimizer):
         raise TermwiseTypeError(_spelling_of(unwrapped(optimizer)))
     return optimizer
+
+
+def _hint(argument) -> str:
+    """What was probably meant by what is no Keras optimizer."""
+    name = argument if isinstance(argument, str) else type(argument).__name__
+    if name.lower().replace("-", "").replace("_", "") in ("lbfgs", "bfgs", "gaussnewton"):
+        return (
+            " Second order over all data is a phase: fit(phases=[trainer.Phase('second_order', "
+            "optimizer=trainer.LBFGS())])."
+        )
+    return suggestion(argument, _names()) if isinstance(argument, str) else ""
 
 
 def describe_optimizer(optimizer) -> dict:

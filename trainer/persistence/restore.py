@@ -21,6 +21,7 @@ HELD = "held"  # the part that is restored by name
 OLD_HELD = "others"  # as older versions called it
 NEWER = ("window_more",)  # lists that checkpoints of before lack
 
+PHASES = "phases"  # restored by name, as far as both have it; what is new stays as it is
 LATER = ("host",)  # parts that older versions did not save; they stay as they are
 
 
@@ -79,13 +80,26 @@ def load(named: dict[str, dict], manifest: Manifest) -> None:
         newer = {part: named[part] for part in NEWER if part in named and part not in stored}
         unsaved = {*newer, *(part for part in LATER if part not in stored)}
         named = {part: variables for part, variables in named.items() if part not in unsaved}
+        phases = _of_phases(named.pop(PHASES, {}), stored.pop(PHASES, []))
         named, saved = _counterparts(named, stored)
         check_fit(manifest.path, named, {p: [v for _, v in pairs] for p, pairs in saved.items()})
         for part, variables in named.items():
             places = [place for place, _ in saved[part]]
             reader.assign(part, zip(places, variables.values(), strict=True))
+        reader.assign(PHASES, phases)
     for variable in (v for variables in newer.values() for v in variables.values()):
         variable.assign(tf.zeros_like(variable))
+
+
+def _of_phases(ours: dict, theirs: list) -> list[tuple]:
+    """(place in the checkpoint, variable) of what both have of second-order phases."""
+    places = {saved.path: (place, saved) for place, saved in enumerate(theirs)}
+    alike = []
+    for name, variable in ours.items():
+        place, saved = places.get(name, (0, None))
+        if saved is not None and (tuple(variable.shape), variable.dtype.name) == saved[1:3]:
+            alike.append((place, variable))
+    return alike
 
 
 def _counterparts(named: dict[str, dict], saved: dict) -> tuple[dict, dict]:

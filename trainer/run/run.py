@@ -89,14 +89,14 @@ class Run:
 
     def open(self, step: TracedStep, source, data_start: int) -> OpenLoop:
         """The loop over a source, at the present step of a run whose data began at `data_start`."""
-        now, state = self.state.step, self.state
+        now, state, source = self.state.step, self.state, step.of_source(source)
         source.keep_shuffling(state.host.shuffling)
         left = state.data.opened(step, source, now - data_start)
         return left or self.loops.open(step, source, now - data_start, now)
 
     def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:
         """The loop of a step that was traced anew, over data that stays open."""
-        return self.loops.continued(loop, step, source)
+        return self.loops.continued(loop, step, step.of_source(source))
 
     def restore(self) -> None:
         """Restores the workdir's newest checkpoint, to be looked at; a fit restores it anew."""

@@ -14,7 +14,8 @@ class TrainState:
     metrics: each replica's parts, [replicas, ...] each. window, window_more: of the log window;
     checkpoints of before have the first alone. step, data_start: the global step, and that at
     which the data began. held: what the traced step reads or writes beside them, by where it is
-    held. host: one string, the packed `HostState`.
+    held. host: one string, the packed `HostState`. phases: what the methods of second-order phases
+    remember, by the phase's name.
     """
 
     model: list
@@ -29,6 +30,7 @@ class TrainState:
     data_start: list
     held: dict
     host: list
+    phases: dict
 
     def parts(self) -> dict:
         """part -> its variables, a list or a dict by name."""

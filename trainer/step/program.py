@@ -206,6 +206,7 @@ class StepProgram:
       pauses: the terms whose scheduled weight is 0 for a while: they are absent there.
       idle: the terms that this program's steps leave out.
       trained: the groups that train; None: all.
+      phase: the name of the second-order phase that the step is of; "" where it is of none.
       places: () -> (name, object) pairs that may hold variables: the model, losses, terms, weights
         and a subclass.
     """
@@ -234,6 +235,7 @@ class StepProgram:
     pauses: Pauses = field(default_factory=Pauses)
     idle: frozenset[str] = frozenset()
     trained: tuple[str, ...] | None = None
+    phase: str = ""
     places: Callable[[], list] = list
 
     @property
@@ -295,17 +297,19 @@ class PhaseOfStep:
       name: of the phase, for errors.
       weights: name or pattern of terms -> weight, instead of the given ones; 0 leaves a term out.
       trains: the groups that train; None: all.
+      optimizer: a second-order method over all data; None: the Trainer's optimizers.
     """
 
     name: str = ""
     weights: Mapping[str, Any] = field(default_factory=dict)
     trains: tuple[str, ...] | None = None
+    optimizer: Any = None
 
     @property
     def key(self) -> tuple:
         """What two phases that are alike have in common."""
         weights = [(name, identity_of(weight)) for name, weight in self.weights.items()]
-        return self.name, tuple(weights), self.trains
+        return self.name, tuple(weights), self.trains, self.optimizer
 
     def beside(self, weights: Mapping[str, Any]) -> PhaseOfStep:
         """The phase where other weights were set too; its own come first."""
@@ -318,6 +322,7 @@ class PhaseOfStep:
         Raises:
           ValueError: a term or group that there is not.
         """
+        program = program if self.optimizer is None else replace(program, phase=self.name)
         if not self.weights and self.trains is None:
             return program
         names = program.layout.names

@@ -68,6 +68,7 @@ def test_the_flag_sets_the_policy_of_the_layers_and_scales_the_loss_of_float16(m
     assert run.main(["--config=without.py"]) == 0
     assert made == [
         ("float32", "Adam"),
+        ("float64", "Adam"),
         ("mixed_float16", "LossScaleOptimizer"),
         ("mixed_bfloat16", "Adam"),
         ("float32", "Adam"),

@@ -201,6 +201,15 @@ class JointSource(Source):
         names = tuple(name for name in self.parts if name not in undrawn)
         return joint_type(names)(*(getattr(batch, name) for name in names))
 
+    def whole(self):
+        if self.rated:
+            raise TermwiseError(
+                f"{self.what}: source {next(iter(self.rated))!r} is not drawn at every step, as a "
+                "phase of a second-order optimizer draws all. Drop every() and sampled(), or give "
+                "that phase rates= of 1."
+            )
+        return JointSource({name: part.whole() for name, part in self.parts.items()}, self.what)
+
     def joined(self, values) -> Any:
         """One value for each source, in the nesting of a batch."""
         return self.type(*values)

@@ -1,0 +1,29 @@
+"""Inverse Burgers."""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.experiment = "experiments.gallery.inverse_burgers"
+    config.precision = "float64"
+    config.seed = 0  # of the points and the weights
+
+    config.variant = "second_order"  # or annealing, relobralo, ntk, plain: Adam alone
+    config.adam_steps = 500
+    config.steps = 1500
+    config.batch_size = 0  # that of each source is points
+    config.log_every = 50
+    config.validate_every = 100_000
+    config.checkpoint_every = 1000
+
+    config.points = ConfigDict()  # all of them in each step
+    config.points.interior = 1500
+    config.points.boundary = 100
+    config.points.initial = 100
+    config.points.measured = 500
+
+    config.width = 20
+    config.depth = 3
+    config.learning_rate = 5e-3
+    return config
