@@ -7,6 +7,8 @@ INSTALLED := .venv/.installed
 ORBIT := .venv/orbit
 # Names and options for `make bench`, such as BENCH="mlp cnn --quick".
 BENCH ?=
+# Names and options for `make experiments`, such as EXPERIMENTS="imbalanced gan".
+EXPERIMENTS ?=
 # How long `make fuzz` draws programs.
 MINUTES ?= 30
 PACKAGES := losses trainer experiments
@@ -19,15 +21,17 @@ QUICK := tests/test_house.py tests/test_imports.py tests/test_private_names.py t
 	--ignore=tests/trainer/step/test_fit_parity.py --ignore=tests/trainer/step/test_hardest.py \
 	--ignore=tests/trainer/ledger/test_notebook_runs.py
 
-.PHONY: help run test quick check bench fuzz tensorboard clean
+.PHONY: help run experiments test quick check docs bench fuzz tensorboard clean
 
 help:
 	@echo "make run          train the quickstart on handwritten digits into runs/digits"
 	@echo "make test         run the tests"
 	@echo "make quick        run those worth running at every change, in two minutes"
 	@echo "make check        lint, format, types, import direction, doctests"
+	@echo "make docs         build the site into docs/_build"
 	@echo "make bench        time Termwise against what else one would pick"
 	@echo "make fuzz         draw programs and compare them with Keras, MINUTES=30"
+	@echo "make experiments  run the gallery and write docs/gallery.md of what it measured; hours"
 	@echo "make tensorboard  open TensorBoard on runs/"
 	@echo "make clean        remove .venv and all caches; runs/ stays"
 
@@ -56,6 +60,11 @@ check: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -q --doctest-modules $(PACKAGES)
 	$(BIN)/python -m pytest -q tests/test_imports.py tests/test_private_names.py tests/test_house.py
 
+# Warnings are errors: a link that leads nowhere, a page that no other names.
+docs: $(INSTALLED)
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
 # Orbit comes in tf-models-official, whose own requirements are large and old: it is installed without
 # them, in a folder of its own, and where it cannot be had the benchmarks go on without it.
 bench: $(INSTALLED)
@@ -69,9 +78,12 @@ bench: $(INSTALLED)
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m tests.differential --minutes=$(MINUTES)
 
+experiments: $(INSTALLED)
+	@$(BIN)/python -m experiments.gallery $(EXPERIMENTS)
+
 tensorboard: $(INSTALLED)
 	@$(BIN)/tensorboard --logdir runs
 
 clean:
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist docs/_build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +

@@ -5,8 +5,14 @@
 every lower bound below at once; what it shows is that the bound works, not that an older one fails.
 """
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
+# Where everyone can read the repository. It has no public address yet: with one here, the links of
+# the long description lead there, and the package index shows them.
+HOME = ""
 TENSORFLOW = ">=2.21,<2.22"
 
 RUN_TIME = [
@@ -63,6 +69,12 @@ DEV = [
     # >=2.4: `make check` was made to pass on 2.4.1.
     # <2.5: a minor release may report more, and `make check` would fail on old code.
     "mypy>=2.4,<2.5",
+    # Build the site, `make docs`. Sphinx 8.1 and myst-parser 4.0 are the last for Python 3.10.
+    # <9, <6, <2027: checked on 8.2.3, 5.2.0 and 2025.12.19; later ones may warn of more, and
+    # warnings are errors there.
+    "sphinx>=8.1,<9",
+    "myst-parser>=4.0,<6",
+    "furo>=2024.8,<2027",
 ]
 
 PLOT = [
@@ -71,15 +83,48 @@ PLOT = [
     "matplotlib>=3.9,<3.12",
 ]
 
+
+def long_description() -> str:
+    """The README for a package index: links lead to `HOME`; without one only their text stays."""
+    text = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    if HOME:
+        return re.sub(r"\]\((?!\w+:|#)([^)]+)\)", rf"]({HOME}/blob/main/\1)", text)
+    text = re.sub(r"!\[[^]]*\]\((?!\w+:)[^)]+\)\n*", "", text)  # pictures
+    return re.sub(r"\[([^]]+)\]\((?!\w+:|#)[^)]+\)", r"\1", text)
+
+
 setup(
     name="termwise",
     version="0.1.0",
     description="A TensorFlow training loop in which every term of the objective has a name.",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    author="the authors of Termwise",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    project_urls={"Source": HOME, "Documentation": f"{HOME}/tree/main/docs"} if HOME else {},
+    keywords=[
+        *("tensorflow", "keras", "training loop", "loss function", "multi-task learning"),
+        *("regularization", "loss weighting", "gradient conflict", "physics-informed"),
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Natural Language :: English",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     packages=find_packages(
         include=["trainer", "trainer.*", "losses", "losses.*", "experiments", "experiments.*"]
     ),
-    package_data={"trainer": ["py.typed"], "trainer.report": ["page/*"]},
+    package_data={
+        **{package: ["py.typed"] for package in ("trainer", "losses", "experiments")},
+        "trainer.report": ["page/*"],
+    },
     # TensorBoard finds its tab by this name.
     entry_points={"tensorboard_plugins": ["termwise = trainer.report.plugin:TermwisePlugin"]},
     # >=3.10: the oldest Python for which TensorFlow 2.21 has wheels.

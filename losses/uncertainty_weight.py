@@ -49,10 +49,12 @@ class UncertaintyWeight:
         return 0.5 * tf.convert_to_tensor(self.log_variance)
 
     def get_config(self) -> dict:
+        """The arguments that make this weight again."""
         return {"kind": self.kind, "init": self.init}
 
     @classmethod
     def from_config(cls, config):
+        """The weight of a `get_config()`."""
         return cls(**config)
 
     def __repr__(self):

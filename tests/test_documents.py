@@ -7,6 +7,7 @@ make a strategy of its own.
 
 import importlib.util
 import itertools
+import math
 import os
 import re
 import shlex
@@ -21,13 +22,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     path
     for path in [
-        *(ROOT / name for name in ("README.md", "WORKSPACE.md", "CONTRIBUTING.md")),
+        *(ROOT / name for name in ("README.md", "README.zh.md", "WORKSPACE.md", "CONTRIBUTING.md")),
         *sorted((ROOT / "docs").rglob("*.md")),
     ]
     if path.exists()
 ]
 SHELLS = {"console", "bash", "sh", "shell"}
 LONGEST_RUN = 300  # seconds
+ELSEWHERE = {
+    "docs/quickstart.md": "tests/test_package.py runs it with what is installed",
+    "README.zh.md": "tests/test_translations.py: its program is that of README.md",
+    "docs/zh/questions.md": "tests/test_translations.py: its program is that of docs/questions.md",
+}
+PEERS = ("orbit", "lightning", "deepxde")  # packages that a page compares with, where they are
 
 each_page = pytest.mark.parametrize(
     "page", PAGES, ids=[path.relative_to(ROOT).as_posix() for path in PAGES]
@@ -61,20 +68,25 @@ def blocks(text):
 
 
 def program(text):
-    """The page's Python, each line at its own number, so that a traceback points into the page."""
+    """The page's Python, each line at its own number, so that a traceback points into the page.
+
+    A block that needs another package is left out where that is not installed.
+    """
     lines = [""] * len(text.splitlines())
     for block in blocks(text):
-        if block.info == "python":
+        needed = block.info.partition("python needs ")[2]
+        if block.info == "python" or (needed and importlib.util.find_spec(needed)):
             lines[block.start : block.start + len(block.lines)] = block.lines
     return "\n".join(lines).rstrip() + "\n"
 
 
 def python_left_out(text):
     """Info strings of blocks that are Python to a reader but would not be run."""
+    run = re.compile(rf"python( needs ({'|'.join(PEERS)}))?$")
     return [
         block.info
         for block in blocks(text)
-        if block.info != "python" and re.match(r"\W*py", block.info, re.IGNORECASE)
+        if not run.match(block.info) and re.match(r"\W*py", block.info, re.IGNORECASE)
     ]
 
 
@@ -144,13 +156,42 @@ def make_targets():
     return set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
+def printed(text):
+    """The lines that a page says its program prints: of blocks of `text printed`."""
+    shown = [block.lines for block in blocks(text) if block.info == "text printed"]
+    return [line for lines in shown for line in lines if line.strip()]
+
+
+def is_printed(line, output):
+    """Whether a line of a page is one of the output, numbers to 5 %; "..." stands for the rest."""
+    words = line.split()
+    until = words.index("...") if "..." in words else None
+    return any(
+        len(words) == len(others) or (until is not None and len(others) > until)
+        for others in map(str.split, output.splitlines())
+        if all(map(is_alike, words[:until], others))
+    )
+
+
+def is_alike(word, other):
+    try:
+        return math.isclose(float(word), float(other), rel_tol=0.05, abs_tol=2e-4)
+    except ValueError:
+        return word == other
+
+
 @each_page
-def test_the_python_of_a_page_runs(page, tmp_path):
+def test_the_python_of_a_page_runs_and_prints_what_it_shows(page, tmp_path):
     text = page.read_text(encoding="utf-8")
     if not program(text).strip():
+        assert printed(text) == []
+        return
+    if page.relative_to(ROOT).as_posix() in ELSEWHERE:
         return
     done = run_page(text, page.name, tmp_path)
     assert done.returncode == 0, f"{page.name}:\n{done.stdout}{done.stderr}"
+    missing = [line for line in printed(text) if not is_printed(line, done.stdout)]
+    assert missing == [], f"{page.name} shows what is not printed; printed is\n{done.stdout}"
 
 
 @each_page
@@ -201,6 +242,11 @@ def test_the_blocks_of_a_page_are_one_program_at_their_own_lines():
     }
 
 
+def test_a_block_that_needs_a_package_is_run_where_it_is_installed():
+    page = "```python needs json\na = 1\n```\n```python needs no_such_package\nb = 2\n```\n"
+    assert program(page).split() == ["a", "=", "1"]
+
+
 def test_a_failing_block_fails_with_its_line_in_the_page(tmp_path):
     done = run_page(PAGE.replace("b == 2", "b == 3"), "page.md", tmp_path)
     assert done.returncode == 1
@@ -213,7 +259,24 @@ def test_a_passing_page_writes_into_its_own_folder(tmp_path):
     assert (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("info", ["python skip", "python no-run", "Python", "py", "{.python}"])
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("total 0.2 = a 0.1", True),
+        ("total 0.201 = a 0.0999", True),
+        ("total 0.3 = a 0.1", False),
+        ("total 0.2 = b 0.1", False),
+        ("total 0.2", False),
+        ("total 0.2 = ...", True),
+        ("total 0.3 = ...", False),
+    ],
+)
+def test_what_a_page_shows_is_looked_for_in_what_was_printed(line, found):
+    assert printed(f"```text printed\n{line}\n```") == [line]
+    assert is_printed(line, "other\ntotal 0.2 = a 0.1\n") is found
+
+
+@pytest.mark.parametrize("info", ["python skip", "python needs luck", "Python", "py", "{.python}"])
 def test_a_block_that_would_not_be_run_is_found(info):
     assert python_left_out(f"```{info}\n1 / 0\n```") == [info]
 

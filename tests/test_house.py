@@ -38,7 +38,7 @@ FLOORS = {
             "consistency",
             "two_digits",
         ),
-        *("two_digits_table", "program", "run", "sweep"),
+        *("two_digits_table", "program", "run", "sweep", "gallery"),
     ],
 }
 MOST_ENTRIES = {"trainer": 20, "losses": 13, "losses/balancing": 30, "losses/catalog": 14}

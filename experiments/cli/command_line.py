@@ -22,7 +22,8 @@ Trains, evaluates or describes an experiment.
   python -m experiments.run --config=experiments/configs/digits.py --workdir=runs/q1
   python -m experiments.run --workdir=runs/q1          continues it with its saved configuration
 
-  --config=FILE             a Python file with get_config(); with --help, its fields are listed
+  --config=FILE             a Python file with get_config(), or the name of one that comes with
+                            the package (digits); with --help, its fields are listed
   --config.FIELD=VALUE      another value of a field: --config.optimizer.learning_rate=3e-4
   --workdir=DIRECTORY       where the run is kept, and found again; without it nothing is kept
   --mode=MODE               train (default): up to the configured steps, or what is left of them

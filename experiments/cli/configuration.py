@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
 from ml_collections.config_dict import RequiredValueError
 
 from experiments.cli.literal import parse, type_name
+from experiments.cli.shipped import locate, names
 from trainer.launch.suggestion import nearest
 
 # what ConfigDict raises of a field name, or of values nested too deeply
@@ -34,13 +35,14 @@ def load(path: str) -> ConfigDict:
     A configuration file is code and is run; give only files you trust.
 
     Args:
-      path: str, a Python file that defines `get_config()`.
+      path: str, a Python file that defines `get_config()`, or the name of one of the package's.
     Returns:
       ConfigDict, not locked: locking one reads its required fields.
     Raises:
       ConfigurationError: there is no such file, it does not run, it has no `get_config`, or
         that returns no ConfigDict.
     """
+    path = locate(path)
     config = _run_file(path, _read_source(path))
     if isinstance(config, (dict, FrozenConfigDict)):
         try:
@@ -284,6 +286,7 @@ def _files_nearby(path: str) -> str:
     if match:
         return f" Did you mean {os.path.join(folder, files[match])}?"
     paths = [os.path.join(folder, files[key]) for key in sorted(files)[:8]]
+    paths = paths or ([] if folder else names())
     return f" There are: {', '.join(paths)}." if paths else ""
 
 

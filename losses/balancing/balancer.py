@@ -131,6 +131,7 @@ class Balancer(_KnownArguments, abc.ABC):
 
     @classmethod
     def from_config(cls, config):
+        """The balancer of a `get_config()`."""
         return cls(**config)
 
     def __repr__(self):

@@ -104,12 +104,14 @@ class Term:
         return self
 
     def get_config(self) -> dict:
+        """The arguments that make this term again; a subclass adds its own."""
         config = {"weight": self.weight, "name": self.name, "trains": self.trains}
         more = {"source": self.source, "hardest": self.hardest}
         return {**config, **{name: value for name, value in more.items() if value is not None}}
 
     @classmethod
     def from_config(cls, config):
+        """The term of a `get_config()`."""
         config = {
             key: keras.saving.deserialize_keras_object(value)
             if isinstance(value, dict) and "class_name" in value

@@ -61,6 +61,7 @@ class Weight:
 
     @property
     def constant(self) -> bool:
+        """Whether it is a number, the same at every step."""
         return isinstance(self.value, float)
 
     def __call__(self, step) -> tf.Tensor:
