@@ -169,7 +169,9 @@ def taken(method: Callable, others: Mapping[str, Any], *names: str) -> list:
             meant = f" Did you mean {like}=?" if like else f" There are {', '.join(known)}."
             raise TermwiseTypeError(f"{call}() has no argument {name!r}.{meant}")
         if not any(value is each or (type(value), value) == (type(each), each) for each in neutral):
-            raise TermwiseTypeError(f"{call}({name}={_shown(value)}): {advice}.")
+            raise TermwiseTypeError(
+                f"{call}({name}={_shown(value)}) is not taken as in Keras: {advice}."
+            )
     return [others.get(name) for name in names]
 
 
