@@ -92,7 +92,7 @@ class Page {
 	// The letter of a run where several are compared.
 	letter(name) {
 		const run = this.many && this.chosen.find((other) => other.name === name);
-		return run && make("b.letter", { style: { color: run.ink } }, run.letter);
+		return run && make("b.letter", { style: { color: run.ink } }, `${run.letter} `);
 	}
 
 	// Changes what the address says; other runs and another zoom are read.
@@ -194,7 +194,7 @@ class Page {
 
 	ledgerOf(run) {
 		const table = this.table(run), at = table.at(this.stepOf(table)), against = table.at(this.state.ref);
-		if (at == null) return make("p.quiet", "No rows yet.");
+		if (at == null) return make("p.quiet", `No rows of ${table.split}.`);
 		const onchange = () => this.set({ step: table.step[table.at(Number(box.value))] });
 		const box = make("input", { type: "number", value: table.step[at], "aria-label": "step", "data-key": `step ${run.name}`, onchange });
 		const change = against == null ? " · click the chart or press ← →; shift-click chooses a second step"

@@ -47,7 +47,7 @@ class Scale {
 		}
 		const power = 10 ** Math.floor(Math.log10(span / count)), round = [1, 2, 2.5, 5, 10].map((m) => m * power);
 		const step = [...(time && span >= 5 ? CLOCK : []), ...round].find((one) => one * count >= span * 0.999) || 10 * power;
-		for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) if (!ticks.includes(i * step)) ticks.push(i * step);
+		for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9 && i < 2 ** 53; i++) if (!ticks.includes(i * step)) ticks.push(i * step);
 		return ticks;
 	}
 }

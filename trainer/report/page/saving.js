@@ -21,7 +21,7 @@ export function savePng(page) {
 	pen.font = `${13 * scale}px ${style.fontFamily}`;
 	let y = 0;
 	for (const { canvas, caption } of page.main) {
-		fill(ink, "fillText", caption.innerText.replaceAll("\n", "   "), row, y + row);
+		fill(ink, "fillText", caption.innerText.replaceAll("\n", "   "), row, y + row, width - row);
 		pen.drawImage(canvas, 0, y + 2 * row);
 		y += canvas.height + 2 * row;
 	}

@@ -17,7 +17,7 @@ function home() {
 	try {
 		return window.parent.location.hash === undefined ? window : window.parent;
 	} catch {
-		return window; // another origin: the page keeps its own address
+		return window; // another origin
 	}
 }
 
