@@ -29,6 +29,7 @@ from trainer.loop.specs import (
 )
 from trainer.loop.traced_step import Asked, Omission, TracedStep, with_variants
 from trainer.loop.train_step import StepContext, TrainPasses, facts_of_terms, step_context
+from trainer.model.teachers import check_teachers_moved
 from trainer.model.variables import put_back
 from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, StepProgram
@@ -335,7 +336,9 @@ class Programs:
         # as in Keras, users' code is traced as it stands: no AutoGraph
         function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
         traced = function.get_concrete_function(*specs)
-        check_moved(program, functools.partial(written_variables, traced))
+        written = functools.partial(written_variables, traced)
+        check_moved(program, written)
+        check_teachers_moved(program.objective.terms, program.placement.strategy, written)
         return TracedStep(traced, passes, diagnostics, key, in_place, helps=self.helps)
 
     def _passes(self, program: StepProgram) -> TrainPasses:
