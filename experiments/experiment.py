@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.check import Check
 from experiments.cli import ConfigurationError, printable
 from trainer.launch.suggestion import nearest
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from trainer import Trainer
 
 
@@ -32,6 +35,10 @@ class Experiment:
       validation_data: the same, evaluated while training; None for none.
       test_data: the same, evaluated after training; None for none.
       fit: further arguments of `Trainer.fit`: steps, batch_size, log_every, validate_every, ...
+      check: a function of the trained Trainer that tells what was reached: name -> `Check`. It is
+        called after training and evaluation, on every host; None for none.
+      picture: a function of the trained Trainer that draws what was reached, for
+        `--picture=FILE.png`; None for none.
     """
 
     trainer: Trainer
@@ -39,6 +46,8 @@ class Experiment:
     validation_data: Any = None
     test_data: Any = None
     fit: dict[str, Any] = dataclasses.field(default_factory=dict)
+    check: Callable[[Trainer], dict[str, Check]] | None = None
+    picture: Callable[[Trainer], Figure] | None = None
 
     @property
     def batch(self) -> dict[str, int]:

@@ -19,7 +19,8 @@ from experiments.cli.configuration import ConfigurationError
 from experiments.cli.startup import start_tensorflow
 from experiments.cli.user_errors import user_errors
 from experiments.experiment import Experiment, check_name, load
-from trainer.launch.exit_codes import DONE, INTERRUPTED, WRONG
+from experiments.outcome import check_all, check_drawable, check_picture_path, draw
+from trainer.launch.exit_codes import DONE, INTERRUPTED, WRONG, missed
 
 HARDEST = 20  # examples of each term in the tables of --mode=examples
 
@@ -30,8 +31,8 @@ def run(argv: list[str]) -> int:
     Args:
       argv: the arguments after the program's name.
     Returns:
-      the exit code: 0 done, 2 the command, the configuration or the data is wrong, 42 preempted
-      and saved, 75 another host is gone, 130 interrupted.
+      the exit code: 0 done, 1 done and a check is missed, 2 the command, the configuration or the
+      data is wrong, 42 preempted and saved, 75 another host is gone, 130 interrupted.
     """
     try:
         command = command_line.parse(argv)
@@ -108,17 +109,41 @@ def _check_mode(command: Command) -> None:
         raise ConfigurationError("--mode=replay and --step=K: go together. Give both, or neither.")
     if command.profile_steps is not None and (command.mode != "train" or not command.workdir):
         raise ConfigurationError("--profile_steps: goes with --mode=train and --workdir=DIRECTORY.")
+    if command.picture is not None:
+        if command.mode not in ("train", "evaluate"):
+            raise ConfigurationError("--picture: goes with --mode=train or --mode=evaluate.")
+        check_picture_path(command.picture)
     if command.mode in ("evaluate", "replay", "examples"):
         saved.check_evaluable(command.workdir, command.mode)
 
 
 def carry_out(command: Command, resolved: dict) -> int:
     """Starts TensorFlow and does what the command says; gives the exit code."""
+    code_of_missed = _code_of_missed()
     start_tensorflow(command.virtual_devices)
     with precision.in_use(resolved):
         experiment = _build(command, _strategy(command), resolved)
         _MODES[command.mode](experiment, command)
-    return DONE
+        reached = command.mode not in ("train", "evaluate") or _conclude(experiment, command)
+    return DONE if reached else code_of_missed
+
+
+def _code_of_missed() -> int:
+    try:
+        return missed()
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _conclude(experiment: Experiment, command: Command) -> bool:
+    """Checks and draws what a run came to; whether it reached what it must."""
+    if command.mode == "evaluate":
+        with user_errors():
+            experiment.trainer.restore()  # where there was nothing to evaluate
+    reached = check_all(experiment, keep=command.mode == "train")
+    if command.picture is not None:
+        draw(experiment, command.picture)
+    return reached
 
 
 def _strategy(command: Command):
@@ -143,6 +168,8 @@ def _build(command: Command, strategy, resolved: dict) -> Experiment:
                 f"{name}.experiment() returned {type(experiment).__name__}. "
                 "Return an experiments.experiment.Experiment."
             )
+        if command.picture is not None:
+            check_drawable(experiment, name)
         experiment.trainer.build(experiment.train_data, **experiment.batch)
     return experiment
 

@@ -28,7 +28,16 @@ FLOORS = {
         *("balancing", "loop", "run", "debugging", "fitting", "hooks", "reading", "trainer"),
     ],
     "experiments": [
-        *("cli", "configs", "experiment", "digits", "consistency", "two_digits"),
+        *(
+            "cli",
+            "configs",
+            "check",
+            "experiment",
+            "outcome",
+            "digits",
+            "consistency",
+            "two_digits",
+        ),
         *("two_digits_table", "program", "run", "sweep"),
     ],
 }

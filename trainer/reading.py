@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from losses.errors import TermwiseError
 from losses.terms.hardest import Hardest
 from trainer.data.open import open_sources, reading_batch
 from trainer.debugging.bad_values import evaluate_told, examples_told
@@ -20,6 +21,22 @@ from trainer.run.events import ReadingEvents
 
 class Reading(Hooks):
     """The methods of a `Trainer` that train nothing."""
+
+    def restore(self) -> int:
+        """Gives a run that has trained nothing yet the state of its workdir's newest checkpoint.
+
+        Without a checkpoint it is what the run starts with, `init_from` included. `evaluate` and
+        `predict` do so by themselves; call it to look at `loss_parameters` or the model's weights.
+
+        Returns:
+          int, the step at which the run stands.
+        Raises:
+          ValueError: the run is not built; call `build(data)` before.
+        """
+        if not self._run.programs.prepared:
+            raise TermwiseError("restore(): the run is not built. Call trainer.build(data) first.")
+        prepare_model(self._run)
+        return self._run.state.step
 
     def evaluate(self, data, *, batch_size: int | None = None, steps: int | None = None) -> dict:
         """Every term and metric over a dataset, exact over its examples however it is batched.

@@ -40,10 +40,13 @@ Trains, evaluates or describes an experiment.
                             sets the field precision, so a continued run keeps it
   --profile_steps=A,B       with --mode=train: profile the steps after A up to B for TensorBoard,
                             and say where their time went
+  --picture=FILE.png        with --mode=train or evaluate: the experiment's picture of the result
   --traceback               show the whole Python traceback of an error
 
-Exit codes: 0 done; 2 something given was wrong, and nothing was written; 42 stopped by SIGTERM
-and saved, the same command continues; 75 another host is gone, start all again; 130 interrupted.
+Exit codes: 0 done; 1 done, but a check of the experiment is missed (the environment variable
+TERMWISE_MISSED sets another code for it); 2 something given was wrong, and nothing was written;
+42 stopped by SIGTERM and saved, the same command continues; 75 another host is gone, start all
+again; 130 interrupted.
 """
 
 
@@ -61,6 +64,7 @@ class Command:
       precision: one of `PRECISIONS`, or None for the configuration's.
       step: int, of the mode replay, or None.
       profile_steps: (first, last), or None.
+      picture: path of a .png file to be drawn, or None.
       follow: bool, evaluate every new checkpoint.
       traceback: bool, show tracebacks of user errors too.
       help: bool.
@@ -75,6 +79,7 @@ class Command:
     precision: str | None = None
     step: int | None = None
     profile_steps: tuple[int, int] | None = None
+    picture: str | None = None
     follow: bool = False
     traceback: bool = False
     help: bool = False
@@ -105,6 +110,7 @@ def parse(argv: list[str]) -> Command:
         precision=values.precision,
         step=values.step,
         profile_steps=values.profile_steps,
+        picture=values.picture,
         follow=values.follow,
         traceback=values.traceback,
         help=values.help or values.h,
@@ -207,6 +213,7 @@ def _flags() -> flags.FlagValues:
 
     define(_Path(), "config", None)
     define(_Path(), "workdir", None)
+    define(_Path(), "picture", None)
     define(_Choice(MODES), "mode", "train")
     define(_Choice(STRATEGIES), "strategy", "auto")
     define(_Count(64, "a number of devices"), "virtual_devices", None)

@@ -16,7 +16,15 @@ import signal
 import sys
 from collections.abc import Iterator
 
-from trainer.launch.exit_codes import DONE, INTERRUPTED, PREEMPTED, TERMINATED, WRONG
+from trainer.launch.exit_codes import (
+    DONE,
+    INTERRUPTED,
+    MISSED,
+    MISSED_APART,
+    PREEMPTED,
+    TERMINATED,
+    WRONG,
+)
 from trainer.launch.guard_process import GuardProcess
 from trainer.launch.local_cluster import LocalCluster, after, free_addresses, next_event, say
 from trainer.launch.suggestion import nearest
@@ -39,6 +47,7 @@ Starts local workers of one training run and watches them.
 
 Exit codes:
     0  done
+    1  all are done, and a check of the experiment is missed; not tried again
     2  something given was wrong; not tried again
    42  stopped by SIGTERM, and all workers saved: the same command continues the run
   143  stopped by SIGTERM, and not all saved: the same command goes on from the last checkpoint
@@ -123,6 +132,8 @@ class Restarts:
         why = describe_ending(blamed, code)
         if code in (INTERRUPTED, -signal.SIGINT):
             return _end(INTERRUPTED, why)
+        if code == MISSED_APART:
+            return _end(MISSED, f"{why}: the run is done, and a check of it is missed")
         if code == WRONG:
             return _end(code, f"{why}: something given was wrong, a restart would not help")
         if code == PREEMPTED:
@@ -203,6 +214,7 @@ def _environments(options: argparse.Namespace) -> list[dict[str, str]]:
     # gRPC would look for its peers behind a proxy, where one is set
     no_proxy = ",".join(filter(None, [os.environ.get("no_proxy", ""), "127.0.0.1"]))
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "no_proxy": no_proxy}
+    environment["TERMWISE_MISSED"] = str(MISSED_APART)
     if options.startup_s is not None:
         environment["TERMWISE_STARTUP_S"] = f"{options.startup_s:g}"
     share = options.gpus_per_worker

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 
-from trainer.launch.exit_codes import DONE, PEER_LOST, PREEMPTED
+from trainer.launch.exit_codes import DONE, MISSED_APART, PEER_LOST, PREEMPTED
 from trainer.launch.guard_process import GuardProcess
 from trainer.launch.worker_process import WorkerProcess, write_line
 
@@ -98,7 +98,12 @@ class LocalCluster:
         if code != DONE and not self._told:
             self._first[index] = code
             # those that save need the time for it, and an end that explains the others may follow
-            wait = {PREEMPTED: self._grace_s, PEER_LOST: PEER_SETTLE_S}.get(code, SETTLE_S)
+            patient = {
+                PREEMPTED: self._grace_s,
+                MISSED_APART: self._grace_s,  # the others check too, and one notes it
+                PEER_LOST: PEER_SETTLE_S,
+            }
+            wait = patient.get(code, SETTLE_S)
             self._due = min(self._due, after(min(wait, self._grace_s)))
 
     def _pass_on(self, number: int) -> None:

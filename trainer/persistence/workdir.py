@@ -136,6 +136,18 @@ class Workdir:
         with self._writing("DONE.json") as file:
             write_json(file, values)
 
+    def add_to_done(self, values: dict) -> None:
+        """Adds to the DONE.json of a finished run, or replaces what it holds of that name.
+
+        Raises:
+          ValueError: DONE.json was edited, or removed since the run finished.
+        """
+        file = self.path / "DONE.json"
+        held = _read_object(file, "Delete it, and start the same command again.")
+        if held is None:
+            raise TermwiseError(f"{file} is gone since the run finished. Start the same command.")
+        self.done({**held, **values})
+
     def seconds(self) -> float | None:
         """How long a finished run took; None for one that did not finish.
 

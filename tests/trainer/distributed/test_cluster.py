@@ -385,9 +385,10 @@ def test_the_manifest_restarts_what_a_restart_can_help(manifest):
             assert (codes["containerName"], codes["operator"]) == (name, "In")
             assert codes["values"] == sorted(codes["values"])
             actions |= dict.fromkeys(codes["values"], rule["action"])
-    # A wrong flag stays wrong; one that saved is started again, uncounted. A lost peer (75) counts:
+    # A wrong flag stays wrong, a missed check (43) missed; one that saved is started again,
+    # uncounted. A lost peer (75) counts:
     # a worker whose peer is done, or never comes, must not be started for ever.
-    assert actions == {2: "FailJob", 42: "Ignore"}
+    assert actions == {2: "FailJob", 42: "Ignore", 43: "FailJob"}
     disrupted = [{"type": "DisruptionTarget", "status": "True"}]
     assert {"action": "Ignore", "onPodConditions": disrupted} in rules
     assert job["spec"]["backoffLimit"] >= 3 * job["spec"]["completions"]

@@ -14,6 +14,8 @@ def test_the_codes_are_those_of_the_documents():
     codes = {name: code for name, code in vars(exit_codes).items() if name.isupper()}
     assert codes == {
         "DONE": 0,
+        "MISSED": 1,
+        "MISSED_APART": 43,
         "WRONG": 2,
         "PREEMPTED": 42,
         "PEER_LOST": 75,

@@ -271,6 +271,20 @@ def test_an_error_of_the_user_is_not_tried_again(launch):
     assert words(run.folder, 1) == ["start"]
 
 
+def test_a_run_whose_check_is_missed_is_not_tried_again_and_all_may_note_it(launch):
+    run = launch(
+        """
+if index == 0:
+    time.sleep(1)
+    log("noted")
+sys.exit(int(os.environ["TERMWISE_MISSED"]))
+"""
+    )
+    assert run.end() == 1
+    assert "exited with 43: the run is done, and a check of it is missed" in run.error
+    assert [words(run.folder, index) for index in (0, 1)] == [["start", "noted"], ["start"]]
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_the_worker_that_died_is_blamed_not_the_one_that_lost_it(launch, first):
     run = launch(
