@@ -7,6 +7,8 @@ INSTALLED := .venv/.installed
 ORBIT := .venv/orbit
 # Names and options for `make bench`, such as BENCH="mlp cnn --quick".
 BENCH ?=
+# Names and options for `make experiments`, such as EXPERIMENTS="imbalanced gan".
+EXPERIMENTS ?=
 # How long `make fuzz` draws programs.
 MINUTES ?= 30
 PACKAGES := losses trainer experiments
@@ -19,7 +21,7 @@ QUICK := tests/test_house.py tests/test_imports.py tests/test_private_names.py t
 	--ignore=tests/trainer/step/test_fit_parity.py --ignore=tests/trainer/step/test_hardest.py \
 	--ignore=tests/trainer/ledger/test_notebook_runs.py
 
-.PHONY: help run test quick check bench fuzz tensorboard clean
+.PHONY: help run test quick check bench fuzz experiments tensorboard clean
 
 help:
 	@echo "make run          train the quickstart on handwritten digits into runs/digits"
@@ -28,6 +30,7 @@ help:
 	@echo "make check        lint, format, types, import direction, doctests"
 	@echo "make bench        time Termwise against what else one would pick"
 	@echo "make fuzz         draw programs and compare them with Keras, MINUTES=30"
+	@echo "make experiments  run the gallery and write docs/gallery.md of what it measured; hours"
 	@echo "make tensorboard  open TensorBoard on runs/"
 	@echo "make clean        remove .venv and all caches; runs/ stays"
 
@@ -68,6 +71,9 @@ bench: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m tests.differential --minutes=$(MINUTES)
+
+experiments: $(INSTALLED)
+	@$(BIN)/python -m experiments.gallery $(EXPERIMENTS)
 
 tensorboard: $(INSTALLED)
 	@$(BIN)/tensorboard --logdir runs

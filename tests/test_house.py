@@ -38,7 +38,7 @@ FLOORS = {
             "consistency",
             "two_digits",
         ),
-        *("two_digits_table", "program", "run", "sweep"),
+        *("two_digits_table", "program", "run", "sweep", "gallery"),
     ],
 }
 MOST_ENTRIES = {

@@ -30,7 +30,8 @@ Trains an experiment in many settings.
                             what was interrupted continues
   --parallel=N              runs at once; 1 by default
   --by=TAG                  compares by total, terms/NAME, metrics/NAME, ..., of the evaluation as
-                            eval/TAG; eval/total by default, or total where nothing is evaluated
+                            eval/TAG, of a check as checks/NAME; eval/total by default, or total
+                            where nothing is evaluated
   --mode=min|max            whether less or more is better; by the name of TAG by default
   --dry_run                 lists the settings, runs nothing
   other flags               go to every run: --config.FIELD=VALUE, --strategy=, --precision=, ...
@@ -51,7 +52,9 @@ def main(argv: list[str] | None = None) -> int:
         arguments, passed = _parse(argv)
         swept = settings([parse_axis(text) for text in arguments.sweep])
         for setting in swept:  # as `experiments.run` would: nothing is written if one is wrong
-            resolve(command_line.parse(_words(arguments, passed, setting)))
+            command = command_line.parse(_words(arguments, passed, setting))
+            resolve(command)
+            _check_picture(command)
         if arguments.dry_run:
             print("\n".join(setting.name for setting in swept))
             return DONE
@@ -62,6 +65,14 @@ def main(argv: list[str] | None = None) -> int:
     except Stopped as stopped:
         print("stopped; the same command goes on", file=sys.stderr)
         return stopped.code
+
+
+def _check_picture(command: command_line.Command) -> None:
+    if command.picture is not None:
+        raise ConfigurationError(
+            "--picture: every run of a sweep would draw into the same file. Draw a finished one by "
+            "python -m experiments.run --workdir=FOLDER --mode=evaluate --picture=FILE.png."
+        )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
-from experiments.sweep.settings import Setting
-from trainer.launch.exit_codes import DONE, INTERRUPTED, PREEMPTED, TERMINATED
+from trainer.launch.exit_codes import DONE, INTERRUPTED, MISSED_APART, PREEMPTED, TERMINATED
 
 LOG = "{name}.log"
 LOOK_EVERY = 0.2  # seconds
@@ -25,9 +26,19 @@ class Stopped(Exception):
         self.code = code
 
 
+class Named(Protocol):
+    """What is run: its name is that of its log."""
+
+    @property
+    def name(self) -> str: ...
+
+
+One = TypeVar("One", bound=Named)
+
+
 def run_all(
-    runs: Sequence[Setting],
-    command: Callable[[Setting], list[str]],
+    runs: Sequence[One],
+    command: Callable[[One], list[str]],
     workdir: Path,
     parallel: int,
     say: Callable[[str], None],
@@ -41,11 +52,12 @@ def run_all(
       parallel: at once.
       say: told when a setting begins and ends.
     Returns:
-      name -> "done", or "failed (code)".
+      name -> "done", also where a check of the experiment is missed, or "failed (code)".
     Raises:
       Stopped: SIGINT or SIGTERM; the runs were sent it too, have saved and ended.
     """
     waiting, states = list(runs), {}
+    environment = {**os.environ, "TERMWISE_MISSED": str(MISSED_APART)}
     going: dict[str, subprocess.Popen] = {}
     with _noted() as asked:
         while waiting or going:
@@ -54,7 +66,11 @@ def run_all(
                 log = workdir / LOG.format(name=setting.name)
                 with log.open("ab") as file:  # of its own group: it is stopped by us alone
                     going[setting.name] = subprocess.Popen(
-                        command(setting), stdout=file, stderr=file, start_new_session=True
+                        command(setting),
+                        stdout=file,
+                        stderr=file,
+                        env=environment,
+                        start_new_session=True,
                     )
                 say(f"start  {setting.name}")
             if asked:
@@ -62,8 +78,9 @@ def run_all(
                 raise Stopped(INTERRUPTED if asked[0] == signal.SIGINT else TERMINATED)
             for name in [name for name, process in going.items() if process.poll() is not None]:
                 code = going.pop(name).returncode
-                states[name] = "done" if code == DONE else f"failed ({code})"
-                say(f"{'done ' if code == DONE else 'FAILED'}  {name}{_why(workdir, name, code)}")
+                finished = code in (DONE, MISSED_APART)
+                states[name] = "done" if finished else f"failed ({code})"
+                say(f"{'done ' if finished else 'FAILED'}  {name}{_why(workdir, name, code)}")
             time.sleep(LOOK_EVERY if going else 0)
     return states
 
@@ -77,6 +94,8 @@ def _why(workdir: Path, name: str, code: int) -> str:
     """The line in which a failed run told its error, or its last one."""
     if code == DONE:
         return ""
+    if code == MISSED_APART:
+        return "  a check is missed"
     log = workdir / LOG.format(name=name)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
     told = [line for line in lines if line.startswith("error: ")] or lines

@@ -15,7 +15,7 @@ from experiments.sweep.settings import Setting
 def final_values(workdir: Path) -> dict[str, float] | None:
     """The numbers of a finished run, `total` of training as that and of evaluation `eval/total`.
 
-    None where the run is not finished.
+    The values of its checks are `checks/<name>`. None where the run is not finished.
     """
     try:
         done = json.loads((workdir / "DONE.json").read_text(encoding="utf-8"))
@@ -24,7 +24,12 @@ def final_values(workdir: Path) -> dict[str, float] | None:
     if not isinstance(done, dict):
         return None
     evaluated = done.pop("eval", None) or {}
-    values = {**done, **{f"eval/{tag}": value for tag, value in evaluated.items()}}
+    checks = done.pop("checks", None) or {}
+    values = {
+        **done,
+        **{f"eval/{tag}": value for tag, value in evaluated.items()},
+        **{f"checks/{name}": check["value"] for name, check in checks.items()},
+    }
     return {tag: value for tag, value in values.items() if isinstance(value, (int, float))}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments.sweep.__main__ import main
+from experiments.sweep.results import final_values
 
 ROOT = Path(__file__).resolve().parents[3]
 EXPERIMENT = """
@@ -101,3 +102,23 @@ def test_a_stopped_sweep_stops_its_runs_and_says_that_it_goes_on(folder):
     assert sweep.communicate(timeout=120)[1].endswith("stopped; the same command goes on\n")
     assert sweep.returncode == 143
     assert list((folder / "sweep" / "size=2.0" / "checkpoints").glob("ckpt-*.json"))
+
+
+def test_the_checks_of_a_run_are_values_that_a_sweep_compares_by(tmp_path):
+    checks = {"recall": {"value": 0.5, "at_least": 0.9, "reached": False}, "b": {"value": None}}
+    done = {"total": 1.0, "seconds": 2.0, "eval": {"total": 3.0}, "checks": checks}
+    (tmp_path / "DONE.json").write_text(json.dumps(done))
+    assert final_values(tmp_path) == {
+        "total": 1.0,
+        "seconds": 2.0,
+        "eval/total": 3.0,
+        "checks/recall": 0.5,
+    }
+
+
+def test_a_sweep_draws_no_picture_that_all_its_runs_would_write(folder, capsys):
+    words = ["--config=config.py", "--workdir=sweep", "--sweep=config.size=1,2", "--picture=a.png"]
+    assert main(words) == 2
+    assert (
+        "--picture: every run of a sweep would draw into the same file." in capsys.readouterr().err
+    )

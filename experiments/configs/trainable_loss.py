@@ -1,0 +1,31 @@
+r"""A parameter inside a loss of one's own, trained downhill, against its solution by least squares.
+
+    python -m experiments.run --config=experiments/configs/trainable_loss.py \
+        --workdir=runs/trainable_loss
+
+and uphill, by `losses.Parameter(maximize=True)`:
+
+    python -m experiments.run --config=experiments/configs/trainable_loss.py \
+        --workdir=runs/trainable_loss_ascent --config.direction=ascent
+
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.experiment = "experiments.gallery.trainable_loss"
+    config.seed = 0  # of the data and the weights
+    config.direction = "descent"  # or ascent
+    config.start = 2.0  # where the parameter starts
+
+    config.steps = 1500
+    config.batch_size = 256  # all examples: the solution is that of these
+    config.log_every = 100
+    config.validate_every = 1500
+    config.checkpoint_every = 1500
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.02  # decays to 0 along a cosine
+    return config
