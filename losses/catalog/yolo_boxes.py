@@ -77,6 +77,12 @@ def detected_boxes(y_pred, anchors) -> tuple[tf.Tensor, tf.Tensor]:
       image's; scores float32 [images, boxes, classes].
     Raises:
       ValueError: predictions of another number of scales or anchors.
+    Source: Redmon and Farhadi 2018, section 2.1; the score is the product of YOLO's first paper.
+
+    Example: an untrained head predicts the middle of each cell at the size of its anchor.
+      >>> boxes, scores = detected_boxes(tf.zeros([1, 2, 2, 1, 7]), [[0.5, 0.25]])
+      >>> boxes[0, 1].numpy().tolist(), scores.shape, float(scores[0, 0, 0])
+      ([0.75, 0.25, 0.5, 0.25], TensorShape([1, 4, 2]), 0.25)
     """
     scales = checked_anchors(anchors, "detected_boxes")
     outputs = list(y_pred) if isinstance(y_pred, (list, tuple)) else [y_pred]
