@@ -1,0 +1,27 @@
+r"""A line through points of which 30 % are wrong, by Barron's adaptive loss.
+
+    python -m experiments.run --config=experiments/configs/robust_regression.py \
+        --workdir=runs/robust_regression
+
+and by another loss: `--config.loss=student_t`, `charbonnier`, or `squared`, which misses.
+
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.experiment = "experiments.gallery.robust_regression"
+    config.seed = 0  # of the data and the weights
+    config.loss = "adaptive"  # or student_t, charbonnier, squared
+
+    config.steps = 800
+    config.batch_size = 2000  # all examples
+    config.log_every = 100
+    config.validate_every = 800
+    config.checkpoint_every = 800
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.03  # decays to 0 along a cosine
+    return config

@@ -1,0 +1,29 @@
+r"""An LSTM with 100 outputs, each output and each example with a weight of its own in the loss.
+
+    python -m experiments.run --config=experiments/configs/weighted_sequence.py \
+        --workdir=runs/weighted_sequence
+
+The same objective, with the weights as an argument of the loss and as sample weights, is
+`--config.variant=loss`; plain squared error is `--config.variant=unweighted`.
+
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.experiment = "experiments.gallery.weighted_sequence"
+    config.seed = 0  # of the data, the weights and the batches
+    config.variant = "labels"  # or loss, unweighted
+    config.units = 16  # of the LSTM; those that made the labels are 32
+
+    config.steps = 800
+    config.batch_size = 100
+    config.log_every = 100
+    config.validate_every = 400
+    config.checkpoint_every = 400
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.01  # decays to 0 along a cosine
+    return config
