@@ -39,7 +39,7 @@ FAMILIES = {
         *("BinaryFocal", "CategoricalFocal", "SparseFocal", "SparseCrossentropy"),
         *("Dice", "Tversky"),
     ],
-    "Detection": ["IoU", "YOLOv3"],
+    "Detection": ["IoU", "YOLOv3", "assign_boxes", "detected_boxes"],
     "Embeddings": [
         *("Triplet", "TripletMargin", "NTXent", "InfoNCE", "SupCon", "Contrastive", "NPairs"),
     ],
@@ -47,6 +47,7 @@ FAMILIES = {
     "Terms that see the whole step": [
         *("AdversarialRegularization", "VirtualAdversarial", "Consistency", "GaussianKL"),
         *("GradientPenalty", "PDEResidual", "derivative", "WeightPenalty", "Constraint"),
+        "MeanTeacher",
     ],
     "Weights and schedules": [
         "UncertaintyWeight",

@@ -42,7 +42,13 @@ FLOORS = {
         *("two_digits_table", "program", "run", "sweep", "gallery"),
     ],
 }
-MOST_ENTRIES = {"trainer": 20, "losses": 13, "losses/balancing": 30, "losses/catalog": 14}
+MOST_ENTRIES = {
+    **{"trainer": 20, "losses": 13, "losses/balancing": 30, "losses/catalog": 14},
+    "losses/terms": 14,  # one file for each kind of term, and what they share
+    # one file for each experiment, which is looked up by its name
+    **dict.fromkeys(("experiments/configs", "experiments/gallery"), 30),
+    "experiments/gallery/entries": 30,
+}
 ENTRIES = 13  # of any other folder, without __init__.py
 LINES, DECISIONS = 40, 8
 PURE = ("trainer/step", "trainer/balancing", "trainer/loop")

@@ -15,6 +15,7 @@ from losses.catalog.triplet import NPairs, Triplet, TripletMargin
 from losses.catalog.wasserstein import Wasserstein
 from losses.catalog.weighted import WeightedMSE, WeightedRMSE
 from losses.catalog.yolo import YOLOv3
+from losses.catalog.yolo_boxes import assign_boxes, detected_boxes
 
 __all__ = [
     "AdaptiveRobust",
@@ -42,5 +43,7 @@ __all__ = [
     "WeightedMSE",
     "WeightedRMSE",
     "YOLOv3",
+    "assign_boxes",
+    "detected_boxes",
     "noncrossing",
 ]

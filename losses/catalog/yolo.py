@@ -73,7 +73,7 @@ class YOLOv3(BatchLoss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self._scale_anchors = _checked_anchors(anchors)
+        self._scale_anchors = checked_anchors(anchors, "YOLOv3")
         of_scales = [scale.tolist() for scale in self._scale_anchors]
         self.anchors = of_scales[0] if np.ndim(anchors[0]) == 1 else of_scales
         self.num_classes = whole(
@@ -107,7 +107,7 @@ class YOLOv3(BatchLoss):
         """The five parts by name, float32 [images] each; arguments as in `call`."""
         scales = self._scales(y_true, y_pred)
         flat = [
-            _flat(_predicted_boxes(raw, anchors))
+            _flat(predicted_boxes(raw, anchors))
             for (_, raw), anchors in zip(scales, self._scale_anchors, strict=True)
         ]
         overlap = _best_overlap(
@@ -187,8 +187,12 @@ class YOLOv3(BatchLoss):
         }
 
 
-def _checked_anchors(anchors) -> list[np.ndarray]:
-    """The anchors of each scale, float64 [anchors, 2], of one scale or of several."""
+def checked_anchors(anchors, owner: str) -> list[np.ndarray]:
+    """The anchors of each scale, float64 [anchors, 2], of one scale or of several.
+
+    Args:
+      owner: who was given them, for the messages.
+    """
     try:
         one_scale = np.ndim(anchors) == 2
         scales = [np.asarray(s, "float64") for s in ([anchors] if one_scale else anchors)]
@@ -196,12 +200,12 @@ def _checked_anchors(anchors) -> list[np.ndarray]:
         scales = []
     if not scales or not all(s.ndim == 2 and s.shape[-1] == 2 and s.size for s in scales):
         raise TermwiseError(
-            f"YOLOv3(anchors={anchors!r}): give [width, height] for each anchor of one scale, or "
+            f"{owner}(anchors={anchors!r}): give [width, height] for each anchor of one scale, or "
             "a list of these, one for each scale."
         )
     if not all(np.all((s > 0) & (s <= 1)) for s in scales):
         raise TermwiseError(
-            f"YOLOv3(anchors={anchors!r}): give widths and heights as parts of the image's, "
+            f"{owner}(anchors={anchors!r}): give widths and heights as parts of the image's, "
             "above 0, at most 1. Divide anchors in pixels by the image size."
         )
     return scales
@@ -215,7 +219,7 @@ def _cells(raw):
     return cell, tf.cast(tf.stack([columns, rows]), raw.dtype)
 
 
-def _predicted_boxes(raw, anchors):
+def predicted_boxes(raw, anchors):
     """Boxes [images, rows, columns, anchors, 4]: centre and size, as parts of the image's."""
     cell, grid = _cells(raw)
     centre = (tf.sigmoid(raw[..., :2]) + cell) / grid

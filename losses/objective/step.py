@@ -186,7 +186,7 @@ class Step:
         """The outputs by name: this step's, or those given. One without a name is called ""."""
         return name_outputs(self.y_pred if y_pred is None else y_pred, self.output_names)
 
-    def forward(self, x):
+    def forward(self, x, *, training=None, values=()):
         """The model's outputs of other inputs, by another pass that changes nothing in the model.
 
         Moving statistics stay those of clean inputs, which are what inference sees. The random
@@ -195,14 +195,17 @@ class Step:
 
         Args:
           x: inputs in the structure of `self.x`.
+          training: whether layers run as in training; as in this step by default.
+          values: (variable, tensor) pairs: what Keras variables are to be in this pass.
         Returns:
           The outputs, in the structure of `y_pred`.
         """
-        with keras.StatelessScope(initialize_variables=False):
+        training = self.training if training is None else training
+        with keras.StatelessScope(values, initialize_variables=False):
             if self._forward is None:
-                return self.model(model_inputs(self.model, x), training=self.training)
+                return self.model(model_inputs(self.model, x), training=training)
             other = copy.copy(self)
-            other.x = x
+            other.x, other.training = x, training
             return self._forward(other)
 
     def compiled_weights(self, names) -> tf.Tensor:

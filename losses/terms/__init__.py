@@ -8,6 +8,7 @@ from losses.terms.consistency import Consistency
 from losses.terms.constraint import Constraint
 from losses.terms.gaussian_kl import GaussianKL
 from losses.terms.gradient_penalty import GradientPenalty
+from losses.terms.mean_teacher import MeanTeacher
 from losses.terms.pde import PDEResidual, Squares, derivative
 from losses.terms.virtual_adversarial import VirtualAdversarial
 from losses.terms.weight_penalty import WeightPenalty
@@ -18,6 +19,7 @@ __all__ = [
     "Constraint",
     "GaussianKL",
     "GradientPenalty",
+    "MeanTeacher",
     "PDEResidual",
     "Squares",
     "VirtualAdversarial",

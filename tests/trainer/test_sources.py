@@ -475,3 +475,19 @@ def test_a_forward_of_ones_own_reads_any_source():
     one_pass, two_passes = rows(Joined), rows(Trainer)
     for tag in ("total", "raw/small", "raw/mean_squared_error"):
         assert abs(one_pass[tag] - two_passes[tag]) < 1e-6
+
+
+def test_one_source_with_a_name_trains_as_data_without_names():
+    settings = dict(steps=6, shuffle=False, verbose=False)
+    weights = []
+    for given, size in ((Sources(labelled=(X, Y)), {"labelled": 8}), ((X, Y), 8)):
+        trainer = Trainer(model, optimizer=keras.optimizers.SGD(0.05), loss="mse")
+        trainer.fit(given, batch_size=size, **settings)
+        weights.append(trainer.model.get_weights())
+        # a dict of sizes fits data without names, which are the main source's
+        assert trainer.evaluate((X, Y), batch_size=size) == trainer.evaluate((X, Y), batch_size=8)
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    bad = np.where(np.arange(40)[:, None] == 7, np.nan, X)
+    with pytest.raises(losses.TermwiseError, match=r"data\['labelled'\].*example 7"):
+        trainer.fit(Sources(labelled=(bad, Y)), batch_size={"labelled": 8}, steps=9, verbose=False)

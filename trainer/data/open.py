@@ -166,5 +166,9 @@ def default_batch(data, size=None):
 
 
 def reading_batch(data, batch_size):
-    """`batch_size=` of what is only read: as it was given, which may be wrong, or the default."""
-    return default_batch(data) if batch_size is None else batch_size
+    """`batch_size=` of what is only read: as it was given, which may be wrong, or the default.
+
+    Data without names are those of the main source, the first of a dict by source.
+    """
+    of_main = isinstance(batch_size, dict) and batch_size and not isinstance(data, Sources)
+    return default_batch(data, batch_size) if batch_size is None or of_main else batch_size

@@ -85,6 +85,7 @@ def check_arrays(run: Run, source) -> None:
     """
     if len(source.each()) > 1:
         return  # what the terms make of one source is known in a step of all of them alone
+    (source,) = source.each()  # one source with a name
     if not source.indexed or run.skips or run.on_nonfinite == "restore":
         return
     examples = _nonfinite_examples(source.arrays)[:LOOKED_AT]

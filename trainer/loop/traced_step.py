@@ -20,6 +20,7 @@ from trainer.loop.graph import written_variables
 from trainer.loop.row_values import row_values
 from trainer.loop.specs import means_spec
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
+from trainer.model.teachers import check_teachers_moved
 from trainer.second_order.memory import Memory
 from trainer.second_order.step import second_order_step
 from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
@@ -164,7 +165,9 @@ def trace_step(parts: StepParts, key: tuple, spec) -> TracedStep:
     # as in Keras, users' code is traced as it stands: no AutoGraph
     function = tf.function(train_step, jit_compile=compiled or None, autograph=False)
     traced = function.get_concrete_function(*specs)
-    check_moved(program, functools.partial(written_variables, traced))
+    written = functools.partial(written_variables, traced)
+    check_moved(program, written)
+    check_teachers_moved(program.objective.terms, program.placement.strategy, written)
     return TracedStep(traced, passes, *rest)
 
 

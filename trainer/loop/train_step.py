@@ -30,6 +30,7 @@ from trainer.loop.eager import PythonPass
 from trainer.loop.graph import stateless
 from trainer.loop.norm import global_norm
 from trainer.model.added_losses import added_losses_apart
+from trainer.model.teachers import move_teachers
 from trainer.step.gradients import times
 from trainer.step.outputs import ReplicaResult, StepRecord, TrialNotes
 from trainer.step.program import Discovery, StepProgram
@@ -288,11 +289,15 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
 
 
 def apply_gradients(context: StepContext, gradients: dict, record: StepRecord) -> None:
-    """One update of every group that is due, and of the multipliers; none of a step left out."""
+    """One update: of every group that is due, multipliers and teachers; none of a step left out."""
     program = context.passes.program
     finite = record.finite() if program.skips else None
     program.optimizers.apply(gradients, program.trainables.variables, program.step, finite)
     move_multipliers(program, record, finite)
+    due = tf.equal((program.step + 1) % program.optimizers.accumulation, 0)
+    due = due if finite is None else due & finite
+    strategy = program.placement.strategy
+    move_teachers(program.objective.terms, program.model, strategy, due)
 
 
 def _completed(program: StepProgram, gradients: dict) -> dict:

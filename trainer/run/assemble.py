@@ -23,6 +23,7 @@ from trainer.loop.train_loop import OnNonfinite, TrainLoops
 from trainer.model.build import may_add_losses, output_names
 from trainer.model.metrics import held_metrics
 from trainer.model.overrides import check_overrides
+from trainer.model.teachers import with_teachers
 from trainer.optimizers.arguments import describe_optimizer
 from trainer.optimizers.loss_scale import needs_scale
 from trainer.optimizers.optimizers import Optimizers
@@ -196,12 +197,13 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
     def places():
         return [("model", model), *objective.places(), *functions.places]
 
+    build = build_by_forward if "forward" in functions.overridden else build_by_call
     find = _finder(objective, groups, optimizers, counter, lambda: places()[1:])
     return StepProgram(
         model=model,
         objective=objective,
         forward=functions.forward,
-        build=build_by_forward if "forward" in functions.overridden else build_by_call,
+        build=with_teachers(build),
         compute_terms=functions.compute_terms,
         counter=counter,
         optimizers=optimizers,

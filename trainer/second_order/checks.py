@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from losses.terms.constraint import constraints_of
+from losses.terms.mean_teacher import teachers_of
 from trainer.model.variables import tensor_variable
 from trainer.second_order.objective import has_squares
 from trainer.second_order.vector import Vector
@@ -95,6 +96,8 @@ def _of_terms(program: StepProgram) -> Iterator[tuple[str, str]]:
     """The same, of the terms."""
     if constraints_of(program.objective.terms):
         yield "constraints, whose multipliers ascend", "Leave them to another Trainer."
+    if teachers_of(program.objective.terms):
+        yield "a mean teacher, which follows the Trainer's own updates", "Leave its term out."
     if program.shares:
         yield "hardest=, which chooses other examples in each step", "Drop it."
     if any(callable(getattr(term, "points", None)) for term in program.objective.terms):
