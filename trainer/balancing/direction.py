@@ -10,6 +10,7 @@ import tensorflow as tf
 from losses.balancing.balancer import JacobianBalancer
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.jacobian import flat_rows, gramian
+from trainer.balancing.rows import FactoredRows
 from trainer.model.variables import tensor_variable
 
 
@@ -33,7 +34,8 @@ def balanced_direction(
 
     Args:
       terms: the balanced terms.
-      jacobian: path -> [m, ...], unscaled, summed over the replicas.
+      jacobian: path -> [m, ...], unscaled, summed over the replicas; or `FactoredRows`, where the
+        balancer needs their Gramian alone.
       values: float32 [m], the terms' weighted values.
       step: int64 [].
       active: bool [m], the terms that take part, or None: all do.
@@ -59,14 +61,29 @@ def balanced_direction(
 
 
 def weighted_sum(jacobian: dict, factors) -> dict:
-    """path -> the sum of its rows [m, ...] weighted by the factors [m]."""
+    """path -> the sum of its rows, [m, ...] or `FactoredRows`, weighted by the factors [m]."""
     gradients = {}
     for path, rows in jacobian.items():
+        if isinstance(rows, FactoredRows):
+            gradients[path] = rows.weighted(factors)
+            continue
         weights = tf.unstack(tf.cast(factors, rows.dtype), num=rows.shape[0])
         # not one product of matrices: for that XLA would copy the rows side by side
         terms = [w * row for w, row in zip(weights, tf.unstack(rows), strict=True)]
         gradients[path] = tf.add_n(terms)
     return gradients
+
+
+def unscaled(jacobian: dict, scales: dict) -> dict:
+    """path -> its rows, [m, ...] or `FactoredRows`, over its loss scale: path -> []."""
+    rows = {}
+    for path, row in jacobian.items():
+        scale = scales.get(path, 1.0)
+        if isinstance(row, FactoredRows):
+            rows[path] = row.over(scale)
+        else:
+            rows[path] = row / tf.cast(scale, row.dtype)
+    return rows
 
 
 def added_to(gradients: dict, direction: dict, scales: dict) -> dict:

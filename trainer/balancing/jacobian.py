@@ -6,24 +6,38 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
+from trainer.balancing.rows import (
+    Ancestry,
+    FactoredRows,
+    Use,
+    factored,
+    pays,
+    traced,
+    uses_of,
+)
 from trainer.model.variables import tensor_variable
 from trainer.optimizers.groups import matches
 from trainer.step.gradients import Backward
 
 
-def jacobian_and_rest(backward: Backward, positions, at) -> tuple[dict, dict]:
+def jacobian_and_rest(
+    backward: Backward, positions, at, may_factor: bool = False
+) -> tuple[dict, dict]:
     """The balanced terms' gradients of the shared variables, and all other gradients.
 
     Args:
       backward: whose share keeps its terms' parts apart.
       positions: int [m], where the balanced terms stand in the layout.
       at: of the balancer, see `shared_paths`.
+      may_factor: whether rows may be kept as `FactoredRows`, where that is cheaper: where they
+        are not summed over replicas or steps, and their Gramian alone is asked for.
     Returns:
-      path -> [m, ...] of the shared variables; path -> gradient of the terms that are not
-      balanced, and of the variables that one term alone reaches.
+      path -> [m, ...] or FactoredRows, of the shared variables; path -> gradient of the terms that
+      are not balanced, and of the variables that one term alone reaches.
     """
     share, variables = backward.share, backward.trainables.variables
-    reached = _gradients_by_term(backward, positions)
+    uses = _factored_uses(backward, positions) if may_factor else {}
+    reached = _gradients_by_term(backward, positions, uses)
     parameters = backward.trainables.parameters
     models = {p: variables[p] for p in backward.trainables.owners if p not in parameters}
     shared = shared_paths(at, models, reached)
@@ -31,12 +45,33 @@ def jacobian_and_rest(backward: Backward, positions, at) -> tuple[dict, dict]:
     others[positions] = False
     gradients = backward.gradients(only=shared, terms=others)
     gradients.update(backward.gradients(only=set(backward.trainables.owners) - set(shared)))
-    rows = {p: stacked([of_term[p] for of_term in reached], variables[p]) for p in shared}
+    rows: dict = {}
+    for path in shared:
+        by_term, variable = [of_term[path] for of_term in reached], variables[path]
+        if path in uses:
+            rows[path] = factored(uses[path], by_term, tensor_variable(variable))
+        else:
+            rows[path] = stacked(by_term, variable)
     return rows, gradients
 
 
-def _gradients_by_term(backward: Backward, positions) -> list[dict]:
-    """For each balanced term path -> its gradient; None where it does not reach or not train."""
+def _factored_uses(backward: Backward, positions) -> dict[str, list[Use]]:
+    """path -> the uses of a variable whose rows are cheaper as two factors."""
+    share, parameters = backward.share, backward.trainables.parameters
+    parts = [share.parts[i] for i in positions]
+    if not traced(parts[0]):
+        return {}
+    ancestry = Ancestry(parts, share.constants)
+    matrices = {path: v for path, v in backward.sources.items() if path not in parameters}
+    found = {path: uses_of(ancestry, variable) for path, variable in matrices.items()}
+    return {p: uses for p, uses in found.items() if pays(uses, matrices[p].shape, len(parts))}
+
+
+def _gradients_by_term(backward: Backward, positions, uses: dict[str, list[Use]]) -> list[dict]:
+    """For each balanced term path -> its gradient; None where it does not reach or not train.
+
+    Of a variable with `uses` the list of those by their outputs, each None where it is not reached.
+    """
     share = backward.share
     masks = {path: mask for (mask, _), paths in backward.passes.items() for path in paths}
     with backward.tape:
@@ -47,12 +82,19 @@ def _gradients_by_term(backward: Backward, positions) -> list[dict]:
     sources = backward.sources
     reached: list[dict] = [{} for _ in positions]
     for scale, paths in backward.by_scale(sources):
-        by_term = term_gradients(backward.tape, parts, scale, [sources[path] for path in paths])
+        wanted = [[use.output for use in uses.get(path, ())] or [sources[path]] for path in paths]
+        by_term = term_gradients(backward.tape, parts, scale, wanted)
         for of_term, position, gradients in zip(reached, positions, by_term, strict=True):
-            for path, gradient in zip(paths, gradients, strict=True):
-                trains = gradient is not None and masks[path][position]
-                of_term[path] = backward.signed(path, gradient) if trains else None
+            for path, of_path in zip(paths, gradients, strict=True):
+                signed = _signed(backward, path, of_path) if masks[path][position] else None
+                of_term[path] = signed if signed is None or path in uses else signed[0]
     return reached
+
+
+def _signed(backward: Backward, path: str, gradients: list) -> list | None:
+    """The gradients as an optimizer wants them; None where none of them is there."""
+    signed = [None if g is None else backward.signed(path, g) for g in gradients]
+    return None if all(g is None for g in signed) else signed
 
 
 def shared_paths(at, variables: dict, reached: list[dict]) -> list[str]:
@@ -79,13 +121,13 @@ def shared_paths(at, variables: dict, reached: list[dict]) -> list[str]:
     return chosen
 
 
-def term_gradients(tape, parts: list, scale, sources: list) -> list[list]:
+def term_gradients(tape, parts: list, scale, sources: list) -> list:
     """For each term's part of the total, [], its gradients by `sources`; None where unreached.
 
     Args:
       tape: persistent.
       scale: float32 [], the loss scale, or None.
-      sources: variables or tensors.
+      sources: variables or tensors, or lists of them.
     """
     gradients = []
     for part in parts:
@@ -107,5 +149,12 @@ def flat_rows(jacobian) -> list[tf.Tensor]:
 
 
 def gramian(jacobian) -> tf.Tensor:
-    """float64 [m, m], the inner products of the terms' gradients; of rows [m, ...] each."""
-    return tf.add_n([tf.matmul(flat, flat, transpose_b=True) for flat in flat_rows(jacobian)])
+    """float64 [m, m], the inner products of the terms' gradients.
+
+    Args:
+      jacobian: rows [m, ...] or `FactoredRows`, of one variable each.
+    """
+    rows = list(jacobian)
+    flats = flat_rows([each for each in rows if not isinstance(each, FactoredRows)])
+    inner = [tf.matmul(flat, flat, transpose_b=True) for flat in flats]
+    return tf.add_n([*inner, *(each.gramian() for each in rows if isinstance(each, FactoredRows))])

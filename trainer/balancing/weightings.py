@@ -11,6 +11,7 @@ from trainer.balancing.direction import (
     balanced_direction,
     local,
     mirrored,
+    unscaled,
 )
 from trainer.balancing.jacobian import gramian, jacobian_and_rest, stacked, term_gradients
 from trainer.balancing.layer_output import LayerOutput, find_layer
@@ -132,7 +133,12 @@ class JacobianWeighting(LastFactors):
 
     def differentiate(self, backward, weights, raw, decided):
         terms = self.terms
-        rows, gradients = jacobian_and_rest(backward, terms.positions, terms.balancer.at)
+        balancer = terms.balancer
+        # rows of several replicas, or of accumulated steps, are summed before their Gramian
+        alone = self._strategy.num_replicas_in_sync == 1 and self._accumulation == 1
+        rows, gradients = jacobian_and_rest(
+            backward, terms.positions, balancer.at, alone and balancer.needs == "gramian"
+        )
         return gradients, rows, weights, None
 
     def make_accumulated(self, jacobian):
@@ -159,7 +165,7 @@ class JacobianWeighting(LastFactors):
 
     def _direct(self, gradients, rows, values, scales, step, active):
         """The shared variables' gradients with the direction in them, and float32 [m] factors."""
-        rows = {path: row / tf.cast(scales.get(path, 1.0), row.dtype) for path, row in rows.items()}
+        rows = unscaled(rows, scales)
         if not rows:  # no variable is shared: nothing to balance
             return gradients, tf.ones_like(values)
         if self._accumulation > 1:

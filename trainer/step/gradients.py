@@ -26,6 +26,7 @@ class ObjectiveShare:
       accumulation: float32 [T], what the step counts among accumulated steps, or None.
       parts: the numerator part by term, [] each, kept apart so that a tape tells which variables
         a term reaches; empty where the terms are not differentiated one by one.
+      cotangents: float32 [K], what the numerators were multiplied by; None where unknown.
     """
 
     layout: Layout
@@ -34,6 +35,12 @@ class ObjectiveShare:
     loss_scale: Any = None
     accumulation: Any = None
     parts: tuple = ()
+    cotangents: Any = None
+
+    @property
+    def constants(self) -> tuple:
+        """The tensors in the parts that were computed while the tape was not recording."""
+        return tuple(t for t in (self.cotangents, self.accumulation) if t is not None)
 
     def accumulated(self) -> ObjectiveShare:
         """The share of an accumulated step: each term by what it counts."""
@@ -49,6 +56,7 @@ class ObjectiveShare:
             self.loss_scale,
             self.accumulation,
             tuple(factors[i] * part for i, part in enumerate(self.parts)),
+            self.cotangents,
         )
 
     def total(self, mask=None) -> tf.Tensor:

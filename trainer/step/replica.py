@@ -83,6 +83,7 @@ def _objective_share(
         weights * raw_share,
         accumulation=counts,
         parts=tuple(layout.parts(forward.terms, cotangents)) if parts else (),
+        cotangents=cotangents,
     )
     return share, raw
 

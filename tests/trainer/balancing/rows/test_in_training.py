@@ -1,0 +1,118 @@
+"""Rows as two factors in a run: the same weights of the terms and of the model as by rows."""
+
+import keras
+import numpy as np
+import pytest
+
+from losses import balancing
+from tests.trainer.balancing.quadratics import STRATEGY, backward_of, balanced
+from trainer import Trainer
+from trainer.balancing import jacobian, weightings
+from trainer.step.program import Discovery
+
+RANDOM = np.random.default_rng(0)
+NAMES = ("a", "b", "c")
+X = {
+    "size": RANDOM.normal(size=(48, 5)).astype("float32"),
+    "words": RANDOM.integers(0, 9, (48, 7)),
+    "image": RANDOM.normal(size=(48, 6, 6, 1)).astype("float32"),
+}
+Y = {name: RANDOM.normal(size=(48, 1)).astype("float32") for name in NAMES}
+WEIGHTS = {name: RANDOM.uniform(size=48).astype("float32") for name in NAMES}
+CHOICES = {
+    "rows": lambda uses, shape, terms: False,
+    "factors": lambda uses, shape, terms: bool(uses),
+}
+
+
+def build():
+    """A shared layer called twice, an embedding with a mask, a convolution, norms, a penalty."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    size, words = keras.Input((5,), name="size"), keras.Input((7,), dtype="int32", name="words")
+    image = keras.Input((6, 6, 1), name="image")
+    twice = layers.Dense(5, activation="tanh", name="twice")
+    text = layers.Embedding(9, 6, mask_zero=True, name="embedding")(words)
+    text = layers.Dense(8, "tanh", name="by_word", kernel_regularizer="l2")(text)
+    seen = layers.Flatten()(layers.Conv2D(3, 3, activation="relu")(image))
+    joint = [twice(twice(size)), layers.GlobalAveragePooling1D()(text), layers.Dense(4)(seen)]
+    trunk = layers.LayerNormalization()(layers.Concatenate()(joint))
+    heads = {name: layers.Dense(1, name=name)(trunk) for name in NAMES}
+    return keras.Model({"size": size, "words": words, "image": image}, heads)
+
+
+def train(choice, balancer, strategy="one_device", **arguments):
+    """The terms' weights in each row, the variables, and how many matrices were factored."""
+    taken = []
+
+    def pays(*given):
+        taken.append(CHOICES[choice](*given))
+        return taken[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jacobian, "pays", pays)
+        trainer = Trainer(
+            build,
+            optimizer=keras.optimizers.SGD(0.1),
+            loss=dict.fromkeys(NAMES, "mse"),
+            loss_weights={"a": 2.0},
+            balancer=balancer,
+            strategy=strategy,
+            **arguments,
+        )
+        data = X, Y, WEIGHTS
+        rows = trainer.fit(data, batch_size=16, steps=4, log_every=1, verbose=False).rows
+    weights = np.array([[row[f"weight/{name}"] for name in NAMES] for row in rows])
+    assert np.ptp(weights) > 0.01  # the balancer did something
+    return weights, [np.asarray(v) for v in trainer.model.trainable_variables], sum(taken)
+
+
+def alike(one, other):
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-5, atol=1e-6)
+    for mine, theirs in zip(one[1], other[1], strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def by_rows():
+    return train("rows", balancing.UPGrad())
+
+
+def test_factors_give_what_rows_give(by_rows):
+    found = train("factors", balancing.UPGrad())
+    assert found[2] >= 4  # the embedding and three kernels, of those that the terms share
+    alike(found, by_rows)
+
+
+def test_two_replicas_sum_rows_and_agree_with_one(two_replicas, by_rows):
+    found = train("factors", balancing.UPGrad(), two_replicas)
+    assert found[2] == 0
+    alike(found, by_rows)
+
+
+@pytest.mark.slow
+def test_under_xla_between_balancings_and_at_a_place_of_the_user_they_agree_too():
+    some = {"at": ["*by_word*", "*twice*", "embedding*"], "every": 2}
+    found = train("factors", balancing.MGDA(**some), jit_compile=True)
+    assert found[2] >= 3
+    alike(found, train("rows", balancing.MGDA(**some)))
+
+
+@pytest.mark.parametrize(
+    "balancer, accumulation, may_factor",
+    [("UPGrad", 1, True), ("UPGrad", 2, False), ("GradDrop", 1, False)],
+)
+def test_what_is_summed_over_steps_or_read_itself_is_written_out(
+    monkeypatch, balancer, accumulation, may_factor
+):
+    asked = []
+
+    def note(backward, positions, at, allowed):
+        asked.append(allowed)
+        return {}, {}
+
+    monkeypatch.setattr(weightings, "jacobian_and_rest", note)
+    terms = balanced(getattr(balancing, balancer)())
+    weighting = weightings.JacobianWeighting(terms, STRATEGY, Discovery(), accumulation)
+    weighting.differentiate(backward_of(), None, None, None)
+    assert asked == [may_factor]
