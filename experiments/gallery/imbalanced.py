@@ -53,6 +53,34 @@ def class_weights(y) -> np.ndarray:
     return (len(y) / (10 * np.bincount(y, minlength=10))).astype("float32")
 
 
+def build_model(hidden: int) -> keras.Model:
+    """x [64] -> the logits [10]."""
+    return keras.Sequential(
+        [
+            keras.Input((64,)),
+            keras.layers.Dense(hidden, activation="relu"),
+            keras.layers.Dense(10),
+        ]
+    )
+
+
+def loss_of(config, weights):
+    """The focal loss with the classes' weights, or plain cross-entropy."""
+    if config.variant == "focal":
+        return losses.SparseFocal(gamma=config.focal_gamma, alpha=weights.tolist())
+    return losses.SparseCrossentropy(from_logits=True)
+
+
+def checks(y, found, aimed: float | None) -> dict[str, Check]:
+    """What was found of some digits; of the rare one, at least `aimed`."""
+    rare, taken = y == RARE, found == RARE
+    return {
+        RECALL: Check(np.mean(taken[rare]), at_least=aimed),
+        "precision of the rare digit": Check(np.sum(rare & taken) / max(1, np.sum(taken))),
+        "accuracy": Check(np.mean(found == y)),
+    }
+
+
 def experiment(config, *, strategy, workdir) -> Experiment:
     """The objective of `config.variant`.
 
@@ -66,19 +94,10 @@ def experiment(config, *, strategy, workdir) -> Experiment:
     x, y = data["train"]
     weights = class_weights(y)
     rate = keras.optimizers.schedules.CosineDecay(config.optimizer.learning_rate, config.steps)
-    loss = losses.SparseCrossentropy(from_logits=True)
-    if config.variant == "focal":
-        loss = losses.SparseFocal(gamma=config.focal_gamma, alpha=weights.tolist())
     trainer = Trainer(
-        lambda: keras.Sequential(
-            [
-                keras.Input((64,)),
-                keras.layers.Dense(config.hidden, activation="relu"),
-                keras.layers.Dense(10),
-            ]
-        ),
+        lambda: build_model(config.hidden),
         optimizer=keras.optimizers.Adam(rate),
-        loss=loss,
+        loss=loss_of(config, weights),
         metrics=["accuracy"],
         strategy=strategy,
         workdir=workdir,
@@ -92,15 +111,7 @@ def experiment(config, *, strategy, workdir) -> Experiment:
     aimed = None if config.variant == "plain" else 0.5
 
     def check(trainer):
-        found = trainer.predict(x_test).argmax(-1)
-        rare = y_test == RARE
-        return {
-            RECALL: Check(np.mean(found[rare] == RARE), at_least=aimed),
-            "precision of the rare digit": Check(
-                np.sum(rare & (found == RARE)) / max(1, np.sum(found == RARE))
-            ),
-            "accuracy": Check(np.mean(found == y_test)),
-        }
+        return checks(y_test, trainer.predict(x_test).argmax(-1), aimed)
 
     def picture(trainer):
         return draw(config.variant, y_test, trainer.predict(x_test).argmax(-1))

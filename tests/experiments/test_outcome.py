@@ -97,16 +97,6 @@ def test_a_missed_check_is_exit_code_1_also_when_the_finished_run_is_called_agai
     assert done(folder) == noted
 
 
-def test_evaluation_checks_the_newest_checkpoint_and_writes_nothing(folder, capfd):
-    """There is no data to evaluate here, so nothing but the check needs the weights."""
-    assert run.main([CONFIGURED, "--workdir=q1"]) == 0
-    first = told(capfd.readouterr().out)
-    before = {path: path.stat().st_mtime_ns for path in (folder / "q1").rglob("*")}
-    assert run.main(["--workdir=q1", "--mode=evaluate"]) == 0
-    assert told(capfd.readouterr().out) == first
-    assert {path: path.stat().st_mtime_ns for path in (folder / "q1").rglob("*")} == before
-
-
 def test_a_launcher_may_ask_for_a_code_that_no_bug_has(folder, monkeypatch, capfd):
     monkeypatch.setenv("TERMWISE_MISSED", "43")
     assert run.main([CONFIGURED, "--config.slope=3.0"]) == 43
@@ -118,13 +108,17 @@ def test_a_launcher_may_ask_for_a_code_that_no_bug_has(folder, monkeypatch, capf
         assert not (folder / "q1").exists()
 
 
-def test_a_picture_is_drawn_after_training_and_of_a_run_that_is_there(folder, capfd):
+def test_evaluation_checks_and_draws_what_training_did_and_writes_nothing_else(folder, capfd):
+    """There is no data to evaluate here, so nothing but the check needs the weights."""
     assert run.main([CONFIGURED, "--workdir=q1", "--picture=drawn/one.png"]) == 0
-    assert capfd.readouterr().out.splitlines()[-1] == "picture  drawn/one.png"
-    first = (folder / "drawn" / "one.png").read_bytes()
-    assert first.startswith(b"\x89PNG")
+    out = capfd.readouterr().out
+    first, drawn = told(out), (folder / "drawn" / "one.png").read_bytes()
+    assert out.splitlines()[-1] == "picture  drawn/one.png" and drawn.startswith(b"\x89PNG")
+    before = {path: path.stat().st_mtime_ns for path in (folder / "q1").rglob("*")}
     assert run.main(["--workdir=q1", "--mode=evaluate", "--picture=drawn/two.png"]) == 0
-    assert (folder / "drawn" / "two.png").read_bytes() == first
+    assert told(capfd.readouterr().out) == first
+    assert {path: path.stat().st_mtime_ns for path in (folder / "q1").rglob("*")} == before
+    assert (folder / "drawn" / "two.png").read_bytes() == drawn
     assert sorted(path.name for path in (folder / "drawn").iterdir()) == ["one.png", "two.png"]
 
 

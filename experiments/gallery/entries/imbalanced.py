@@ -24,6 +24,5 @@ ENTRY = Entry(
         "focal": (),
         **{name: (f"--config.variant={name}",) for name in (*WAYS[1:], "plain")},
     },
-    seeds=(0, 1, 2, 3, 4),
     aims=aims,
 )
