@@ -46,7 +46,7 @@ FAMILIES = {
     "Critics": ["Wasserstein"],
     "Terms that see the whole step": [
         *("AdversarialRegularization", "VirtualAdversarial", "Consistency", "GaussianKL"),
-        *("GradientPenalty", "PDEResidual", "derivative", "WeightPenalty", "Constraint"),
+        *("GradientPenalty", "PDEResidual", "Squares", "derivative", "WeightPenalty", "Constraint"),
         "MeanTeacher",
     ],
     "Weights and schedules": [

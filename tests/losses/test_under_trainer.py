@@ -251,6 +251,7 @@ TERMS = {
     "Consistency": lambda: losses.Consistency(noisy, {"label": "mse"}),
     "PDEResidual": lambda: losses.PDEResidual(residual, POINTS, parameters={"k": 0.5}),
     "PDEResidual inputs": lambda: losses.PDEResidual(residual, None, parameters={"k": 0.5}),
+    "Squares": lambda: losses.Squares(lambda step: step.y_pred["m"] - 1.0, name="squares"),
     "WeightPenalty": lambda: losses.WeightPenalty("*/kernel", "l2"),
 }
 
