@@ -55,6 +55,16 @@ class Experiment:
         """The arguments that `build` and `evaluate` share with `fit`."""
         return {key: self.fit[key] for key in ("batch_size",) if key in self.fit}
 
+    def batch_of(self, data) -> dict[str, int]:
+        """The same for data that are read: sizes by source say nothing of data without names.
+
+        These are read in batches of the default size; what is read does not depend on it.
+        """
+        from trainer import Sources  # which imports TensorFlow: not before it is configured
+
+        by_source = isinstance(self.fit.get("batch_size"), dict)
+        return {} if by_source and not isinstance(data, Sources) else self.batch
+
 
 def fit_settings(config) -> dict[str, Any]:
     """The arguments of `Trainer.fit` that the configurations here have, for `Experiment.fit`.

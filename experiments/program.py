@@ -220,7 +220,7 @@ def _examples(experiment: Experiment, command: Command) -> None:
             print(f"{split}  has no end, and is left out", flush=True)
             continue
         with user_errors():
-            examples = trainer.examples(data, top=HARDEST, **experiment.batch)
+            examples = trainer.examples(data, top=HARDEST, **experiment.batch_of(data))
             if trainer.is_chief:
                 assert trainer.workdir is not None  # as `check_evaluable` has seen to
                 path = trainer.workdir.path / "examples" / f"{split}.npz"
@@ -254,7 +254,7 @@ def _print_evaluation(experiment: Experiment, split: str, data) -> None:
     if data is None:
         return
     with user_errors():
-        values = experiment.trainer.evaluate(data, **experiment.batch)
+        values = experiment.trainer.evaluate(data, **experiment.batch_of(data))
     scores = [
         f" | {key.removeprefix('metrics/')} {value:.4f}"
         for key, value in values.items()
