@@ -72,14 +72,14 @@ def output(step):
 # name: (arguments of Trainer, of fit, the exception, words of its message); `data` is fit's first.
 CASES = {
     # the structure, shape and type of the data
-    "nothing": ({}, dict(data=None), TypeError, "data is None, which is no array"),
+    "nothing": ({}, dict(data=None), TypeError, "fit() was given no data: write fit(x, y)"),
     "a path": ({}, dict(data="rows.csv"), TypeError, "data holds a str, which is no array"),
     "a list of datasets": (
         {}, dict(data=[dataset(X, Y)], **ARRAYS), TypeError, "which is no array. Accepted: a tf"),
     "a PyDataset": (
         {}, dict(data=Rows(), **ARRAYS), TypeError, "data is a Rows. Write tf.data.Dataset.from"),
     "objects": (
-        {}, dict(data=(np.array([{}] * 16), Y), **ARRAYS), TypeError, "holds a ndarray that is no"),
+        {}, dict(data=(np.array([{}] * 16), Y), **ARRAYS), TypeError, "of Python objects (dict)"),
     "lists of two lengths": (
         {}, dict(data=([[1, 2], [3]], Y[:2]), **ARRAYS), TypeError, "make lists of numbers arrays"),
     "too few features": (
