@@ -7,6 +7,8 @@ worth is measured by an attack that shares no code with the term.
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -141,7 +143,8 @@ def draw(model, images, labels):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3), layout="constrained")
-    left, right = np.ravel(figure.subfigures(1, 2))
+    parts: Any = figure.subfigures(1, 2)
+    left, right = parts
     axes = left.subplots()
     sizes = np.linspace(0, 0.3, 7)
     reached = [accuracy(model, attack(model, images, labels, float(e)), labels) for e in sizes]
