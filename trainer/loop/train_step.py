@@ -32,6 +32,7 @@ from trainer.loop.norm import global_norm
 from trainer.model.added_losses import added_losses_apart
 from trainer.model.teachers import move_teachers
 from trainer.step.gradients import times
+from trainer.step.moving_statistics import moving_variables, put_back, values_before
 from trainer.step.outputs import ReplicaResult, StepRecord, TrialNotes
 from trainer.step.program import Discovery, StepProgram
 from trainer.step.reduction import sum_results
@@ -261,10 +262,37 @@ def current_context() -> StepContext:
     return context
 
 
+class Statistics(NamedTuple):
+    """The moving statistics before a step that may be left out.
+
+    variables: name -> variable; before: name -> value. Empty where no step is left out.
+    """
+
+    program: StepProgram
+    variables: dict
+    before: dict
+
+    @classmethod
+    def of(cls, program: StepProgram) -> Statistics:
+        if not program.skips:
+            return cls(program, {}, {})
+        strategy = program.placement.strategy
+        variables = moving_variables(strategy, program.model, program.places())
+        return cls(program, variables, values_before(strategy, variables))
+
+    def put_back(self, finite) -> None:
+        """Puts them back after a step that is not finite, bool [].
+
+        One that a loss scale leaves out moves them, as in Keras: its gradients alone overflowed.
+        """
+        left_out = tf.constant(False) if self.program.optimizers.scaled else ~finite
+        put_back(self.program.placement.strategy, self.variables, self.before, left_out)
+
+
 def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     """path -> gradient of the total, summed over the replicas, and the record of the step."""
     passes, program = context.passes, context.passes.program
-    scales = program.optimizers.scales()
+    scales, statistics = program.optimizers.scales(), Statistics.of(program)
     precomputed = passes.precomputed(batch)
     result = passes.compute(batch, scales, precomputed, context.accumulation)
     gradients, raw, weights = _static(program, result.gradients), result.raw, result.weights
@@ -285,7 +313,9 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     if program.placement.replicas == 1:  # of static batches a constant
         examples = tf.cast(examples_in(batch), tf.float32)
     sums = sums_to_move_by(program, result.sums)
-    return gradients, StepRecord(raw, weights, weights * raw, examples, norm, result.absent, sums)
+    record = StepRecord(raw, weights, weights * raw, examples, norm, result.absent, sums)
+    statistics.put_back(record.finite())
+    return gradients, record
 
 
 def apply_gradients(context: StepContext, gradients: dict, record: StepRecord) -> None:

@@ -1,4 +1,4 @@
-"""Moving statistics under replicas: one value, the mean of the replicas', after every step."""
+"""Moving statistics: one value under replicas, their mean; what it was where a step is left out."""
 
 from __future__ import annotations
 
@@ -79,3 +79,28 @@ def assign_means(strategy, variables: dict, summed: dict, present) -> None:
             lambda mine, value: mine.assign(value / tf.cast(present, value.dtype)),
             args=(total,),
         )
+
+
+def values_before(strategy, variables: dict) -> dict:
+    """name -> value of each variable, in cross-replica context, before a pass moves them."""
+    local = strategy.experimental_local_results
+    return {name: tf.identity(local(tensor_variable(v))[0]) for name, v in variables.items()}
+
+
+def put_back(strategy, variables: dict, before: dict, left_out) -> None:
+    """Gives variables the values that they had before a step, in cross-replica context.
+
+    Args:
+      variables: name -> variable.
+      before: of `values_before`.
+      left_out: bool [], whether the step is. A variable that is not finite is put back in any case:
+        it would stay so.
+    """
+
+    def assign(mine, value):
+        now = tf.convert_to_tensor(mine)
+        back = left_out | ~tf.reduce_all(tf.math.is_finite(now))
+        mine.assign(tf.where(back, value, now))
+
+    for name, value in before.items():
+        strategy.extended.update(tensor_variable(variables[name]), assign, args=(value,))

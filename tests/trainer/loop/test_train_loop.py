@@ -213,6 +213,37 @@ def test_a_step_with_an_infinite_gradient_is_skipped_and_counted(arrays):
     assert int(trainer.optimizer.iterations) == 2
 
 
+@pytest.mark.parametrize("settings", [{}, {"jit_compile": True}, {"run_eagerly": True}])
+def test_a_step_that_is_skipped_leaves_the_moving_statistics_as_they_were(arrays, settings):
+    compare_skipped(arrays, **settings)
+
+
+def test_a_step_that_is_skipped_leaves_them_on_two_replicas(arrays, two_replicas):
+    compare_skipped(arrays, strategy=two_replicas)
+
+
+def compare_skipped(arrays, **settings):
+    """A run whose second of three batches holds a NaN ends as one of the others alone."""
+
+    def trained(batches):
+        keras.utils.set_random_seed(0)
+
+        def build():
+            layers = [keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+            return keras.Sequential([keras.Input((5,)), *layers])
+
+        trainer = Trainer(build, optimizer="sgd", loss="mse", on_nonfinite="skip", **settings)
+        x, y = (np.concatenate([array[:8] for array in part]) for part in batches)
+        trainer.fit((x, y), steps=len(x) // 8, batch_size=8, shuffle=False, verbose=False)
+        return trainer.model.get_weights()
+
+    x, y = arrays
+    bad = np.where(np.arange(8)[:, None] == 3, np.nan, x[8:16]).astype(np.float32)
+    mine = trained(([x, bad, x[15:]], [y, y[8:16], y[15:]]))
+    for one, other in zip(mine, trained(([x, x[15:]], [y, y[15:]])), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
 def test_a_term_that_becomes_nan_stops_the_run_by_name(arrays):
     trainer = Trainer(
         model(),
