@@ -182,7 +182,7 @@ class Reading(Hooks):
         check_tried(source, batch_size)
         run = self._run
         phase = Course.of(self._parts["phases"], run.state.host).of_step
-        phase = replace(phase.beside(self._parts["weights"]), optimizer=None)
+        phase = replace(phase.beside(self._parts["weights"]), optimizer=None, optimizers=None)
         weights, shares = checked_class_weight(class_weight), Hardest.of(hardest)
         return try_step(run, source, Asked(weights, phase=phase, hardest=shares))
 

@@ -184,7 +184,7 @@ class Trainer(Reading):
     @property
     def optimizer(self):
         """The optimizer in use; a dict by group where there are groups."""
-        return self._run.program.optimizers.optimizer
+        return self._run.programs.evaluated.optimizers.optimizer
 
     @property
     def loss_parameters(self) -> dict[str, Any]:

@@ -105,6 +105,12 @@ def _monitored(callback) -> str | None:
     return callback.monitor if isinstance(callback, by_value) else None
 
 
+def lend_optimizer(model, optimizer) -> None:
+    """Gives callbacks their `model.optimizer`, of one optimizer or of a dict by group."""
+    seen = EveryGroup(optimizer.values()) if isinstance(optimizer, dict) else optimizer
+    model.optimizer = seen
+
+
 @contextlib.contextmanager
 def open_callbacks(callbacks, events, model, optimizer, metrics, params: dict) -> Iterator:
     """The callbacks of a fit, the Trainer's own events first.
@@ -121,15 +127,13 @@ def open_callbacks(callbacks, events, model, optimizer, metrics, params: dict) -
     Yields:
       Events.
     """
-    if isinstance(optimizer, dict):
-        optimizer = EveryGroup(optimizer.values())
     callbacks = list(callbacks or ())
-    lent = {"optimizer": optimizer, "stop_training": False}
+    lent = ("optimizer", "stop_training")
     before = {name: vars(model)[name] for name in lent if name in vars(model)}
     automatic = _settle_modes(callbacks, metrics)
     try:
-        for name, value in lent.items():
-            setattr(model, name, value)
+        lend_optimizer(model, optimizer)
+        model.stop_training = False
         yield Events([events, *callbacks], model=model, **params)
     finally:
         for callback in automatic:

@@ -35,10 +35,10 @@ def phase_at(phases: tuple[Phase, ...], host, number: int) -> PhaseOfStep:
             f"Step {number} lies behind the phase {host.phase!r} of the newest checkpoint, which "
             f"ends at step {until}. Give a step up to that."
         )
-    if course.of_step.optimizer is not None:
+    if course.now.optimizer is not None:
         raise TermwiseError(
-            f"Step {number} is of the phase {host.phase!r}, which takes all data at once. A replay "
-            "is of a step of the Trainer's own optimizers."
+            f"Step {number} is of the phase {host.phase!r}, which has an optimizer of its own. A "
+            "replay is of a step of the Trainer's optimizers."
         )
     return course.of_step
 

@@ -30,7 +30,7 @@ from trainer.debugging.bad_values import told_by_cause
 from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
-from trainer.fitting.callbacks import epoch_logs, has_batch_events, open_callbacks
+from trainer.fitting.callbacks import epoch_logs, has_batch_events, lend_optimizer, open_callbacks
 from trainer.fitting.course import Course
 from trainer.fitting.going_on import Epoch, GoingOn
 from trainer.fitting.helping import Helping
@@ -210,13 +210,14 @@ class OuterLoop:
         state, phase = self._run.state, self._course.now
         state.host = replace(self._course.noted(state.host), rates=self._source.noted_rates)
         if phase is not None:
-            set_learning_rate(phase, self._step.program.optimizers.of_group)
+            set_learning_rate(phase, self._run.program.optimizers.of_group)
             self._run.programs.memories.forget(phase.name)
             self.tell(f"phase {phase.name} from step {step}: {phase}")
 
     def _take_step(self, step: int, drawn_otherwise: bool = False) -> None:
         """Takes a step that was traced anew, of data that stay open unless drawn otherwise."""
         run, before, self._step = self._run, self._step, self._traced(self._source)
+        lend_optimizer(self._step.program.model, self._step.program.optimizers.optimizer)
         self._window.change_step(self._step, step)
         if drawn_otherwise or before.memory is not self._step.memory:
             self.open(self._data_start)
@@ -324,8 +325,7 @@ class OuterLoop:
         return bool(table[:, 1].any())
 
     def _save_if_due(self, step: int) -> None:
-        every = self._plan.checkpoint_every
-        if every and step % every == 0:
+        if self._plan.saves_at(step):
             self._save(step)
 
     def _save(self, step: int, always: bool = False, ranked: bool = True) -> None:

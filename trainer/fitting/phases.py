@@ -13,8 +13,15 @@ from losses.naming import checked_name
 from trainer.data.batch import is_whole
 from trainer.data.named.rates import checked_rates
 from trainer.data.source import Source
-from trainer.second_order.method import SecondOrder
+from trainer.optimizers.arguments import keras_optimizer
+from trainer.second_order import BFGS, LBFGS, GaussNewton, SecondOrder
 from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
+
+METHODS = {"bfgs": BFGS, "lbfgs": LBFGS, "gauss_newton": GaussNewton}
+GIVE = (
+    'Give a Keras optimizer or its name, a dict of these by group, or "bfgs", "lbfgs", '
+    '"gauss_newton": trainer.BFGS(), LBFGS(), GaussNewton(), each over all data.'
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,10 @@ class Phase:
       learning_rate: set when the phase begins: a number, or a dict by group.
       rates: source -> every how many steps it is drawn from the phase's first on, the probability
         with which, or 0: never; its terms are then absent. The others are drawn as `Sources` says.
-      optimizer: `trainer.BFGS()`, `LBFGS()` or `GaussNewton()`: each step of the phase is one
-        iteration of it over all data; None: the Trainer's optimizer.
+      optimizer: a Keras optimizer, or a dict by group, which begins anew with the phase; groups
+        that are not named keep the Trainer's. Or `trainer.BFGS()`, `LBFGS()`, `GaussNewton()`
+        ("bfgs", "lbfgs", "gauss_newton"): each step of the phase is one iteration of it over all
+        data. None: the Trainer's.
     Raises:
       ValueError, TypeError: something that cannot be one.
 
@@ -106,7 +115,7 @@ class Phase:
     trains: str | Iterable[str] | None = None
     learning_rate: float | Mapping[str, float] | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
-    optimizer: SecondOrder | None = None
+    optimizer: Any = None
 
     def __post_init__(self):
         checked_name(self.name, "A phase's name")
@@ -123,6 +132,7 @@ class Phase:
                 "{'boundary': 10}."
             )
         checked_rates(self.rates)
+        object.__setattr__(self, "optimizer", _named(self.optimizer))
         checked_method(self)
         rates = self.learning_rate
         for rate in rates.values() if isinstance(rates, Mapping) else [rates]:
@@ -136,7 +146,9 @@ class Phase:
     def of_step(self) -> PhaseOfStep:
         """What it changes of a step."""
         trains: Any = self.trains
-        return PhaseOfStep(self.name, self.weights, trains, self.optimizer)
+        second_order = isinstance(self.optimizer, SecondOrder)
+        own = (self.optimizer, None) if second_order else (None, self.optimizer)
+        return PhaseOfStep(self.name, self.weights, trains, *own)
 
     def __str__(self) -> str:
         parts = [f"weights {', '.join(f'{n} {w}' for n, w in self.weights.items())}"]
@@ -147,8 +159,10 @@ class Phase:
             parts.append(f"learning rate {self.learning_rate}")
         for source, rate in checked_rates(self.rates).items():
             parts.append(f"{source} {rate}")
-        if self.optimizer is not None:
+        if isinstance(self.optimizer, SecondOrder):
             parts.append(f"{self.optimizer} over all data")
+        elif self.optimizer is not None:
+            parts.append(f"optimizer {_name_of(self.optimizer)}")
         if self.until is not None:
             parts.append(f"until {'step ' if is_whole(self.until) else ''}{self.until}")
         return ", ".join(parts) or "as the Trainer was made"
@@ -194,7 +208,7 @@ def check_takeable(phases: tuple[Phase, ...], program: StepProgram, source: Sour
     for phase in phases:
         phase.of_step.of(program)
         rated = source.rerated(phase.rates, 0)
-        if phase.optimizer is not None:
+        if phase.of_step.optimizer is not None:
             rated.whole()  # ValueError: not all data can be had at once
         if any(rated.subsets) and program.optimizers.accumulation > 1:
             raise TermwiseError(
@@ -211,19 +225,39 @@ def first_phase(phases: tuple[Phase, ...]) -> PhaseOfStep:
 
 
 def checked_method(phase: Phase) -> None:
-    """Raises where the optimizer of a phase is no second-order method, or is given a rate."""
-    method = phase.optimizer
-    if method is not None and not isinstance(method, SecondOrder):
+    """Raises where the optimizer of a phase is none, or is given a rate beside it."""
+    given = phase.optimizer
+    if given is None:
+        return
+    if isinstance(given, type):
         raise TermwiseTypeError(
-            f"Phase {phase.name!r}: optimizer={method!r}. Accepted: trainer.BFGS(), "
-            "trainer.LBFGS(), trainer.GaussNewton(), each over all data. A Keras optimizer is that "
-            "of the Trainer, whose rate a phase sets by learning_rate=."
+            f"Phase {phase.name!r}: optimizer={given.__name__} is a class. {GIVE}"
         )
-    if method is not None and phase.learning_rate is not None:
+    each = list(given.values()) if isinstance(given, Mapping) else [given]
+    if not isinstance(given, SecondOrder):
+        for optimizer in each:
+            if not isinstance(optimizer, (str, keras.optimizers.Optimizer)):
+                raise TermwiseTypeError(f"Phase {phase.name!r}: optimizer={optimizer!r}. {GIVE}")
+            keras_optimizer(optimizer)  # ValueError, TypeError: Keras has none of that name
+    if phase.learning_rate is not None:
         raise TermwiseError(
-            f"Phase {phase.name!r} has learning_rate={phase.learning_rate} and "
-            f"optimizer={type(method).__name__}(), which finds its own step. Give one of them."
+            f"Phase {phase.name!r} has learning_rate={phase.learning_rate} and an optimizer of its "
+            "own, which has its own rate. Give one of them."
         )
+
+
+def _named(optimizer):
+    """The second-order method of a name; anything else as it is."""
+    return (
+        METHODS[optimizer]() if isinstance(optimizer, str) and optimizer in METHODS else optimizer
+    )
+
+
+def _name_of(optimizer) -> str:
+    """SGD, or body SGD, head Adam."""
+    if isinstance(optimizer, Mapping):
+        return ", ".join(f"{group} {_name_of(each)}" for group, each in optimizer.items())
+    return optimizer if isinstance(optimizer, str) else type(optimizer).__name__
 
 
 def phases_of_step(
@@ -234,7 +268,7 @@ def phases_of_step(
     Args:
       weights: name -> weight, of terms whose weight was set by hand.
     Returns:
-      the `PhaseOfStep` of the first one; those of all that are of second order.
+      the `PhaseOfStep` of the first one; those of all that have an optimizer.
     """
     first = phases[0].of_step if phases else NO_PHASE
     later = [phase.of_step.beside(weights) for phase in phases if phase.optimizer is not None]

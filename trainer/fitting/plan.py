@@ -26,6 +26,11 @@ class Plan:
         every = [None if windows else self.log_every, self.interval, self.checkpoint_every]
         return min([self.steps, *(step - step % n + n for n in every if n)])
 
+    def saves_at(self, step: int) -> bool:
+        """Whether a checkpoint is due at a step."""
+        every = self.checkpoint_every
+        return every is not None and step % every == 0
+
 
 def plan_fit(
     source,

@@ -96,7 +96,8 @@ class Programs:
     @property
     def evaluated(self) -> StepProgram:
         """The program by which a run is evaluated: with the weights of its phase."""
-        program = self.program if self._first is None else self._asked.phase.of(self.program)
+        program, phase = self.program, self._asked.phase
+        program = self.memories.given(phase, phase.of(program)) if self.prepared else program
         return replace(program, idle=frozenset())
 
     @property
@@ -168,8 +169,8 @@ class Programs:
             self._forget()
         if not self.prepared:
             self._prepare(source, xla)
-        if asked.second_order:
-            self._remember(asked.second_order, self._placed(self.program, source, xla))
+        if asked.with_optimizer:
+            self._remember(asked.with_optimizer, self._placed(self.program, source, xla))
         pauses = self._pauses()
         traced = functools.partial(self._step, source, xla, pauses)
         step = traced(Omission())
@@ -177,20 +178,20 @@ class Programs:
 
     def _step(self, source, xla, pauses: Pauses, left_out: Omission) -> TracedStep:
         """The step that leaves something out, traced once."""
-        placement = self._base.placement.placed(source.per_host, xla)
+        placement, phase = self._base.placement.placed(source.per_host, xla), self._asked.phase
         structure = str((source.element_spec, source.per_host))
-        way = placement.xla, placement.eager, self._asked.key
+        way = placement.xla, placement.eager, self._asked.key, self.memories.identity(phase)
         key = self._round, structure, *way, frozenset(pauses.weights), left_out
         if key not in self._steps:
             program = self._placed(self.program, source, xla)
             program = replace(program, pauses=pauses, **left_out._asdict())
-            program = self._asked.phase.of(program)
+            program = self.memories.given(phase, phase.of(program))
             spec = source.without(left_out.undrawn, source.element_spec)
             self._steps[key] = self._trace(key, program, spec)
         return self._steps[key]
 
     def _remember(self, phases, program: StepProgram) -> None:
-        """Makes what the methods of second-order phases remember."""
+        """Makes what phases with an optimizer have of their own."""
         measured = self._every is not None, self._helps[0] is not None
         facts = RunFacts(self._balancer is not None, *measured, self.written)
         self.memories.prepare(phases, program, facts)

@@ -34,14 +34,14 @@ class Asked:
       class_weight: class id -> weight.
       until: the step to which it trains, on the way to which terms pause; None: none does.
       phase: of the training.
-      second_order: the phases on the way that have a second-order method.
+      with_optimizer: the phases on the way that have an optimizer of their own.
       hardest: which terms learn from the hardest examples alone.
     """
 
     class_weight: Mapping[int, float] = field(default_factory=dict)
     until: int | None = None
     phase: PhaseOfStep = NO_PHASE
-    second_order: tuple[PhaseOfStep, ...] = ()
+    with_optimizer: tuple[PhaseOfStep, ...] = ()
     hardest: Hardest = field(default_factory=Hardest)
 
     def of_source(self, source):

@@ -32,7 +32,7 @@ from trainer.loop.norm import global_norm
 from trainer.model.added_losses import added_losses_apart
 from trainer.model.teachers import move_teachers
 from trainer.step.gradients import times
-from trainer.step.moving_statistics import moving_variables, put_back, values_before
+from trainer.step.moving_statistics import Statistics
 from trainer.step.outputs import ReplicaResult, StepRecord, TrialNotes
 from trainer.step.program import Discovery, StepProgram
 from trainer.step.reduction import sum_results
@@ -260,33 +260,6 @@ def current_context() -> StepContext:
             "calls. Override train_step, and call fit()."
         )
     return context
-
-
-class Statistics(NamedTuple):
-    """The moving statistics before a step that may be left out.
-
-    variables: name -> variable; before: name -> value. Empty where no step is left out.
-    """
-
-    program: StepProgram
-    variables: dict
-    before: dict
-
-    @classmethod
-    def of(cls, program: StepProgram) -> Statistics:
-        if not program.skips:
-            return cls(program, {}, {})
-        strategy = program.placement.strategy
-        variables = moving_variables(strategy, program.model, program.places())
-        return cls(program, variables, values_before(strategy, variables))
-
-    def put_back(self, finite) -> None:
-        """Puts them back after a step that is not finite, bool [].
-
-        One that a loss scale leaves out moves them, as in Keras: its gradients alone overflowed.
-        """
-        left_out = tf.constant(False) if self.program.optimizers.scaled else ~finite
-        put_back(self.program.placement.strategy, self.variables, self.before, left_out)
 
 
 def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:

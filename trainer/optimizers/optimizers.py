@@ -73,6 +73,7 @@ class Optimizers:
       scaled: bool; each optimizer that does not scale its loss is made one that does.
     Attributes:
       of_group: group -> Keras optimizer.
+      groups: as given.
       updated: one `UpdateGroup` for each group that has variables; empty before `build`.
       mirrored_copies: path -> the copy in the strategy's scope of a variable made outside it.
     Raises:
@@ -90,7 +91,7 @@ class Optimizers:
         loss_parameter_optimizer=None,
         scaled=False,
     ):
-        self.strategy = strategy
+        self.strategy, self.groups = strategy, groups
         self._built: dict[str, UpdateGroup] = {}
         self.mirrored_copies: dict[str, keras.Variable] = {}
         check_kind(groups)
@@ -160,6 +161,13 @@ class Optimizers:
             if name in self._built:
                 mine = _by_present_path(self._built[name], mine)
             self._give_slots(name, mine, parameters)
+
+    def share(self, others: Optimizers, names: list[str]) -> None:
+        """Takes the slots of some groups from other optimizers, which have them already."""
+        for name in names:
+            group = self._built[name] = others._built[name]
+            copies = others.mirrored_copies
+            self.mirrored_copies.update({p: copies[p] for p in group.variables if p in copies})
 
     def arrange(self, slots: dict[str, dict], parameters) -> bool:
         """Gives the groups slots for exactly these variables, in this order.

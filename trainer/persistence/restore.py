@@ -92,14 +92,26 @@ def load(named: dict[str, dict], manifest: Manifest) -> None:
 
 
 def _of_phases(ours: dict, theirs: list) -> list[tuple]:
-    """(place in the checkpoint, variable) of what both have of second-order phases."""
+    """(place in the checkpoint, variable) of the phases that both have, with their optimizers.
+
+    Raises:
+      ValueError: a phase of one name has other variables in the checkpoint.
+    """
     places = {saved.path: (place, saved) for place, saved in enumerate(theirs)}
-    alike = []
-    for name, variable in ours.items():
-        place, saved = places.get(name, (0, None))
-        if saved is not None and (tuple(variable.shape), variable.dtype.name) == saved[1:3]:
-            alike.append((place, variable))
-    return alike
+    kinds = {name: (tuple(v.shape), tensor_variable(v).dtype.name) for name, v in ours.items()}
+    saved_kinds = {path: saved[1:3] for path, (_, saved) in places.items()}
+    for phase in dict.fromkeys(name.partition("/")[0] for name in ours):
+        mine, saved = (_of_phase(phase, each) for each in (kinds, saved_kinds))
+        if saved and saved != mine:
+            raise TermwiseError(
+                f"Phase {phase!r} has another optimizer than the checkpoint holds, or trains other "
+                "variables. Give it the one that the run began with, or another name."
+            )
+    return [(places[name][0], variable) for name, variable in ours.items() if name in places]
+
+
+def _of_phase(phase: str, kinds: dict) -> dict:
+    return {name: kind for name, kind in kinds.items() if name.partition("/")[0] == phase}
 
 
 def _counterparts(named: dict[str, dict], saved: dict) -> tuple[dict, dict]:

@@ -1,8 +1,9 @@
-"""Moving statistics: one value under replicas, their mean; what it was where a step is left out."""
+"""Moving statistics: under replicas their mean after every step; put back where one is left out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -81,26 +82,43 @@ def assign_means(strategy, variables: dict, summed: dict, present) -> None:
         )
 
 
-def values_before(strategy, variables: dict) -> dict:
-    """name -> value of each variable, in cross-replica context, before a pass moves them."""
-    local = strategy.experimental_local_results
-    return {name: tf.identity(local(tensor_variable(v))[0]) for name, v in variables.items()}
+class Statistics(NamedTuple):
+    """The moving statistics before a step that may be left out; in cross-replica context.
 
-
-def put_back(strategy, variables: dict, before: dict, left_out) -> None:
-    """Gives variables the values that they had before a step, in cross-replica context.
-
-    Args:
-      variables: name -> variable.
-      before: of `values_before`.
-      left_out: bool [], whether the step is. A variable that is not finite is put back in any case:
-        it would stay so.
+    Attributes:
+      program: the `StepProgram`.
+      variables: name -> variable; empty where no step is left out.
+      before: name -> value.
     """
 
-    def assign(mine, value):
-        now = tf.convert_to_tensor(mine)
-        back = left_out | ~tf.reduce_all(tf.math.is_finite(now))
-        mine.assign(tf.where(back, value, now))
+    program: Any
+    variables: dict
+    before: dict
 
-    for name, value in before.items():
-        strategy.extended.update(tensor_variable(variables[name]), assign, args=(value,))
+    @classmethod
+    def of(cls, program) -> Statistics:
+        """Those of a program, as they are now."""
+        if not program.skips:
+            return cls(program, {}, {})
+        strategy = program.placement.strategy
+        variables = moving_variables(strategy, program.model, program.places())
+        local = strategy.experimental_local_results
+        now = {name: tf.identity(local(tensor_variable(v))[0]) for name, v in variables.items()}
+        return cls(program, variables, now)
+
+    def put_back(self, finite) -> None:
+        """Puts them back after a step that is not finite, bool [].
+
+        One that a loss scale leaves out moves them, as in Keras: its gradients alone overflowed. A
+        statistic that is itself not finite is put back in any case: it would stay so.
+        """
+        left_out = tf.constant(False) if self.program.optimizers.scaled else ~finite
+
+        def assign(mine, value):
+            now = tf.convert_to_tensor(mine)
+            back = left_out | ~tf.reduce_all(tf.math.is_finite(now))
+            mine.assign(tf.where(back, value, now))
+
+        for name, value in self.before.items():
+            variable = tensor_variable(self.variables[name])
+            self.program.placement.strategy.extended.update(variable, assign, args=(value,))

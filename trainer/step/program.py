@@ -186,9 +186,7 @@ class StepProgram:
       forward: (Step) -> the model's outputs; the Trainer's, which a subclass may override.
       build: (StepProgram, spec of a batch) -> None; gives the model its variables.
       compute_terms: (Step) -> terms by name; likewise.
-      counter: int64 variable, the global step.
-      optimizers: of the groups.
-      metrics: of training.
+      counter: int64 variable, the global step. optimizers: of the groups. metrics: of training.
       randomness: the random state of the replicas.
       find_trainables: (variables that a tape watched, model) -> TrainableVariables.
       placement: where the step runs.
@@ -297,13 +295,15 @@ class PhaseOfStep:
       name: of the phase, for errors.
       weights: name or pattern of terms -> weight, instead of the given ones; 0 leaves a term out.
       trains: the groups that train; None: all.
-      optimizer: a second-order method over all data; None: the Trainer's optimizers.
+      optimizer: a second-order method over all data; None: none.
+      optimizers: a Keras optimizer, or a dict by group, instead of the Trainer's; None: none.
     """
 
     name: str = ""
     weights: Mapping[str, Any] = field(default_factory=dict)
     trains: tuple[str, ...] | None = None
     optimizer: Any = None
+    optimizers: Any = None
 
     @property
     def key(self) -> tuple:

@@ -280,9 +280,9 @@ def test_gauss_newton_says_which_term_is_no_sum_of_squares():
 
 
 def test_a_phase_says_what_its_optimizer_may_be():
-    with pytest.raises(TypeError, match=r"optimizer='adam'. Accepted: trainer.BFGS\(\)"):
-        Phase("last", optimizer="adam")
-    with pytest.raises(ValueError, match="finds its own step"):
+    with pytest.raises(TypeError, match=r"optimizer=3. Give a Keras optimizer or its name"):
+        Phase("last", optimizer=3)
+    with pytest.raises(ValueError, match="which has its own rate"):
         Phase("last", optimizer=LBFGS(), learning_rate=0.1)
 
 
