@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Mapping
 
@@ -100,14 +101,21 @@ def describe_optimizer(optimizer) -> dict:
     try:
         with warnings.catch_warnings():  # a lambda that is written down is not run again
             warnings.simplefilter("ignore")
-            return {"name": optimizer.name, **optimizer.get_config()}
+            return {**optimizer.get_config(), "name": _name_of(optimizer)}
     except (NotImplementedError, TypeError, ValueError):
         values = vars(unwrapped(optimizer)).items()
         plain = {k: v for k, v in values if isinstance(v, (bool, int, float, str, type(None)))}
         public = {name: value for name, value in plain.items() if not name.startswith("_")}
         schedules = [type(value).__name__ for _, value in values if isinstance(value, _SCHEDULE)]
-        described = {"name": optimizer.name, "class_name": type(optimizer).__name__, **public}
+        described = {"name": _name_of(optimizer), "class_name": type(optimizer).__name__, **public}
         return {**described, "learning_rate": schedules[0] if schedules else None}
+
+
+def _name_of(optimizer) -> str:
+    """Its name, without the number that Keras gives to the second of its class in a process."""
+    bare = re.sub(r"_\d+$", "", optimizer.name)
+    automatic = bare.replace("_", "") == type(optimizer).__name__.lower()
+    return bare if automatic else optimizer.name
 
 
 def _spelling_of(optimizer) -> str:

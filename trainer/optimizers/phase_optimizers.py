@@ -76,11 +76,10 @@ class PhaseOptimizers:
 
 
 def _described(given: Any) -> dict:
-    """group -> an optimizer's configuration, of one or of a dict by group."""
+    """group -> an optimizer's class and configuration, of one or of a dict by group."""
     by_group = given if isinstance(given, Mapping) else {WHOLE: given}
-    made = {group: keras_optimizer(each) for group, each in by_group.items()}
-    # names count what else was made in the process
-    return {g: {**describe_optimizer(o), "name": type(o).__name__} for g, o in made.items()}
+    made = {name: keras_optimizer(each) for name, each in by_group.items()}
+    return {name: (type(o), describe_optimizer(o)) for name, o in made.items()}
 
 
 def _check_plain(whose: str, optimizers: Optimizers) -> None:

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from trainer import Phase, Trainer
+from trainer.optimizers.arguments import describe_optimizer
 
 RNG = np.random.default_rng(3)
 X, Y = (RNG.normal(size=(64, n)).astype(np.float32) for n in (3, 1))
@@ -126,6 +127,12 @@ def test_a_group_that_is_not_named_keeps_the_optimizer_of_the_trainer():
     row = fit(trainer, 6).last()
     rates = {name: row[f"learning_rate/{name}"] for name in GROUPS}
     assert rates == pytest.approx({"body": 0.01, "head": 0.1})
+
+
+def test_what_is_described_of_an_optimizer_does_not_depend_on_what_else_was_made():
+    first, second = (describe_optimizer(keras.optimizers.SGD(0.1)) for _ in range(2))
+    assert first == second and first["name"] == "sgd"
+    assert describe_optimizer(keras.optimizers.SGD(0.1, name="mine_2"))["name"] == "mine_2"
 
 
 def test_a_phase_that_begins_again_has_a_fresh_optimizer():
