@@ -37,8 +37,9 @@ class Reconstruction(losses.Term):
         self.log_variance = self.add_weight("log_variance", initializer=log_variance)
 
     def call(self, step):
-        s = tf.convert_to_tensor(self.log_variance)
-        squared_error = tf.square(step.x - step.y_pred["pixels"])
+        s = tf.cast(self.log_variance, step.y_pred["pixels"].dtype)
+        pixels = step.y_pred["pixels"]
+        squared_error = tf.square(tf.cast(step.x, pixels.dtype) - pixels)
         return tf.reduce_mean(s + squared_error * tf.exp(-s), axis=(1, 2, 3)) / 2
 
 
@@ -81,10 +82,11 @@ def build_model(config) -> keras.Model:
         activity_regularizer=keras.regularizers.L1(config.loss_weights.activity),
         name="embedding",
     )(hidden)
-    # outputs stay float32 under any --precision: losses are computed of them
-    digit = keras.layers.Dense(10, name="digit", dtype="float32")(embedding)
-    pixels = keras.layers.Dense(64, dtype="float32")(embedding)
-    pixels = keras.layers.Reshape((8, 8, 1), name="pixels", dtype="float32")(pixels)
+    # outputs are no float16 under any --precision: losses are computed of them
+    whole = keras.config.floatx()
+    digit = keras.layers.Dense(10, name="digit", dtype=whole)(embedding)
+    pixels = keras.layers.Dense(64, dtype=whole)(embedding)
+    pixels = keras.layers.Reshape((8, 8, 1), name="pixels", dtype=whole)(pixels)
     return keras.Model(image, {"digit": digit, "pixels": pixels}, name="digits")
 
 

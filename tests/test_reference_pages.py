@@ -73,6 +73,7 @@ def test_what_an_example_shows_is_asserted(script):
     assert script.program(text, losses.Charbonnier) == f"{expected}  # by hand"
 
 
+@pytest.mark.very_slow
 def test_a_stale_page_fails_the_check(tmp_path):
     stale = tmp_path / "docs"
     stale.mkdir()

@@ -24,7 +24,7 @@ def locate(path: str) -> str:
     """
     given = Path(path)
     is_ours = len(given.parts) == 1 or given.parts[:-1] == ("experiments", "configs")
-    if given.is_file() or not is_ours or given.stem not in names():
+    if not is_ours or given.stem not in names() or given.is_file():
         return path
     return str(FOLDER / f"{given.stem}.py")
 

@@ -199,6 +199,7 @@ class Squares(Term):
     Raises:
       TypeError: `residual` is no function.
       ValueError: a lambda without a name; residuals of another length than the examples.
+    Source: Nocedal and Wright 2006, chapter 10 (least squares).
 
     Example: residuals of 3 and 4:
       >>> from losses import Step

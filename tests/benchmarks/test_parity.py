@@ -35,6 +35,7 @@ def test_the_table_marks_what_is_more_than_rounding():
     assert lines[3] == "| another | **not finite** | 2.0e-06 | 0.0e+00 |"
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_termwise_gives_the_weights_of_one_device_where_fit_does_not(two_replicas):
     names = ["a scalar loss", "clipping by norm"]

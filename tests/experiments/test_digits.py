@@ -121,6 +121,7 @@ def test_the_quickstart_reaches_97_percent_within_a_minute_and_learns_its_noise(
     assert (workdir / "DONE.json").exists()
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_two_replicas_train_the_quickstart_as_one_does(tmp_path):
     short = ["--config.steps=20", "--config.log_every=5"]

@@ -438,6 +438,7 @@ def test_metrics_by_source_count_its_own_labels(two_replicas):
     }
 
 
+@pytest.mark.very_slow
 @pytest.mark.parametrize("source", [data, pipelines])
 def test_whether_xla_is_faster_is_tried_on_all_sources(source):
     trainer, sizes = make(jit_compile="auto"), BATCHES if source is data else {"boundary": 3}

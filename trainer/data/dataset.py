@@ -33,7 +33,7 @@ class DatasetSource(Source):
     def __init__(self, dataset, what, hosts=None, gpu=None):
         self._unchecked = dataset
         self.gpu = gpu
-        self._tuned = has_work(dataset)
+        self.tuned = has_work(dataset)
         self.what = what
         self.hosts = hosts
         self.per_host = hosts is not None
@@ -114,7 +114,7 @@ class DatasetSource(Source):
             self._first, self.iterator = [], itertools.islice(batches, position, None)
             return
         dataset = self.repeated_from(position)
-        self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None, self._tuned))
+        self.iterator = iter(prefetched(dataset, self.gpu if on_gpu else None, self.tuned))
 
     def one_pass(self):
         return self.dataset
@@ -124,7 +124,7 @@ class DatasetSource(Source):
         return dataset.skip(position) if position else dataset
 
     def first_batch(self):
-        self.iterator = iter(prefetched(self.dataset.repeat(), tuned=self._tuned))
+        self.iterator = iter(prefetched(self.dataset.repeat(), tuned=self.tuned))
         for batch in itertools.islice(self.iterator, 1):
             self._first = [batch]
             return batch
@@ -151,13 +151,13 @@ class DatasetSource(Source):
         Where each host has its own, also 1.0, or 0.0 for what fills up to the longest host's.
         """
         if not self.per_host:
-            return iter(prefetched(self.dataset, self.gpu, self._tuned))
+            return iter(prefetched(self.dataset, self.gpu, self.tuned))
         local = self.steps_per_epoch or self.count_steps()
         longest = int(self.hosts.exchange(local).max())
         counted = self.dataset.map(lambda *batch: (_joined(batch), 1.0))
         filling = self.dataset.take(1).repeat().map(lambda *batch: (_joined(batch), 0.0))
         dataset = counted.concatenate(filling).take(longest)
-        return iter(prefetched(dataset, tuned=self._tuned))
+        return iter(prefetched(dataset, tuned=self.tuned))
 
 
 def _joined(batch):

@@ -49,6 +49,7 @@ class Source(abc.ABC):
       per_host: whether a batch holds this host's examples alone.
       shuffle: whether the order is drawn anew for each epoch here.
       shuffling: which permutation that is, of `trainer.data.permutation`.
+      tuned: whether TensorFlow tunes the pipeline that is read, see `prefetched`.
       passed: what the user passed.
       name: of one of several sources, else None.
     """
@@ -62,6 +63,7 @@ class Source(abc.ABC):
     per_host: bool = False
     shuffle: bool = False
     shuffling: int = SHUFFLING
+    tuned: bool = False
     passed: Any = None
     name: str | None = None
 

@@ -142,7 +142,7 @@ BAD = [
     (["--workdir=list"], "list/config.json: holds a list, not a configuration."),
     (["--workdir=dotted"], "ConfigDict does not accept dots in field names"),
     ([DIGITS, "--workdir=other"], "other was started with experiment=experiments.other, now exper"),
-    (["--workdir=changed", "--config.steps=6"], "changed was started with steps=5, now 6. Use a "),
+    (["--workdir=changed", "--config.seed=6"], "changed was started with seed=5, now 6. Use a "),
     (["--workdir=changed", "--config.step=6"], "--config.step: no such field. Did you mean steps?"),
     (["--workdir=inside"], "--config.experiment: inside.code lies in the workdir inside, and"),
     # modes
@@ -167,7 +167,7 @@ def mistakes(folder):
         "list/config.json": "[1]",
         "dotted/config.json": '{"a.b": 1}',
         "other/config.json": '{"experiment": "experiments.other"}',
-        "changed/config.json": '{"experiment": "experiments.digits", "steps": 5}',
+        "changed/config.json": '{"experiment": "experiments.digits", "steps": 5, "seed": 5}',
         "inside/config.json": '{"experiment": "inside.code"}',
         "inside/code.py": "raise SystemExit('this was run')",
     }.items():

@@ -142,12 +142,13 @@ def test_float32_and_no_field_are_the_same_run(made):
 def test_a_precision_that_is_not_there_is_refused(made, capsys):
     assert run.main(["--config=without.py", "--precision=mixed_float61"]) == 2
     assert capsys.readouterr().err == (
-        "error: --precision=mixed_float61: accepted are float32, mixed_float16, mixed_bfloat16. "
-        "Did you mean mixed_float16?\n"
+        "error: --precision=mixed_float61: accepted are float32, float64, mixed_float16, "
+        "mixed_bfloat16. Did you mean mixed_float16?\n"
     )
     assert run.main(["--config=with_field.py", "--config.precision=half"]) == 2
     assert capsys.readouterr().err == (
-        "error: --config.precision=half: accepted are float32, mixed_float16, mixed_bfloat16.\n"
+        "error: --config.precision=half: accepted are float32, float64, mixed_float16, "
+        "mixed_bfloat16.\n"
     )
     assert made == []
 

@@ -30,6 +30,7 @@ def test_the_five_parts_are_terms_that_add_up(trained):
     assert rows[0]["total"] == pytest.approx(sum(parts), rel=1e-5) and min(parts) > 0
 
 
+@pytest.mark.very_slow
 def test_the_check_tells_the_precision_and_that_the_variants_agree(trained):
     experiment, _ = trained
     checks = experiment.check(experiment.trainer)

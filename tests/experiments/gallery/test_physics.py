@@ -14,10 +14,12 @@ from experiments.gallery import burgers, inverse_burgers, inverse_heat
 
 @pytest.fixture(autouse=True)
 def float64():
-    before = keras.config.floatx()
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # another test may have set one for good
     yield
     keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(policy)
 
 
 def test_cole_and_hopfs_solution_is_that_of_the_method_of_lines():

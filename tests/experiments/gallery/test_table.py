@@ -253,6 +253,7 @@ def test_arguments_that_no_run_takes_are_refused_before_any_is_run(folder):
     assert not (folder / "runs").exists() and not (folder / "docs").exists()
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_entries_are_run_measured_and_written_and_only_what_is_left_is_run_again(folder, capsys):
     line = Entry("A line.", seeds=(0, 2))
@@ -276,6 +277,7 @@ def test_entries_are_run_measured_and_written_and_only_what_is_left_is_run_again
     assert (folder / "docs" / "gallery.md").read_text() == text
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_runs_that_fail_are_named_and_leave_earlier_results_alone(folder, capsys):
     entries = {"line": Entry("x", variants={"a": ("--config.size=0.0",)}, seeds=(0,), pictured="")}

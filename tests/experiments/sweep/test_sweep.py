@@ -71,6 +71,7 @@ def test_a_dry_run_lists_and_writes_nothing(folder, capsys):
     assert not (folder / "sweep").exists()
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_settings_that_fail_stand_apart_and_finished_ones_are_not_run_again(folder, capsys):
     words = ["--config=config.py", "--workdir=sweep", "--sweep=config.size=2.0,0.0", "--parallel=2"]

@@ -62,6 +62,7 @@ def free_addresses(number):
     return addresses
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_two_hosts_give_the_gradient_of_one():
     cluster = {"worker": free_addresses(2)}

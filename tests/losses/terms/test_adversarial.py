@@ -318,6 +318,7 @@ def test_a_weight_that_learns_does_not_learn_from_the_adversarial_loss():
     assert run([AdversarialRegularization(step_size=0.1)]) == pytest.approx(run([]), rel=1e-6)
 
 
+@pytest.mark.very_slow
 @pytest.mark.parametrize("norm, steps", [("l2", 1), ("infinity", 2), ("l1", 2)])
 def test_it_trains_under_the_compiler(norm, steps):
     arguments = {"norm": norm, "steps": steps, "step_size": 0.1, "epsilon": 0.15}

@@ -103,6 +103,7 @@ def fit(data, workdir=None, steps=12):
     return model.get_weights()
 
 
+@pytest.mark.very_slow
 def test_training_on_it_gives_the_weights_of_the_plain_pipeline(targets, workdir):
     repeated = batches().repeat()
     plain = fit(prepared(repeated))

@@ -146,6 +146,7 @@ def check_same(left_by, workdir, undisturbed):
         assert found[part] == expected[part], part
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_hosts_draw_different_masks(undisturbed):
     reader = tf.train.load_checkpoint(str(undisturbed / "checkpoints" / f"ckpt-{STEPS}"))
@@ -184,6 +185,7 @@ def test_sigterm_to_one_worker_saves_on_all_and_the_run_goes_on(
     check_same(left_by, tmp_path / "run", undisturbed)
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_a_worker_that_never_starts_is_not_waited_for_for_ever(
     launch, undisturbed, left_by, tmp_path

@@ -122,6 +122,7 @@ def sentences():
     return rng.integers(0, 20, (64, 6)).astype("int32"), rng.normal(size=(64, 1)).astype("float32")
 
 
+@pytest.mark.very_slow
 @pytest.mark.parametrize("kind", ["arrays", "pipeline"])
 def test_words_and_loops_compiled_train_as_they_do_plain(kind):
     def weights(jit_compile):
@@ -188,6 +189,7 @@ def test_a_program_that_takes_too_long_is_given_up(monkeypatch):
     assert "had not compiled" in trainer._run.jit.decided["because"]
 
 
+@pytest.mark.very_slow
 def test_an_edited_note_is_found_anew(tmp_path):
     make(tmp_path).fit(arrays(), batch_size=16, steps=2, verbose=False)
     (tmp_path / "starts.jsonl").write_text('{"jit_compile": {"compiled": "yes"}}\nnot json\n')

@@ -101,6 +101,7 @@ def test_a_run_killed_ten_times_ends_as_the_undisturbed_one(kind, forked_runs, l
     check_kills(forked_runs, left_by, tmp_path, RUNS[kind], 10, seed=1)
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_a_run_on_two_devices_killed_four_times_ends_as_the_undisturbed_one(
     forked_runs, left_by, tmp_path

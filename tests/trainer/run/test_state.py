@@ -17,6 +17,7 @@ from trainer.model.variables import read
 from trainer.persistence.workdir import Workdir
 from trainer.run.host_state import HostState
 from trainer.run.state import RunState, make_counter
+from trainer.second_order.memories import Memories
 from trainer.step.trainable import TrainableVariables
 
 LAYOUT = Layout(("a", "b"), ((), ()), (None, None), (False, False))
@@ -47,6 +48,7 @@ class Standing:
             follow_switches=lambda: None,
             balancing_variables=[self.balancer],
             balanced=SimpleNamespace(variables=[self.balancer]),
+            memories=Memories(),
             variables=[self.counted, program.counter, *read],
         )
         hosts = Hosts(strategy)
@@ -83,7 +85,7 @@ def test_a_checkpoint_holds_all_on_which_the_next_step_depends(make_run):
     run = make_run(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
     parts = run.parts()
     first = ["model", "optimizers", "terms", "random", "balancer", "metrics", "window"]
-    assert list(parts) == [*first, "window_more", "step", "data_start", "held", "host"]
+    assert list(parts) == [*first, "window_more", "step", "data_start", "held", "host", "phases"]
     assert [v.path for v in parts["model"]] == ["line/kernel", "line/bias"]
     slots = [v.path.split("/")[-1] for v in parts["optimizers"]]
     assert slots[:2] == ["iteration", "learning_rate"] and len(slots) == 2 + 3  # and three momenta

@@ -21,10 +21,12 @@ EACH = [FIRST, *(pytest.param(name, marks=pytest.mark.very_slow) for name in OTH
 
 @pytest.fixture(autouse=True)
 def float64():
-    before = keras.config.floatx()
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # another test may have set one for good
     yield
     keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(policy)
 
 
 def line():

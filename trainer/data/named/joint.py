@@ -88,6 +88,7 @@ class JointSource(Source):
         self._set_rates(self.said)
         self.batch_size = self.main.batch_size
         self.shuffle = any(part.shuffle for part in self.parts.values())
+        self.tuned = any(part.tuned for part in self.parts.values())
         self.iterator: Any = None
         self._first: list = []
 
@@ -255,7 +256,7 @@ class JointSource(Source):
     def first_batch(self):
         if self.indexed:
             return self.batch_at(tf.constant(0, tf.int64))
-        self.iterator = iter(prefetched(self.repeated_from(0)))
+        self.iterator = iter(prefetched(self.repeated_from(0), tuned=self.tuned))
         for batch in itertools.islice(self.iterator, 1):
             self._first = [batch]
             return self.structured(batch)
@@ -267,7 +268,7 @@ class JointSource(Source):
             batches = itertools.chain(self._first, self.iterator)
             self._first, self.iterator = [], itertools.islice(batches, position, None)
             return
-        self.iterator = iter(prefetched(self.repeated_from(position)))
+        self.iterator = iter(prefetched(self.repeated_from(position), tuned=self.tuned))
 
     def repeated_from(self, position):
         parts = [self._part_from(name, part, position) for name, part in self.parts.items()]
@@ -303,7 +304,7 @@ class JointSource(Source):
 
         A source that ends before the others gives its first batch again, which counts for nothing.
         """
-        return iter(prefetched(self.one_pass()))
+        return iter(prefetched(self.one_pass(), tuned=self.tuned))
 
     @property
     def batch_sizes(self):

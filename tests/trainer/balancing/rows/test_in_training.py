@@ -90,6 +90,7 @@ def test_two_replicas_sum_rows_and_agree_with_one(two_replicas, by_rows):
     alike(found, by_rows)
 
 
+@pytest.mark.very_slow
 @pytest.mark.slow
 def test_under_xla_between_balancings_and_at_a_place_of_the_user_they_agree_too():
     some = {"at": ["*by_word*", "*twice*", "embedding*"], "every": 2}
