@@ -18,8 +18,9 @@ INTRODUCTION = " ".join(
         "them and writes this page of what it measured; `python -m experiments.gallery NAME` runs",
         "some and writes their part. Each is one configuration in `experiments/configs/` and one",
         "module in `experiments/gallery/` that reads in five minutes. A result is the mean over",
-        "seeds ± its standard error. Validation data chose every setting; results are of test",
-        "data, or compared with a truth that is known.",
+        "seeds ± its standard error, of test data or against a truth that is known. Validation",
+        "data chose the settings; where test data were seen before, the configuration says so",
+        "(`burgers`, `constrained`).",
     ]
 )
 HEAD = (
