@@ -255,14 +255,14 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
             if checkpoints is not None:
                 checkpoints.wait()
         finally:
-            run.state.settings = Settings.of(run.program, request.weights)
+            run.state.settings = Settings.of(run.programs, request.weights)
             writers.close(finished)
 
 
 def _set_by_hand(run: Run, request: FitRequest, standing: Standing, console: Console) -> dict:
     """What was set by hand since the last fit of this Trainer, for starts.jsonl; tells it."""
     before = None if standing.resumed else run.state.settings
-    changes = Settings.of(run.program, request.weights).changes(before)
+    changes = Settings.of(run.programs, request.weights).changes(before)
     if not changes:
         return {}
     console.line(f"set by hand: {told(changes)}")

@@ -211,7 +211,7 @@ class OuterLoop:
         state.host = replace(self._course.noted(state.host), rates=self._source.noted_rates)
         if phase is not None:
             set_learning_rate(phase, self._run.program.optimizers.of_group)
-            self._run.programs.memories.forget(phase.name)
+            self._run.programs.phase_states.forget(phase.name)
             self.tell(f"phase {phase.name} from step {step}: {phase}")
 
     def _take_step(self, step: int, drawn_otherwise: bool = False) -> None:

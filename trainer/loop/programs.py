@@ -38,7 +38,7 @@ from trainer.loop.traced_step import (
 from trainer.loop.train_step import TrainPasses, facts_of_terms
 from trainer.model.variables import put_back
 from trainer.second_order.checks import RunFacts
-from trainer.second_order.memories import Memories
+from trainer.second_order.phase_states import PhaseStates
 from trainer.step.loss_parameters import find_unwatched
 from trainer.step.program import Discovery, StepProgram
 
@@ -56,7 +56,7 @@ class Programs:
       helps: `helps_every` and `helps_for` of the Trainer.
     Attributes:
       balanced, diagnostics, helps: of the terms, after the first trace; None without.
-      memories: of the phases of second order.
+      phase_states: what phases have of their own.
       written: the variables that the forward and backward pass writes, on any replica.
     """
 
@@ -86,7 +86,7 @@ class Programs:
         self.diagnostics: Diagnostics | None = None
         self.helps: Helps | None = None
         self.written: list[tf.Variable] = []
-        self.memories = Memories()
+        self.phase_states = PhaseStates()
 
     @property
     def program(self) -> StepProgram:
@@ -97,7 +97,7 @@ class Programs:
     def evaluated(self) -> StepProgram:
         """The program by which a run is evaluated: with the weights of its phase."""
         program, phase = self.program, self._asked.phase
-        program = self.memories.given(phase, phase.of(program)) if self.prepared else program
+        program = self.phase_states.given(phase, phase.of(program)) if self.prepared else program
         return replace(program, idle=frozenset())
 
     @property
@@ -180,12 +180,12 @@ class Programs:
         """The step that leaves something out, traced once."""
         placement, phase = self._base.placement.placed(source.per_host, xla), self._asked.phase
         structure = str((source.element_spec, source.per_host))
-        way = placement.xla, placement.eager, self._asked.key, self.memories.identity(phase)
+        way = placement.xla, placement.eager, self._asked.key, self.phase_states.identity(phase)
         key = self._round, structure, *way, frozenset(pauses.weights), left_out
         if key not in self._steps:
             program = self._placed(self.program, source, xla)
             program = replace(program, pauses=pauses, **left_out._asdict())
-            program = self.memories.given(phase, phase.of(program))
+            program = self.phase_states.given(phase, phase.of(program))
             spec = source.without(left_out.undrawn, source.element_spec)
             self._steps[key] = self._trace(key, program, spec)
         return self._steps[key]
@@ -194,7 +194,7 @@ class Programs:
         """Makes what phases with an optimizer have of their own."""
         measured = self._every is not None, self._helps[0] is not None
         facts = RunFacts(self._balancer is not None, *measured, self.written)
-        self.memories.prepare(phases, program, facts)
+        self.phase_states.prepare(phases, program, facts)
 
     def _pauses(self) -> Pauses:
         """The terms that pause on the way; accumulated steps compute them all."""
@@ -336,7 +336,7 @@ class Programs:
         passes = self._first
         if passes is None or self._steps or program != passes.program:
             passes = self._passes(program)
-        memory = self.memories.of(program) if program.phase else None
+        memory = self.phase_states.of(program) if program.phase else None
         parts = StepParts(self._train_step, passes, self.diagnostics, self.helps, memory)
         return trace_step(parts, key, spec)
 

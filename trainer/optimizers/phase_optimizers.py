@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -57,6 +58,11 @@ class PhaseOptimizers:
         for name, variable in self.variables.items():
             if name not in known and np.any(value := np.asarray(read(variable))):
                 self._fresh[name] = value
+
+    @property
+    def own(self) -> dict[str, keras.optimizers.Optimizer]:
+        """group -> the optimizers that are not the Trainer's."""
+        return {name: self.all.of_group[name] for name in self._own}
 
     @property
     def variables(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from losses.objective.weights import Weight
+from trainer.loop.programs import Programs
 from trainer.model.variables import by_path, read
-from trainer.step.program import StepProgram
 
 ABSENT = "as given"  # the weight of a term that was never set by hand
 
@@ -17,7 +17,7 @@ class Settings:
     """What was set when it was looked at.
 
     Attributes:
-      rates: group -> learning rate.
+      rates: group, or "phase/group" of a phase's own optimizer -> learning rate.
       trains: path -> whether a variable of the model trains.
       weights: term -> its weight in words, of those that `set_weight` was called for.
     """
@@ -27,16 +27,18 @@ class Settings:
     weights: Mapping[str, str]
 
     @classmethod
-    def of(cls, program: StepProgram, weights: Mapping) -> Settings:
+    def of(cls, programs: Programs, weights: Mapping) -> Settings:
         """Those of a run now.
 
         Args:
+          programs: of the run.
           weights: term -> weight, of those that were set by hand.
         """
-        optimizers = program.optimizers.of_group.items()
+        program = programs.program
+        optimizers = {**program.optimizers.of_group, **programs.phase_states.optimizers}
         variables = by_path(program.model.variables).items()
         return cls(
-            {group: float(read(optimizer.learning_rate)) for group, optimizer in optimizers},
+            {group: float(read(each.learning_rate)) for group, each in optimizers.items()},
             {path: bool(variable.trainable) for path, variable in variables},
             {name: str(Weight(weight, name)) for name, weight in weights.items()},
         )
@@ -54,8 +56,10 @@ class Settings:
         """
         if before is None:
             return {}
+        # the optimizer of a phase that is new was not set by hand
+        rates = {name: rate for name, rate in self.rates.items() if name in before.rates}
         parts = {
-            "learning_rate": (before.rates, self.rates),
+            "learning_rate": (before.rates, rates),
             "weight": (before.weights, self.weights),
             "trainable": (before.trains, self.trains),
         }

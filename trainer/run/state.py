@@ -195,10 +195,10 @@ class RunState:
             data_start=[self.data.began],
             held={},
             host=[self._packed],
-            phases=programs.memories.variables,
+            phases=programs.phase_states.variables,
         )
         known = [*state.variables(), *metrics, *optimizers.mirrored_copies.values()]
-        known += programs.memories.known
+        known += programs.phase_states.known
         held = held_variables(self._strategy, programs.variables, known, self._places())
         return replace(state, held=held)
 

@@ -96,7 +96,7 @@ def test_further_fits_of_one_trainer_go_on_too_with_phases_made_anew():
     compare(parts, whole.model.get_weights(), 0)
 
 
-def test_callbacks_and_the_trainer_see_the_optimizer_of_the_phase():
+def test_callbacks_and_the_trainer_see_the_optimizer_of_the_phase(capsys):
     class Look(keras.callbacks.Callback):
         def __init__(self):
             super().__init__()
@@ -114,7 +114,8 @@ def test_callbacks_and_the_trainer_see_the_optimizer_of_the_phase():
         7: "SGD",
     }  # the phase begins behind its last step
     trainer.optimizer.learning_rate = 0.5
-    assert fit(trainer, 10).last()["learning_rate"] == pytest.approx(0.5)
+    assert fit(trainer, 10, verbose=True).last()["learning_rate"] == pytest.approx(0.5)
+    assert "set by hand: learning_rate of sgd/model 0.05 -> 0.5" in capsys.readouterr().out
 
 
 def test_a_group_that_is_not_named_keeps_the_optimizer_of_the_trainer():

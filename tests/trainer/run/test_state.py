@@ -17,7 +17,7 @@ from trainer.model.variables import read
 from trainer.persistence.workdir import Workdir
 from trainer.run.host_state import HostState
 from trainer.run.state import RunState, make_counter
-from trainer.second_order.memories import Memories
+from trainer.second_order.phase_states import PhaseStates
 from trainer.step.trainable import TrainableVariables
 
 LAYOUT = Layout(("a", "b"), ((), ()), (None, None), (False, False))
@@ -48,7 +48,7 @@ class Standing:
             follow_switches=lambda: None,
             balancing_variables=[self.balancer],
             balanced=SimpleNamespace(variables=[self.balancer]),
-            memories=Memories(),
+            phase_states=PhaseStates(),
             variables=[self.counted, program.counter, *read],
         )
         hosts = Hosts(strategy)

@@ -14,7 +14,7 @@ from trainer.second_order.vector import Vector
 from trainer.step.program import PhaseOfStep, StepProgram
 
 
-class Memories:
+class PhaseStates:
     """What phases of a run have of their own, by the name of the phase."""
 
     def __init__(self) -> None:
@@ -76,6 +76,15 @@ class Memories:
         for states in (self._by_phase, self._optimizers):
             if phase in states:
                 states[phase].forget()
+
+    @property
+    def optimizers(self) -> dict[str, Any]:
+        """ "phase/group" -> the Keras optimizers that phases have of their own."""
+        return {
+            f"{phase}/{group}": optimizer
+            for phase, state in self._optimizers.items()
+            for group, optimizer in state.own.items()
+        }
 
     @property
     def variables(self) -> dict[str, Any]:
