@@ -16,6 +16,7 @@ import tensorflow as tf
 import losses
 from experiments.digits import split_digits
 from experiments.experiment import Check, Experiment, fit_settings
+from experiments.gallery.variants import checked_variant
 from trainer import Trainer
 
 EPSILON = 0.1  # by how much a pixel of 0 to 1 may be moved
@@ -43,10 +44,7 @@ def build_model(config) -> keras.Model:
 
 def make_terms(config) -> list:
     """The adversarial term of `config.variant`; none where that is "plain"."""
-    if config.variant not in VARIANTS:
-        accepted = ", ".join(map(repr, VARIANTS))
-        raise ValueError(f"variant={config.variant!r}: accepted are {accepted}.")
-    how = VARIANTS[config.variant]
+    how = VARIANTS[checked_variant(config, VARIANTS)]
     if not how:
         return []
     weight, bounds = config.loss_weights.adversarial, (0.0, 1.0)

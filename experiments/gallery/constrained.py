@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 
 import losses
 from experiments.experiment import Check, Experiment, fit_settings
+from experiments.gallery.variants import checked_variant
 from trainer import Sources, Trainer
 
 DIGIT = 8
@@ -76,9 +77,7 @@ def make_terms(config) -> list:
         return []
     if config.variant == "weight":
         return [losses.term(misses, weight=config.loss_weights.misses)]
-    if config.variant not in VARIANTS:
-        accepted = ", ".join(map(repr, VARIANTS))
-        raise ValueError(f"variant={config.variant!r}: accepted are {accepted}.")
+    checked_variant(config, VARIANTS)
     return [
         losses.Constraint(
             held_recall if config.variant == "held" else recall,

@@ -18,6 +18,7 @@ import losses
 from experiments.experiment import Check, Experiment, fit_settings
 from experiments.gallery.average_precision import kept, mean_average_precision
 from experiments.gallery.scenes import SIDE, scenes
+from experiments.gallery.variants import checked_variant
 from trainer import Trainer
 
 VARIANTS = ("terms", "in_graph")
@@ -187,8 +188,7 @@ def experiment(config, *, strategy, workdir) -> Experiment:
     Raises:
       ValueError: a variant that is none of `VARIANTS`.
     """
-    if config.variant not in VARIANTS:
-        raise losses.TermwiseError(f"variant={config.variant!r}: accepted are {VARIANTS}.")
+    checked_variant(config, VARIANTS)
     counts = config.scenes
     train, validation, test = (
         scenes(split, counts[split], seed=config.seed + 1000 * number)

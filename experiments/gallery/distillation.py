@@ -15,6 +15,7 @@ import losses
 from experiments.consistency import labelled
 from experiments.digits import split_digits
 from experiments.experiment import Check, Experiment, fit_settings
+from experiments.gallery.variants import checked_variant
 from trainer import Sources, Trainer
 
 VARIANTS = ("distilled", "alone")
@@ -116,8 +117,7 @@ def experiment(config, *, strategy, workdir) -> Experiment:
     Raises:
       ValueError: a variant that is none of `VARIANTS`.
     """
-    if config.variant not in VARIANTS:
-        raise losses.TermwiseError(f"variant={config.variant!r}: accepted are {VARIANTS}.")
+    checked_variant(config, VARIANTS)
     keras.utils.set_random_seed(config.seed)
     data = split_digits()
     x, y = data["train"]

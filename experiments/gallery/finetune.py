@@ -15,9 +15,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import losses
 from experiments.digits import split_digits
 from experiments.experiment import Check, Experiment, fit_settings
+from experiments.gallery.pictures import draw_told
+from experiments.gallery.variants import checked_variant
 from trainer import Phase, Trainer
 
 VARIANTS = ("finetuned", "scratch")
@@ -104,20 +105,6 @@ def check(trainer, config, test) -> dict[str, Check]:
     return {"test accuracy": Check(trainer.evaluate(test)["metrics/accuracy"], at_least=least)}
 
 
-def picture(trainer, test):
-    """The first 36 scanned test images with the digit that is told; what is wrong in red."""
-    from matplotlib.figure import Figure
-
-    x, y = test
-    told = trainer.predict(x[:36]).argmax(axis=-1)
-    figure = Figure(figsize=(5, 5))
-    for place, axes in enumerate(figure.subplots(6, 6).flat):
-        axes.imshow(x[place, ..., 0], cmap="gray_r", vmin=0, vmax=16)
-        axes.set_axis_off()
-        axes.set_title(told[place], color="black" if told[place] == y[place] else "red", fontsize=9)
-    return figure
-
-
 def experiment(config, *, strategy, workdir) -> Experiment:
     """As `config` says; the network is trained on clean digits here, before the run on the others.
 
@@ -128,8 +115,7 @@ def experiment(config, *, strategy, workdir) -> Experiment:
     Raises:
       ValueError: a variant that is none of `VARIANTS`.
     """
-    if config.variant not in VARIANTS:
-        raise losses.TermwiseError(f"variant={config.variant!r}: accepted are {VARIANTS}.")
+    checked_variant(config, VARIANTS)
     keras.utils.set_random_seed(config.seed)
     data = split_digits()
     arguments = course(config, data["train"], strategy, workdir)
@@ -153,5 +139,5 @@ def experiment(config, *, strategy, workdir) -> Experiment:
         test,
         fit=fit_settings(config),
         check=lambda trainer: check(trainer, config, test),
-        picture=lambda trainer: picture(trainer, test),
+        picture=lambda trainer: draw_told(trainer, test),
     )

@@ -16,6 +16,8 @@ import losses
 from experiments.consistency import labelled, view
 from experiments.digits import split_digits
 from experiments.experiment import Check, Experiment, fit_settings
+from experiments.gallery.pictures import draw_told
+from experiments.gallery.variants import checked_variant
 from trainer import Sources, Trainer
 
 VARIANTS = ("mean_teacher", "labels_alone", "all_labels")
@@ -76,20 +78,6 @@ def check(trainer, config, test) -> dict[str, Check]:
     return {"test accuracy": Check(trainer.evaluate(test)["metrics/accuracy"], at_least=least)}
 
 
-def picture(trainer, test):
-    """The first 36 test images with the digit that is told; what is wrong in red."""
-    from matplotlib.figure import Figure
-
-    x, y = test
-    told = trainer.predict(x[:36]).argmax(axis=-1)
-    figure = Figure(figsize=(5, 5))
-    for place, axes in enumerate(figure.subplots(6, 6).flat):
-        axes.imshow(x[place, ..., 0], cmap="gray_r")
-        axes.set_axis_off()
-        axes.set_title(told[place], color="black" if told[place] == y[place] else "red", fontsize=9)
-    return figure
-
-
 def experiment(config, *, strategy, workdir) -> Experiment:
     """As `config` says.
 
@@ -100,8 +88,7 @@ def experiment(config, *, strategy, workdir) -> Experiment:
     Raises:
       ValueError: a variant that is none of `VARIANTS`.
     """
-    if config.variant not in VARIANTS:
-        raise losses.TermwiseError(f"variant={config.variant!r}: accepted are {VARIANTS}.")
+    checked_variant(config, VARIANTS)
     keras.utils.set_random_seed(config.seed)
     data = split_digits()
     x, y = data["train"]
@@ -138,5 +125,5 @@ def experiment(config, *, strategy, workdir) -> Experiment:
         data["test"],
         fit={**fit_settings(config), "batch_size": sizes, "augment": {"labelled": moved}},
         check=lambda trainer: check(trainer, config, data["test"]),
-        picture=lambda trainer: picture(trainer, data["test"]),
+        picture=lambda trainer: draw_told(trainer, data["test"]),
     )
