@@ -28,11 +28,12 @@ import tensorflow as tf
 
 import losses
 import trainer.ledger.tensorboard  # noqa: F401  imported by a run that writes
-from trainer import Trainer, resolve_strategy
+from trainer import Sources, Trainer, resolve_strategy
 from trainer.persistence import Workdir, checkpoint
 
 # no cadence divides all others: windows go on over checkpoints, checkpoints come between rows
 SETTINGS = {"steps": 600, "log_every": 7, "checkpoint_every": 20, "validate_every": 30}
+SOURCES = {"arrays": (), "pipeline": (), "sources": ("smooth", "rare")}  # beside the main one
 
 
 def say(line):
@@ -123,12 +124,18 @@ def build():
     )
 
 
+def flat(step):
+    """The size of the outputs, of examples of the term's source."""
+    return tf.square(step.y_pred[:, 0])
+
+
 def train(workdir=None, data="arrays", devices=1, strategy="one_device", hold=None, go=None, **fit):
     """Trains to the end from wherever the workdir stands.
 
     Args:
       workdir: a path, or None.
-      data: "arrays" or "pipeline", both shuffled.
+      data: "arrays" or "pipeline", both shuffled; "sources": arrays, a pipeline, and arrays that
+        are drawn at some steps.
       devices: how many logical devices the CPU is made.
       strategy: a name.
       hold, go: as of `Voice`.
@@ -148,17 +155,21 @@ def train(workdir=None, data="arrays", devices=1, strategy="one_device", hold=No
         loss="mse",
         loss_weights=losses.UncertaintyWeight(),
         metrics=["mae"],
+        terms=[losses.term(flat, name=f"flat_{of}", source=of) for of in SOURCES[data]],
         strategy=strategy,
         workdir=workdir,
     )
     x = np.random.default_rng(3).normal(size=(50, 5)).astype("float32")
     arrays = x, x[:, :1] - x[:, 1:2] ** 2
     given = {**SETTINGS, "validation_data": arrays, "keep_best": 2, "verbose": False}
-    source = arrays
-    if data == "arrays":
-        given["batch_size"] = 8
+    source, pipeline = arrays, tf.data.Dataset.from_tensor_slices(arrays).shuffle(20, seed=4)
+    if data == "pipeline":
+        source = pipeline.batch(8)
     else:
-        source = tf.data.Dataset.from_tensor_slices(arrays).shuffle(20, seed=4).batch(8)
+        given["batch_size"] = 8
+    if data == "sources":
+        given["batch_size"] = {"main": 8, "rare": 3}
+        source = Sources(main=arrays, smooth=pipeline.batch(6), rare=(x[:7],)).sampled(rare=0.3)
     trained.fit(source, callbacks=[Events(voice)], **{**given, **fit})
     voice("returned")
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from losses.objective.class_ids import Classes, classes_of
-from trainer.data.given.class_weight import class_weights
+from trainer.data.given.class_weight import checked_class_weight, class_weights
 
 BY_CLASS = {0: 1.0, 1: 5.0, 2: 0.5}
 IDS = np.array([[0, 2, 1], [1, 1, 0]])
@@ -79,3 +79,8 @@ def test_the_output_that_has_a_loss_tells_the_classes():
     classes = classes_of({"tags": "sparse_categorical_crossentropy"}, outputs)
     assert classes.output == [2, 3, 4] and not classes.binary
     assert classes_of("binary_crossentropy", tf.zeros([2, 3])).binary
+
+
+def test_class_weights_by_source_are_refused_in_one_line():
+    with pytest.raises(ValueError, match=r"dict for 'labelled'.* main source alone"):
+        checked_class_weight({"labelled": {0: 2.0}})

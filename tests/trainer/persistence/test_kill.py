@@ -11,6 +11,7 @@ import pytest
 RUNS = {
     "arrays": {"data": "arrays"},
     "a pipeline": {"data": "pipeline"},
+    "sources": {"data": "sources", "steps": 150},
     "arrays on two devices": {"data": "arrays", "devices": 2, "strategy": "mirrored"},
     "a pipeline on two devices": {"data": "pipeline", "devices": 2, "strategy": "mirrored"},
 }
@@ -18,7 +19,13 @@ RUNS = {
 
 LONGEST = 300  # seconds until a test gives up
 # phase: the line at which a run can be told to hold, to be surely met there
-HOLDS = {"start": "starting", "steps": "step", "evaluation": "evaluating", "save": "saving"}
+HOLDS = {
+    "start": "starting",
+    "steps": "step",
+    "evaluation": "evaluating",
+    "save": "saving",
+    "kept": "evaluating",  # a checkpoint was begun before
+}
 
 
 def kill(run, phase, rng, checkpoints, haste):
@@ -45,13 +52,14 @@ def kill(run, phase, rng, checkpoints, haste):
         run.kill()
         return run.said[-2] == "evaluating"
     run.when("step", rng.randint(1, 6) if haste else 1)
+    reached = unfinished if phase == "save" else finished
     end = time.monotonic() + LONGEST
-    while not unfinished(checkpoints):
+    while not reached(checkpoints):
         assert time.monotonic() < end, "no checkpoint was begun"
         time.sleep(0.0005)
     time.sleep(haste * rng.choice([0, 0, rng.uniform(0, 0.01)]))
     run.kill()
-    return unfinished(checkpoints)
+    return reached(checkpoints)
 
 
 def kill_in(phase, start, rng, checkpoints):
@@ -72,14 +80,19 @@ def unfinished(checkpoints):
     return any(f"{name}.json" not in names for name in begun)
 
 
+def finished(checkpoints):
+    """Whether a checkpoint counts."""
+    return any(checkpoints.glob("ckpt-*.json"))
+
+
 def check_kills(forked_runs, left_by, tmp_path, job, kills, seed):
     """Kills a run so often, and compares what it leaves with what an undisturbed one does."""
     forked_runs.finish(**job, workdir=tmp_path / "whole" / "run")
     rng, workdir = random.Random(seed), tmp_path / "killed" / "run"
-    phases = ["start", *(["save", "evaluation", "steps"] * kills)[: kills - 1]]
+    phases = ["start", *(["save", "evaluation", "steps"] * kills)[: kills - 2]]
     rng.shuffle(phases)
     start = functools.partial(forked_runs.start, **job, workdir=workdir)
-    for phase in phases:
+    for phase in [*phases, "kept"]:  # so that one resume at least is from a checkpoint
         kill_in(phase, start, rng, workdir / "checkpoints")
     forked_runs.finish(**job, workdir=workdir)
     starts = (workdir / "starts.jsonl").read_text().splitlines()
@@ -97,8 +110,15 @@ def check_kills(forked_runs, left_by, tmp_path, job, kills, seed):
         pytest.param("a pipeline", marks=pytest.mark.very_slow),
     ],
 )
-def test_a_run_killed_ten_times_ends_as_the_undisturbed_one(kind, forked_runs, left_by, tmp_path):
-    check_kills(forked_runs, left_by, tmp_path, RUNS[kind], 10, seed=1)
+def test_a_run_killed_six_times_ends_as_the_undisturbed_one(kind, forked_runs, left_by, tmp_path):
+    check_kills(forked_runs, left_by, tmp_path, RUNS[kind], 6, seed=1)
+
+
+@pytest.mark.slow
+def test_a_run_of_three_sources_killed_three_times_ends_as_the_undisturbed_one(
+    forked_runs, left_by, tmp_path
+):
+    check_kills(forked_runs, left_by, tmp_path, RUNS["sources"], 3, seed=4)
 
 
 @pytest.mark.very_slow

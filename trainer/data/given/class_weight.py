@@ -31,6 +31,12 @@ def checked_class_weight(class_weight) -> dict[int, float]:
             "{0: 1.0, 1: 5.0}."
         )
     for index, weight in class_weight.items():
+        if isinstance(weight, Mapping):
+            raise TermwiseError(
+                f"class_weight= holds a dict for {index!r}. It is of the labels of the main source "
+                "alone; give the data of another source, or the labels of one output among "
+                "several, sample weights."
+            )
         number = isinstance(weight, numbers.Real) and math.isfinite(weight)
         if not is_whole(index) or index < 0 or not number:
             raise TermwiseError(
