@@ -175,7 +175,7 @@ class Step:
         values = tf.convert_to_tensor(values)
         of_examples = values.shape.rank == 1
         ratio = Ratio.of_examples(values) if of_examples else Ratio.by_share(values, self.examples)
-        return ratio.placed_by(self.present)
+        return ratio.placed_by(self)
 
     @property
     def output_names(self) -> list[str] | None:
