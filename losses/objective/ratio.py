@@ -83,7 +83,8 @@ class Ratio:
         weights=None,
     ):
         self.values, self.alike = values, alike
-        self.placed, self.source = False, None
+        self.placed = False
+        self.source: str | None = None
         self.counts, self.weights = counts, weights
         self._present = present
         self.numerator = tf.convert_to_tensor(numerator)

@@ -139,6 +139,10 @@ class Step:
             f"fit(trainer.Sources({name}=...))."
         )
 
+    def of_source(self, name: str | None) -> Step:
+        """The step of a source; this one where it is of no name, or its source is not drawn."""
+        return self if name is None else self._sources.get(name, self)
+
     def watched(self) -> Step:
         """The same step, which notes the sources it is asked for from here on, in `asked`."""
         step = copy.copy(self)

@@ -88,7 +88,7 @@ def probe_trial(program: StepProgram, notes: TrialNotes, batch, present) -> tupl
     columns = {name: example_columns(terms[name].by_example()) for name in notes.shapes}
     if program.placement.replicas > 1:
         for name, values in columns.items():
-            source = forward.step.sources.get(terms[name].source, forward.step)
+            source = forward.step.of_source(terms[name].source)
             with own_examples(present if source.present is None else source.present):
                 columns[name] = gather_examples(values)[0]
     return _rows(program, gradients), Trial(raw, weights, absent, columns)
@@ -169,7 +169,7 @@ def _signed_residuals(program: StepProgram, forward: Forward, name: str, index: 
     values = tf.cast(ratio.values, tf.float32)
     # what every replica computes alike is drawn by place: the same signs on all of them
     by_place = tf.range(tf.shape(values)[0])[:, tf.newaxis]
-    drawn_by = by_place if ratio.alike else step.sources.get(ratio.source, step).x
+    drawn_by = by_place if ratio.alike else step.of_source(ratio.source).x
     keys = example_keys(drawn_by, index, step.step)
     values = tf.reshape(values, [tf.shape(keys)[0], -1])
     signs = tf.where(uniform(keys, tf.shape(values)[1]) > 0.5, 1.0, -1.0)

@@ -226,7 +226,7 @@ def _hardest(program: StepProgram, terms: dict[str, Ratio], step: Step) -> dict[
         _check_hardest(program, next(iter(shares)))
     hardest: dict[str, Ratio] = {}
     for name, share in shares.items():
-        with own_examples(step.sources.get(terms[name].source, step).present):
+        with own_examples(step.of_source(terms[name].source).present):
             hardest[name] = keep_hardest(name, terms[name], share).placed_as(terms[name])
     return hardest
 
