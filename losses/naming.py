@@ -80,6 +80,24 @@ def nearest(name, names: Iterable, count: int = 1, least: float = 0.6) -> list[s
     return difflib.get_close_matches(str(name), list(map(str, names)), n=count, cutoff=least)
 
 
+def is_slip(name: str, other: str) -> bool:
+    """Whether one name is the other with a letter added, left out, changed, or two swapped.
+
+    Capitals and underscores do not count.
+
+    Example:
+      >>> is_slip("compute_term", "compute_terms"), is_slip("compute_all", "compute_terms")
+      (True, False)
+    """
+    a, b = (each.replace("_", "").lower() for each in (name, other))
+    if len(a) == len(b):
+        differ = [i for i in range(len(a)) if a[i] != b[i]]
+        swapped = [b[i] for i in reversed(differ)] == [a[i] for i in differ]
+        return len(differ) < 2 or (len(differ) == 2 and differ[1] - differ[0] == 1 and swapped)
+    short, long = sorted((a, b), key=len)
+    return short in (long[:i] + long[i + 1 :] for i in range(len(long)))
+
+
 def suggestion(name, names: Iterable) -> str:
     """` Did you mean 'x'?` at the end of an error, or nothing where no name is like it."""
     return "".join(f" Did you mean {other!r}?" for other in nearest(name, names))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from losses.errors import TermwiseError
+from losses.errors import TermwiseError, TermwiseTypeError
+from losses.naming import is_slip
 from losses.objective.step import Step
 from losses.terms.constraint import constraints_of
 from trainer.ledger.history import History
@@ -17,6 +19,7 @@ from trainer.model.build import call_model
 from trainer.model.variables import read
 from trainer.persistence.workdir import Workdir
 from trainer.run.run import Run
+from trainer.step.outputs import StepRecord
 
 
 class Parts(keras.callbacks.Callback):
@@ -136,6 +139,66 @@ class Hooks(Parts):
     def apply_gradients(self, gradients, record) -> None:
         """One update of every group that is due."""
         apply_gradients(current_context(), gradients, record)
+
+
+def checked_record(record) -> StepRecord:
+    """What `train_step` returned.
+
+    Raises:
+      TypeError: it is no `StepRecord`.
+    """
+    if isinstance(record, StepRecord):
+        return record
+    raise TermwiseTypeError(
+        f"train_step() returned {type(record).__name__}. It is given a global batch and returns "
+        "the record of its passes: gradients, record = self.compute_gradients(batch); "
+        "self.apply_gradients(gradients, record); return record. Values to log are terms of weight "
+        "0, or metrics."
+    )
+
+
+# methods that a subclass of Keras's Model overrides -> what a subclass of Trainer does instead
+OF_A_MODEL = {
+    "compute_loss": "override compute_terms(step), which returns every term by its name",
+    "compute_metrics": "pass metrics=, or return a term of weight 0 from compute_terms(step)",
+    "test_step": "override compute_terms(step), which evaluate() calls too",
+    "predict_step": "override forward(step)",
+    "call": "override forward(step)",
+    "compile": "give its arguments to the constructor",
+}
+
+
+def check_methods(kind: type) -> None:
+    """What a subclass defines and nobody would call.
+
+    Args:
+      kind: a subclass of `Trainer`.
+    Raises:
+      ValueError: a method that a subclass of Keras's Model overrides.
+    Warns of one whose name is a letter away from a hook's, which is not overridden.
+    """
+    below = kind.__mro__[: kind.__mro__.index(Hooks)]
+    own = {n: v for each in below if not _is_ours(each) for n, v in vars(each).items()}
+    for name, instead in OF_A_MODEL.items():
+        if callable(own.get(name)):
+            raise TermwiseError(
+                f"{kind.__name__} defines {name}(), which belongs to a Keras model and is called "
+                f"by no Trainer: {instead}."
+            )
+    hooks = [name for name in vars(Hooks) if not name.startswith("_")]
+    for name, value in own.items():
+        if callable(value) and name not in hooks:
+            meant = [h for h in hooks if h not in own and is_slip(name, h)]
+            if meant:
+                warnings.warn(
+                    f"{kind.__name__} defines {name}(), which the Trainer does not call. Did you "
+                    f"mean {meant[0]}()?",
+                    stacklevel=3,
+                )
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "trainer"
 
 
 STEP_HOOKS = ("forward", "compute_terms", "train_step")

@@ -25,7 +25,7 @@ from trainer.fitting.fit import FitRequest, run_fit
 from trainer.fitting.phases import Phase, check_phases, phases_of_step
 from trainer.fitting.plan import plan_fit
 from trainer.fitting.validation import best_by, open_validation
-from trainer.hooks import overridden
+from trainer.hooks import check_methods, checked_record, overridden
 from trainer.ledger.describe import describe_terms
 from trainer.ledger.history import History
 from trainer.loop.jit_choice import JitChoice
@@ -122,6 +122,7 @@ class Trainer(Reading):
         name: str | None = None,
     ):
         super().__init__()
+        check_methods(type(self))
         check_balancer(balancer)
         check_diagnostics_every(gradient_diagnostics_every)
         check_helps(helps_every, helps_for)
@@ -162,7 +163,7 @@ class Trainer(Reading):
         return UserFunctions(
             forward=self.forward,
             compute_terms=self.compute_terms,
-            train_step=lambda batch: self.train_step(batch),
+            train_step=lambda batch: checked_record(self.train_step(batch)),
             owned_variables=self._owned_variables,
             open_data=self._open,
             # where loss parameters may be held, for their names

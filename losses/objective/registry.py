@@ -108,7 +108,7 @@ def get(identifier):
     try:
         return keras.losses.get(identifier)
     except ValueError:
-        names = [*CLASSIC, *_CLASSES, *_keras_losses()]
+        names = list(dict.fromkeys([*CLASSIC, *_CLASSES, *_keras_losses()]))
         near = nearest(identifier, names, 3) or nearest(identifier.lower(), names, 3, least=0.4)
         nearest_names = f" The nearest: {', '.join(map(repr, near))}." if near else ""
         raise TermwiseError(
@@ -121,11 +121,12 @@ def get(identifier):
 def made(loss):
     """`loss=` of a Trainer, with this library's losses made where it names them.
 
-    One that learns makes variables, which must exist before a step is traced. What else may be
-    wrong with a name is told where the outputs are known.
+    One that learns makes variables, which must exist before a step is traced.
 
     Args:
       loss: a name, or anything else that `Model.compile(loss=)` takes, in its structure.
+    Raises:
+      ValueError: there is no loss of a name.
     """
     if isinstance(loss, dict):
         return {name: made(part) for name, part in loss.items()}
@@ -133,6 +134,8 @@ def made(loss):
         return type(loss)(map(made, loss))
     if isinstance(loss, str) and loss in _CLASSES and not _needed(_CLASSES[loss]):
         return _CLASSES[loss]()
+    if isinstance(loss, str) and loss not in _CLASSES:
+        get(loss)  # a name that is none is told before anything is built
     return loss
 
 

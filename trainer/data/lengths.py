@@ -34,7 +34,8 @@ def check_lengths(batch, what: str, advice: str = "") -> None:
     known = {name: length for name, length in lengths.items() if length is not None}
     if len(set(known.values())) > 1:
         known = _few_of_each(known)
-        raise TermwiseError(f"{_told(what, known.values(), known)}.{advice}{about_lists(batch)}")
+        more = f"{advice}{about_lists(batch)}{about_sources(batch)}"
+        raise TermwiseError(f"{_told(what, known.values(), known)}.{more}")
 
 
 def _few_of_each(lengths: dict[str, int]) -> dict[str, int]:
@@ -57,6 +58,14 @@ def about_lists(batch) -> str:
         f" Here {several} is a list, which is several {'inputs' if several == 'x' else 'labels'}: "
         f"np.stack({several}) makes one array of it, and x with its labels is a tuple, (x, y)."
     )
+
+
+def about_sources(batch) -> str:
+    """A sentence on a dict of tuples, which may be meant as several data sets; else ""."""
+    if not isinstance(batch, dict) or not all(isinstance(part, tuple) for part in batch.values()):
+        return ""
+    names = ", ".join(f"{name}=..." for name in batch)
+    return f" If these are data sets, each with its own batch size, give trainer.Sources({names})."
 
 
 def of_equal_lengths(dataset: tf.data.Dataset, what: str) -> tf.data.Dataset:

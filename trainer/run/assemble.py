@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from trainer.loop.programs import Programs
 from trainer.loop.train_loop import OnNonfinite, TrainLoops
 from trainer.model.build import may_add_losses, output_names
 from trainer.model.metrics import held_metrics
+from trainer.model.normalization import tell_of_normalization
 from trainer.model.overrides import check_overrides
 from trainer.model.teachers import with_teachers
 from trainer.optimizers.arguments import describe_optimizer
@@ -198,7 +201,9 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         return [("model", model), *objective.places(), *functions.places]
 
     build = build_by_forward if "forward" in functions.overridden else build_by_call
-    find = _finder(objective, groups, optimizers, counter, lambda: places()[1:])
+    several = "train_step" in functions.overridden
+    tell = functools.partial(_tell, None if several else objective, strategy)
+    find = _finder(objective, groups, optimizers, counter, lambda: places()[1:], tell)
     return StepProgram(
         model=model,
         objective=objective,
@@ -216,14 +221,42 @@ def _program(parts, settings: RunSettings, functions, objective, metrics) -> Ste
         skips=settings.on_nonfinite == "skip" or optimizers.scaled,
         means_by_examples=settings.row_means == "examples",
         several_passes=groups is not None or len(optimizers.of_group) > 1,
-        several_objectives="train_step" in functions.overridden,
+        several_objectives=several,
     )
 
 
-def _finder(objective: Objective, groups, optimizers, counter, places: Callable) -> Callable:
-    """(variables that a tape watched, model) -> the variables that train."""
+def _tell(objective: Objective | None, strategy, model) -> None:
+    """Warns of what a model, and an objective that is the only one, do unexpectedly."""
+    tell_of_normalization(model, strategy.num_replicas_in_sync)
+    if objective is not None:
+        _tell_of_left_out(objective)
+
+
+def _tell_of_left_out(objective: Objective) -> None:
+    """Warns where `compute_terms` is another's, and what was given is in none of its terms."""
+    origins = {line.origin for line in objective.described or ()}
+    given = {
+        "loss=": objective.loss is not None and objective.resolved.compiled is None,
+        "terms=": bool(objective.terms) and "term" not in origins,
+    }
+    left_out = [name for name, left in given.items() if left]
+    if left_out and "subclass" in origins:
+        warnings.warn(
+            f"{' and '.join(left_out)} of the Trainer: nothing of it is in the objective, since "
+            "compute_terms() is overridden. Call super().compute_terms(step) there, or do not "
+            "give it.",
+            stacklevel=2,
+        )
+
+
+def _finder(
+    objective: Objective, groups, optimizers, counter, places: Callable, tell: Callable
+) -> Callable:
+    """(variables that a tape watched, model) -> the variables that train; tells of the model."""
 
     def find(watched, model):
+        tell(model)
+
         def dials() -> list:
             weights = objective.dials(tf.convert_to_tensor(counter))
             return [*weights, *factors_of_regularizers(model)]

@@ -58,3 +58,9 @@ def test_a_last_element_of_other_lengths_ends_a_run_with_its_lengths(ways):
         if ways == "fit":
             trainer.fit(data, steps=2, verbose=False)
         trainer.evaluate(data)
+
+
+def test_a_dict_of_tuples_of_other_lengths_is_told_of_sources():
+    batch = {"labelled": (np.zeros((4, 2)), np.zeros(4)), "pool": (np.zeros((6, 2)),)}
+    with pytest.raises(ValueError, match=r"give trainer\.Sources\(labelled=\.\.\., pool="):
+        check_lengths(batch, "data")
