@@ -80,7 +80,7 @@ def _training(name: str, strategy) -> dict[str, Callable]:
     return {label: functools.partial(make, workload, strategy) for label, make in makers.items()}
 
 
-def _terms(count: int, as_one: bool, workload) -> Callable[[], list]:
+def many_terms(count: int, as_one: bool, workload) -> Callable[[], list]:
     """`count` terms, each the mean square of one output against its class, or their sum as one."""
     import tensorflow as tf
 
@@ -112,7 +112,7 @@ def _against_one(strategy) -> dict[str, Callable]:
     found: dict[str, Callable] = {}
     for count in TERMS:
         for as_one, label in ((False, _separate(count)), (True, _as_one(count))):
-            maker = termwise(make_terms=_terms(count, as_one, workload))
+            maker = termwise(make_terms=many_terms(count, as_one, workload))
             found[label] = functools.partial(maker, workload, strategy)
     return found
 

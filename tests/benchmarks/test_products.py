@@ -1,5 +1,7 @@
 """The bound: the products of a step alone, of the shapes that the real step has."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,11 +9,18 @@ import tensorflow as tf
 from benchmarks.products import BARE, gradients, products_alone
 from benchmarks.workloads import WORKLOADS
 
-CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
+
+def multiplications(einsum) -> int:
+    """The product of the sizes of all letters of an einsum."""
+    letters = einsum.get_attr("equation").decode().split("->")[0].split(",")
+    sizes = {}
+    for names, given in zip(letters, einsum.inputs, strict=True):
+        sizes.update(zip(names, given.shape, strict=True))
+    return math.prod(sizes.values())
 
 
 def products(function, *inputs) -> list[int]:
-    """The multiplications of each matrix product and convolution in a traced function, sorted."""
+    """The multiplications of each matrix product in a traced function, sorted."""
     graph = tf.function(function, autograph=False).get_concrete_function(*inputs).graph
     found = []
     for operation in graph.get_operations():
@@ -20,8 +29,8 @@ def products(function, *inputs) -> list[int]:
             first = "transpose_a" if operation.type == "MatMul" else "adj_x"
             shared = left[-2] if operation.get_attr(first) else left[-1]
             found.append(operation.outputs[0].shape.num_elements() * shared)
-        elif operation.type in CONVOLUTIONS:
-            found.append(operation.outputs[0].shape.num_elements())
+        elif operation.type == "Einsum":
+            found.append(multiplications(operation))
     return sorted(found)
 
 
