@@ -5,6 +5,7 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 ORBIT := .venv/orbit
+JAX := .venv/jax
 # Names and options for `make bench`, such as BENCH="mlp cnn --quick".
 BENCH ?=
 # Names and options for `make experiments`, such as EXPERIMENTS="imbalanced gan".
@@ -66,13 +67,17 @@ docs: $(INSTALLED)
 	@echo "docs/_build/index.html"
 
 # Orbit comes in tf-models-official, whose own requirements are large and old: it is installed without
-# them, in a folder of its own, and where it cannot be had the benchmarks go on without it.
+# them, in a folder of its own, and where it cannot be had the benchmarks go on without it. JAX is
+# installed apart likewise, with the numpy it asks for; it runs in a process of its own.
 bench: $(INSTALLED)
 	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -e ".[bench]"
 	@test -d $(ORBIT)/orbit || $(BIN)/python -m pip install -qq --no-input \
 		--disable-pip-version-check --no-deps --target $(ORBIT) \
 		"tf-models-official>=2.20,<2.21" "tf-keras>=2.21,<2.22" \
 		|| { rm -rf $(ORBIT); echo "make bench: Orbit cannot be installed; going on without it."; }
+	@test -d $(JAX)/optax || $(BIN)/python -m pip install -qq --no-input \
+		--disable-pip-version-check --target $(JAX) "jax>=0.6,<0.11" "optax>=0.2.5,<0.3" \
+		|| { rm -rf $(JAX); echo "make bench: JAX cannot be installed; going on without it."; }
 	@PYTHONPATH=$(ORBIT) $(BIN)/python -m benchmarks $(BENCH)
 
 fuzz: $(INSTALLED)

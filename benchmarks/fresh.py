@@ -12,8 +12,12 @@ import subprocess
 import sys
 import time
 
-from benchmarks.suite import DEFAULT, HAND
+from benchmarks.suite import DEFAULT, HAND, RESIDENT, many_terms
 
+NAMES = ("mlp", "transformer")
+TERMS = (1, 8, 32)
+LARGE = "mlp with 290 MB of arrays"  # more than what is laid out in each epoch's order
+LARGE_EXAMPLES = 1_100_000
 LIBRARIES = "import tensorflow, keras"
 GROWTH_AT = (25_000, 50_000, 75_000, 100_000)  # steps
 
@@ -32,12 +36,12 @@ def startup(rounds: int) -> dict:
 
 def memory(rounds: int) -> dict:
     """Megabytes at the peak of 2000 steps."""
-    jobs = {
-        f"{name}, {who}": _child(f"peak_{name}", who)
-        for name in ("mlp", "transformer")
-        for who in (HAND, DEFAULT)
+    pairs = [(name, who) for name in (*NAMES, LARGE) for who in (HAND, DEFAULT)]
+    pairs += [(f"mlp, {count} terms", DEFAULT) for count in TERMS] + [(LARGE, RESIDENT)]
+    jobs = {f"{name}, {who}": _child(f"peak_{name}", who) for name, who in pairs}
+    references = {
+        f"{name}, {who}": f"{name.split(', ')[0]}, {HAND}" for name, who in pairs if who != HAND
     }
-    references = {f"{name}, {DEFAULT}": f"{name}, {HAND}" for name in ("mlp", "transformer")}
     title = "peak memory of a process that trains 2000 steps (transformer: 300)"
     return _result(title, "MB", jobs, references, rounds)
 
@@ -97,13 +101,16 @@ def _first_step(who) -> float:
 
 
 def _peak(name, who) -> float:
-    from benchmarks.workloads import WORKLOADS
+    from benchmarks.workloads import WORKLOADS, mlp
 
-    _training(who, WORKLOADS[name](), 2000 if name == "mlp" else 300)
+    model, _, count = name.partition(", ")  # "mlp", "mlp, 8 terms"
+    workload = mlp(examples=LARGE_EXAMPLES) if name == LARGE else WORKLOADS[model]()
+    terms = many_terms(int(count.split()[0]), False, workload) if count else None
+    _training(who, workload, 300 if model == "transformer" else 2000, terms)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _training(who, workload, steps):
+def _training(who, workload, steps, terms=None):
     if who == HAND:
         from benchmarks.references import handwritten
 
@@ -113,9 +120,13 @@ def _training(who, workload, steps):
 
     from benchmarks.termwise import make_trainer
 
+    data, batch = workload.dataset, {}
+    if who == RESIDENT:
+        data, batch = workload.arrays, {"batch_size": workload.batch}
+    callbacks = [_at_first()] if steps == 1 else ()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(workload, workdir=folder + "/run")
-        trainer.fit(workload.dataset(), steps=steps, callbacks=[_at_first()] if steps == 1 else ())
+        trainer = make_trainer(workload, None, terms, workdir=folder + "/run")
+        trainer.fit(data(), steps=steps, callbacks=callbacks, **batch)
 
 
 def _at_first():

@@ -8,6 +8,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from benchmarks.in_jax.contestant import installed_at
+
 PACKAGES = ("tensorflow", "keras", "numpy", "tf-models-official")
 
 
@@ -25,6 +27,9 @@ def describe_machine() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
+    apart = importlib.metadata.distributions(path=[str(installed_at())])
+    versions = {one.name: one.version for one in apart}
+    found.update({name: versions.get(name, "not installed") for name in ("jax", "optax")})
     found["revision"] = _revision()
     return found
 

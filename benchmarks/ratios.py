@@ -62,3 +62,31 @@ def ratios(result: dict) -> list[Ratio]:
         )
         found.append(ratio)
     return found
+
+
+def shares(result: dict) -> dict[str, dict[str, tuple[float, float]]]:
+    """label -> column -> (best, median): each contestant against the fastest of some others.
+
+    Args:
+      result: as of `ratios`; "columns": column -> labels, of which each round has its fastest.
+
+    Example:
+
+    >>> shares({"columns": {"of the bound": ["b", "c"]}, "contestants": {
+    ...     "a": {"rates": [2.0, 6.0, 3.0]}, "b": {"rates": [4.0, 3.0, 3.0]},
+    ...     "c": {"rates": [8.0, 2.0, 1.0]}}})["a"]
+    {'of the bound': (0.75, 1.0)}
+    """
+    contestants = result["contestants"]
+    found: dict[str, dict[str, tuple[float, float]]] = {label: {} for label in contestants}
+    for column, labels in result.get("columns", {}).items():
+        fastest = [
+            max(rates) for rates in zip(*(contestants[b]["rates"] for b in labels), strict=True)
+        ]
+        for label, one in contestants.items():
+            if label in labels:
+                continue
+            each = [a / b for a, b in zip(one["rates"], fastest, strict=True)]
+            best = max(one["rates"]) / max(fastest)
+            found[label][column] = best, statistics.median(each)
+    return found

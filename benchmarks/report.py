@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.ratios import ratios
+from benchmarks.ratios import ratios, shares
 
 EXPLAINED = """\
 A ratio is a contestant's rate over its reference's, so more than 1 is faster than the reference;
 of seconds and megabytes, less than 1 is better. "best" compares the best rounds of both, "median",
 "low" and "high" are over the ratios within each round, and "CPU" is the reference's processor time
-per step over the contestant's, which other programs on the machine disturb least.
+per step over the contestant's, which other programs on the machine disturb least. "of JAX" and
+"of the bound" are a rate over JAX's, and over that of the step's matrix products alone,
+the faster of with XLA and without: best (median).
 """
 
 
@@ -23,23 +25,36 @@ def table(results: dict[str, dict]) -> str:
     lines = []
     for name, result in results.items():
         rounds = max(len(one["rates"]) for one in result["contestants"].values())
+        columns, of = list(result.get("columns", {})), shares(result)
+        heads = ["", "against", "best", "median", "low", "high", "CPU", *columns, result["unit"]]
         lines += [f"## {name}", "", f"{result['title']}; {rounds} rounds.", ""]
-        lines += [f"| | against | best | median | low | high | CPU | {result['unit']} |"]
-        lines += ["|---|---|---|---|---|---|---|---|"]
+        lines += [_row(heads), "|" + "---|" * len(heads)]
         shown = set()
         for ratio in ratios(result):
             cpu = "" if ratio.cpu is None else f"{ratio.cpu:.2f}"
-            lines.append(
-                f"| {ratio.label} | {ratio.reference} | {ratio.best:.2f} | {ratio.median:.2f} | "
-                f"{ratio.low:.2f} | {ratio.high:.2f} | {cpu} | {_number(ratio.rate)} |"
-            )
+            spread = [f"{x:.2f}" for x in (ratio.best, ratio.median, ratio.low, ratio.high)]
+            beside = _shares(of[ratio.label], columns)
+            cells = [ratio.label, ratio.reference, *spread, cpu, *beside, _number(ratio.rate)]
+            lines.append(_row(cells))
             shown.add(ratio.label)
         best = min if result["lower_is_better"] else max
         for label, one in result["contestants"].items():
             if label not in shown:
-                lines.append(f"| {label} | | 1 | | | | | {_number(best(one['rates']))} |")
+                beside = _shares(of[label], columns)
+                lines.append(
+                    _row([label, "", "1", *[""] * 4, *beside, _number(best(one["rates"]))])
+                )
         lines += ["", *(f"{line}\n" for line in result.get("missing", ()))]
     return "\n".join(lines)
+
+
+def _row(cells: list[str]) -> str:
+    return "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"
+
+
+def _shares(of: dict[str, tuple[float, float]], columns: list[str]) -> list[str]:
+    """The cells of further columns: best (median)."""
+    return [f"{of[one][0]:.2f} ({of[one][1]:.2f})" if one in of else "" for one in columns]
 
 
 def _number(value: float) -> str:

@@ -37,8 +37,8 @@ def measure(
       failures: takes the errors of those that fail while they warm up, which are then left out;
         None raises them.
     Returns:
-      label -> {"rates": steps per second of each round, "cpu": this process's seconds of
-      processor time per step, of each round}.
+      label -> {"rates": steps per second of each round, "cpu": seconds of processor time per
+      step, of each round: this process's, and what `run.cpu` says of another's}.
     """
     steps: dict[str, int] = {}
     for label, run in runs.items():
@@ -56,7 +56,8 @@ def measure(
             began = time.process_time()
             taken = runs[label](steps[label])
             ran = getattr(runs[label], "ran", steps[label])  # a paused loop may run more
-            found[label]["cpu"].append((time.process_time() - began) / ran)
+            used = time.process_time() - began + getattr(runs[label], "cpu", 0.0)
+            found[label]["cpu"].append(used / ran)
             found[label]["rates"].append(steps[label] / taken)
     return found
 

@@ -11,6 +11,9 @@ DEFAULT = "Termwise, tf.data"
 RESIDENT = "Termwise, resident arrays"
 COMPILED = "Termwise, resident arrays, XLA"
 ORBIT = "Orbit"
+JAX = "JAX"
+PRODUCTS = "matrix products alone"
+PRODUCTS_COMPILED = "matrix products alone, XLA"
 TERMS = (1, 2, 4, 8, 16, 32)
 UNITS = (32, 128, 512, 2048)
 BATCHES = (16, 64, 256, 1024)
@@ -25,6 +28,8 @@ class Benchmark:
       contestants: a function of the strategy: label -> a function that makes `run(steps)`; it may
         raise ImportError where a package is missing.
       references: label -> the label it is compared with.
+      columns: further columns of the table: what it says -> the labels of whose fastest each
+        contestant is a share.
       devices: logical CPU devices of the process.
       hosts: processes.
       unit: what a rate counts.
@@ -35,6 +40,7 @@ class Benchmark:
     title: str
     contestants: Callable[[object], Mapping[str, Callable]]
     references: Mapping[str, str]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     devices: int = 1
     hosts: int = 1
     unit: str = "steps/s"
@@ -52,6 +58,8 @@ def _on_hosts(name: str, strategy) -> dict[str, Callable]:
 def _training(name: str, strategy) -> dict[str, Callable]:
     # TensorFlow is imported in the process that measures
     from benchmarks import references
+    from benchmarks.in_jax.contestant import jax_scan
+    from benchmarks.products import products_alone
     from benchmarks.termwise import termwise
     from benchmarks.workloads import WORKLOADS
 
@@ -65,12 +73,14 @@ def _training(name: str, strategy) -> dict[str, Callable]:
         "fit, steps_per_execution=1": references.keras_fit(1),
         "fit, steps_per_execution=32": references.keras_fit(32),
     }
-    if strategy is not None:
-        del makers[COMPILED]
+    if strategy is None:
+        makers[JAX] = jax_scan(name)
+        makers[PRODUCTS] = products_alone(name, False)
+        makers[PRODUCTS_COMPILED] = products_alone(name, True)
     return {label: functools.partial(make, workload, strategy) for label, make in makers.items()}
 
 
-def _terms(count: int, as_one: bool, workload) -> Callable[[], list]:
+def many_terms(count: int, as_one: bool, workload) -> Callable[[], list]:
     """`count` terms, each the mean square of one output against its class, or their sum as one."""
     import tensorflow as tf
 
@@ -102,7 +112,7 @@ def _against_one(strategy) -> dict[str, Callable]:
     found: dict[str, Callable] = {}
     for count in TERMS:
         for as_one, label in ((False, _separate(count)), (True, _as_one(count))):
-            maker = termwise(make_terms=_terms(count, as_one, workload))
+            maker = termwise(make_terms=many_terms(count, as_one, workload))
             found[label] = functools.partial(maker, workload, strategy)
     return found
 
@@ -175,9 +185,11 @@ def _against_hand(*labels):
     return {label: HAND for label in labels}
 
 
-_ONE = _against_hand(
+_ANYWHERE = _against_hand(
     DEFAULT, RESIDENT, COMPILED, ORBIT, "fit, steps_per_execution=1", "fit, steps_per_execution=32"
 )
+_ONE = _ANYWHERE | _against_hand(JAX, PRODUCTS, PRODUCTS_COMPILED)
+_COLUMNS = {"of JAX": (JAX,), "of the bound": (PRODUCTS, PRODUCTS_COMPILED)}
 _TITLES = {
     "mlp": "MLP, one hidden layer of 128, batch 64",
     "mlp_16x64": "MLP, one hidden layer of 64, batch 16",
@@ -187,16 +199,15 @@ _TITLES = {
 }
 
 SUITE: dict[str, Benchmark] = {
-    name: Benchmark(title, functools.partial(_training, name), _ONE)
+    name: Benchmark(title, functools.partial(_training, name), _ONE, _COLUMNS)
     for name, title in _TITLES.items()
 }
-_TWO = {label: HAND for label in _ONE if label != COMPILED}
 for _name in ("mlp", "cnn", "lstm", "transformer"):
     SUITE[f"{_name}_2"] = Benchmark(
-        f"{_TITLES[_name]}, two devices", functools.partial(_training, _name), _TWO, devices=2
+        f"{_TITLES[_name]}, two devices", functools.partial(_training, _name), _ANYWHERE, devices=2
     )
 SUITE["mlp_4"] = Benchmark(
-    f"{_TITLES['mlp']}, four devices", functools.partial(_training, "mlp"), _TWO, devices=4
+    f"{_TITLES['mlp']}, four devices", functools.partial(_training, "mlp"), _ANYWHERE, devices=4
 )
 for _name in ("mlp", "cnn"):
     SUITE[f"{_name}_hosts"] = Benchmark(

@@ -46,6 +46,7 @@ def run(benchmark: Benchmark, rounds: int, seconds: float) -> dict:
         "devices": benchmark.devices,
         "hosts": benchmark.hosts,
         "references": {a: b for a, b in benchmark.references.items() if {a, b} <= set(found)},
+        "columns": {a: [*b] for a, b in benchmark.columns.items() if {*b} <= set(found)},
         "contestants": found,
         "axis": benchmark.axis,
         "points": dict(benchmark.points),

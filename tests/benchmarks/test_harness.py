@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import __main__ as program
 from benchmarks import report
-from benchmarks.ratios import ratios
+from benchmarks.ratios import ratios, shares
 from benchmarks.references import handwritten, keras_fit
 from benchmarks.rounds import Paused, measure
 from benchmarks.suite import DEFAULT, HAND, SUITE, Benchmark
@@ -138,9 +138,26 @@ def test_the_table_has_a_line_for_each_contestant_and_says_what_is_missing():
     given = result({"a": [2.0, 6.0], "b": [4.0, 3.0]}, {"a": "b"})
     given["missing"] = ["Orbit is left out: no module"]
     text = report.table({"one": given})
-    assert "| a | b | 1.50 | 1.25 | 0.50 | 2.00 |  | 6 |" in text
+    assert "| a | b | 1.50 | 1.25 | 0.50 | 2.00 | | 6 |" in text
     assert "| b | | 1 | | | | | 4 |" in text
     assert "Orbit is left out: no module" in text
+
+
+def test_a_column_is_the_share_of_the_fastest_of_its_labels_in_each_round():
+    given = result({"a": [2.0, 6.0], "b": [4.0, 3.0], "c": [8.0, 2.0]}, {"a": "b"})
+    given["columns"] = {"of the bound": ["b", "c"]}
+    assert shares(given)["a"] == {"of the bound": (0.75, 1.125)}  # 2 / 8 and 6 / 3
+    text = report.table({"one": given})
+    assert "| a | b | 1.50 | 1.25 | 0.50 | 2.00 | | 0.75 (1.12) | 6 |" in text
+    assert "| c | | 1 | | | | | | 8 |" in text
+
+
+def test_the_processor_time_of_another_process_is_counted():
+    class Elsewhere(Steady):
+        ran, cpu = 50, 5.0
+
+    found = measure({"a": Elsewhere("a", 0.001, [])}, rounds=1, seconds=0.1, unit=10)
+    assert found["a"]["cpu"][0] == pytest.approx(0.1, rel=0.1)
 
 
 def test_results_are_kept_as_a_page_and_as_numbers(tmp_path):
@@ -159,6 +176,7 @@ def test_every_reference_of_the_suite_is_a_contestant():
             assert set(benchmark.references) - dropped <= labels
             assert set(benchmark.references.values()) <= labels
             assert set(benchmark.points) <= labels
+            assert {one for column in benchmark.columns.values() for one in column} <= labels
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

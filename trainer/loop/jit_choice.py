@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from losses.distributed.hosts import host_count
 from losses.errors import TermwiseError
 from trainer.data.dataset import DatasetSource
 from trainer.loop.traced_step import TracedStep
@@ -100,8 +101,8 @@ def decide(
 
 def _refused(step: TracedStep, source) -> str | None:
     """Why there is nothing to time; None where there is."""
-    if step.program.placement.replicas > 1:
-        return "several replicas"
+    if host_count(step.program.placement.strategy) > 1:
+        return "several hosts"  # each would time steps of its own, which wait for the others
     if not all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(source.element_spec)):
         return "data that is not dense"
     return None
@@ -128,11 +129,14 @@ class _Trial:
         plain = self._traced(False)
         try:
             seconds["plain"] = self._seconds_per_step(plain)
-            compiled = self._traced(True)
-            loop = self._open(compiled)
-            failure = _within(COMPILE_SECONDS, lambda: _compile(compiled, self._batch))
-            if failure:
-                because = failure
+            try:
+                compiled = self._traced(True)
+                loop = self._open(compiled)
+                self._compile(compiled, loop)
+            except _Refused as refused:
+                because = str(refused)
+            except TermwiseError as error:  # what XLA cannot take on several replicas
+                because = f"XLA refused the step: {error}"
             else:
                 seconds["xla"] = self._seconds_per_step(compiled, loop)
         finally:
@@ -142,6 +146,18 @@ class _Trial:
         faster = seconds.get("xla", float("inf")) < seconds["plain"]
         shown = {"plain": seconds["plain"], "xla": seconds.get("xla")}
         return {"compiled": faster, "because": because, "seconds_per_step": shown}
+
+    def _compile(self, step: TracedStep, loop: OpenLoop) -> None:
+        """Has XLA compile the step, and with several replicas run it. `_Refused`: it does not."""
+        if step.program.placement.replicas == 1:
+            _within(COMPILE_SECONDS, lambda: _compile(step, self._batch))
+            return
+        # a replica's part alone is compiled, which only a run brings about; it cannot be left
+        # behind, since it would go on to change variables
+        try:
+            _run(loop, len(step.program.layout.names), 1)
+        except tf.errors.OpError as error:
+            raise _Refused(_told(error)) from error
 
     def _open(self, step: TracedStep) -> OpenLoop:
         loop = self._loops.open(step, self._source, 0, self._now)
@@ -200,23 +216,32 @@ def _enough(loop: OpenLoop, terms: int) -> int:
         steps = min(4 * steps, MOST_STEPS)
 
 
-def _within(seconds: float, function) -> str | None:
-    """Runs a function; None, or why it did not end well.
+class _Refused(Exception):
+    """The step is not compiled; says why."""
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"XLA refused the step: {type(error).__name__}: {lines[0][:200]}"
+
+
+def _within(seconds: float, function) -> None:
+    """Runs a function. `_Refused`: it did not end well.
 
     One that takes longer is left behind: it only compiles, and changes nothing when it ends.
     """
-    failed: list[Any] = []
+    failed: list[Exception] = []
 
     def run():
         try:
             function()
         except Exception as error:
-            lines = str(error).strip().splitlines() or [""]
-            failed.append(f"XLA refused the step: {type(error).__name__}: {lines[0][:200]}")
+            failed.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        return f"XLA had not compiled the step after {seconds:.0f} s"
-    return failed[0] if failed else None
+        raise _Refused(f"XLA had not compiled the step after {seconds:.0f} s")
+    if failed:
+        raise _Refused(_told(failed[0])) from failed[0]

@@ -32,6 +32,7 @@ from trainer.loop.traced_step import (
     Omission,
     StepParts,
     TracedStep,
+    check_copies,
     trace_step,
     with_variants,
 )
@@ -253,12 +254,7 @@ class Programs:
             program.objective.describe_with(self.balanced.describe)
         trainables, optimizers = program.trainables, program.optimizers
         optimizers.build(trainables.owners, trainables.variables, trainables.parameters)
-        if optimizers.mirrored_copies and program.placement.precomputes_sums:
-            raise TermwiseError(
-                f"Loss parameters {', '.join(map(repr, optimizers.mirrored_copies))} were made "
-                "outside the strategy's scope, and what XLA compiles for several replicas "
-                "cannot read them. Make them in build_terms(), or pass jit_compile=False."
-            )
+        check_copies(program)
         self._first = passes
         if not self._round:
             self.first_settings = trainables.switches.settings

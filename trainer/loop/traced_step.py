@@ -156,6 +156,7 @@ def trace_step(parts: StepParts, key: tuple, spec) -> TracedStep:
     program = passes.program
     train_step, in_place = parts.function(passes), parts.function(passes.in_place())
     rest = parts.diagnostics, key, in_place, (), None, parts.helps, parts.memory
+    check_copies(program)
     if program.placement.eager:
         return TracedStep(PythonStep(train_step, spec), passes, *rest)
     specs = [spec]
@@ -169,6 +170,17 @@ def trace_step(parts: StepParts, key: tuple, spec) -> TracedStep:
     check_moved(program, written)
     check_teachers_moved(program.objective.terms, program.placement.strategy, written)
     return TracedStep(traced, passes, *rest)
+
+
+def check_copies(program: StepProgram) -> None:
+    """ValueError: XLA on several replicas, and loss parameters made outside their strategy."""
+    copies = program.optimizers.mirrored_copies
+    if copies and program.placement.precomputes_sums:
+        raise TermwiseError(
+            f"Loss parameters {', '.join(map(repr, copies))} were made "
+            "outside the strategy's scope, and what XLA compiles for several replicas "
+            "cannot read them. Make them in build_terms(), or pass jit_compile=False."
+        )
 
 
 @dataclass(frozen=True)

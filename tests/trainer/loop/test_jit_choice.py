@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import losses
 from trainer import Trainer
 from trainer.loop import jit_choice
 
@@ -30,11 +31,9 @@ def arrays(examples=64):
     return x, (x[:, :1] * x[:, 1:2]).astype("float32")
 
 
-def make(workdir=None, jit_compile="auto", build=model, **arguments):
+def make(workdir=None, jit_compile="auto", build=model, strategy="one_device", **arguments):
     given = {"optimizer": "adam", "loss": "mse", "metrics": ["mae"], **arguments}
-    return Trainer(
-        build(), strategy="one_device", workdir=workdir, jit_compile=jit_compile, **given
-    )
+    return Trainer(build, strategy=strategy, workdir=workdir, jit_compile=jit_compile, **given)
 
 
 def pipeline():
@@ -96,6 +95,43 @@ def test_a_continued_run_keeps_what_the_first_start_found(tmp_path, answer, monk
     assert [start["jit_compile"]["compiled"] for start in noted(tmp_path / "run")] == [answer] * 2
     for mine, theirs in zip(resumed.model.weights, whole.model.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.slow
+def test_on_several_replicas_both_are_timed_and_no_trace_is_left(two_replicas):
+    trainer = make(strategy=two_replicas)
+    trainer.fit(arrays(), batch_size=16, steps=3, verbose=False)
+    decided = trainer._run.jit.decided
+    assert decided["because"] == "timed"
+    assert decided["seconds_per_step"]["xla"] > 0
+
+    same = make(jit_compile=decided["compiled"], strategy=two_replicas)
+    same.fit(arrays(), batch_size=16, steps=3, verbose=False)
+    for mine, theirs in zip(trainer.model.weights, same.model.weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    for mine, theirs in zip(trainer.optimizer.variables, same.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.slow
+def test_what_xla_cannot_take_on_several_replicas_runs_without_it(two_replicas):
+    def loss(y, p):
+        return tf.numpy_function(lambda t: t, [tf.square(y - p)], tf.float32) * 0 + tf.square(y - p)
+
+    weight = losses.UncertaintyWeight()  # made outside the strategy's scope
+    for arguments in ({"loss": loss}, {"loss_weights": weight}):
+        trainer = make(strategy=two_replicas, **arguments)
+        history = trainer.fit(arrays(), batch_size=16, steps=2, verbose=False)
+        assert trainer._run.jit.decided["compiled"] is False
+        assert trainer._run.jit.decided["because"].startswith("XLA refused the step: ")
+        assert history.rows[-1]["step"] == 2
+
+
+def test_several_hosts_are_not_timed(monkeypatch):
+    monkeypatch.setattr(jit_choice, "host_count", lambda strategy: 2)
+    trainer = make()
+    trainer.fit(arrays(), batch_size=16, steps=1, verbose=False)
+    assert trainer._run.jit.decided == {"compiled": False, "because": "several hosts"}
 
 
 def test_pipelines_are_timed_on_their_first_batch():
