@@ -33,20 +33,16 @@ def shared_rows(
       path -> the terms that reach it, and its rows, [m, ...] or FactoredRows; None where the terms
       have to be differentiated one by one.
     """
-    if not traced(parts[0]):
-        return None
-    shared = find_shared_part(parts, constants, variables)
-    if shared is None or len(parts) * sum(not known(op) for op in shared.operations) > _MOST_ALONE:
+    shared = find_shared_part(parts, constants, variables) if traced(parts[0]) else None
+    if shared is None or _alone(parts, shared) > _MOST_ALONE:
         return None
     uses = _factored_uses(parts, constants, variables) if may_factor else {}
     cotangents = _carried(tape, parts, shared, uses)
     rows = {}
     for path, variable in variables.items():
-        if path in uses:
-            found = [cotangents.get(use.output.ref()) for use in uses[path]]
-        else:
-            found = [cotangents.get(read) for read in shared.reads if shared.reads[read] == path]
-        there = [each for each in found if each is not None]
+        tensors = [use.output.ref() for use in uses.get(path, ())] or shared.reads_of(path)
+        found = [cotangents.get(tensor) for tensor in tensors]
+        there = [*filter(None, found)]
         terms = tuple(sorted({term for each in there for term in each.terms}))
         if len(terms) < 2:
             continue
@@ -55,6 +51,11 @@ def shared_rows(
         else:
             rows[path] = terms, added(there).of_terms(tuple(range(len(parts))))
     return rows
+
+
+def _alone(parts: list, shared: SharedPart) -> int:
+    """How many gradients would be taken of one operation by one term."""
+    return len(parts) * sum(not known(operation) for operation in shared.operations)
 
 
 def _factored_uses(parts: list, constants: Iterable, variables: Mapping) -> dict[str, list[Use]]:
@@ -66,26 +67,25 @@ def _factored_uses(parts: list, constants: Iterable, variables: Mapping) -> dict
 
 def _carried(tape, parts: list, shared: SharedPart, uses: dict) -> dict[Any, Stacked]:
     """tensor -> the terms' gradients by it; of the shared part, from its ends to its beginnings."""
-    by_end = [tape.gradient(part, shared.ends) for part in parts]
-    found: dict[Any, list[Stacked]] = {}
-    for i, end in enumerate(shared.ends):
-        stacked = Stacked.of({term: gradients[i] for term, gradients in enumerate(by_end)})
-        if stacked is not None:
-            found[end.ref()] = [stacked]
-    inside = set(shared.operations)
+    found = _at_ends(tape, parts, shared.ends)
     left_out = {read for read, path in shared.reads.items() if path in uses}
-    for operation in reversed(shared.operations):
-        cotangents = {}
-        for place, output in enumerate(operation.outputs):
-            if output.ref() in found:
-                found[output.ref()] = [added(found[output.ref()])]
-                cotangents[place] = found[output.ref()][0]
+    inside = set(shared.operations)
+    for operation in reversed([op for op in shared.operations if op.type != "ReadVariableOp"]):
+        outputs = {place: tensor.ref() for place, tensor in enumerate(operation.outputs)}
+        cotangents = {place: added(found[ref]) for place, ref in outputs.items() if ref in found}
+        found.update({outputs[place]: [stacked] for place, stacked in cotangents.items()})
         wanted = [
             place
             for place, tensor in enumerate(operation.inputs)
             if tensor.op in inside and tensor.dtype.is_floating and tensor.ref() not in left_out
         ]
-        if cotangents and wanted and operation.type != "ReadVariableOp":
-            for place, stacked in through(tape, operation, cotangents, wanted).items():
-                found.setdefault(operation.inputs[place].ref(), []).append(stacked)
+        for place, stacked in through(tape, operation, cotangents, wanted).items():
+            found.setdefault(operation.inputs[place].ref(), []).append(stacked)
     return {tensor: added(stacked) for tensor, stacked in found.items()}
+
+
+def _at_ends(tape, parts: list, ends: list) -> dict[Any, list[Stacked]]:
+    """tensor -> the terms' gradients by it, of those from which the terms part."""
+    by_term = [tape.gradient(part, ends) for part in parts]
+    stacked = [Stacked.of(dict(enumerate(by_end))) for by_end in zip(*by_term, strict=True)]
+    return {end.ref(): [of] for end, of in zip(ends, stacked, strict=True) if of is not None}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -37,6 +39,10 @@ class SharedPart(NamedTuple):
     ends: list
     reads: dict[Any, str]
 
+    def reads_of(self, path: str) -> list:
+        """The values of one variable."""
+        return [read for read in self.reads if self.reads[read] == path]
+
 
 def find_shared_part(parts: list, constants: Iterable, variables: Mapping) -> SharedPart | None:
     """The shared part of a pass.
@@ -52,32 +58,29 @@ def find_shared_part(parts: list, constants: Iterable, variables: Mapping) -> Sh
     """
     constants = list(constants)
     by_term = [Ancestry([part], constants) for part in parts]
-    counts: dict[Any, int] = {}
-    for ancestry in by_term:
-        for operation in ancestry.operations:
-            counts[operation] = counts.get(operation, 0) + 1
+    counts = collections.Counter(chain.from_iterable(one.operations for one in by_term))
     whole = Ancestry(parts, constants)
     reads = _reads(whole, variables)
     if reads is None:
         return None
     below = _below(whole, reads)
     shared = {operation for operation in below if counts[operation] > 1}
-    order = [op for op in whole.graph.get_operations() if op in shared]
-    if not order or any(_is_whole(op) for op in order if op.type != "ReadVariableOp"):
-        return None
     if _used_apart(reads, whole, by_term, below, shared):
         return None
-    apart = below - shared
-    ends = [
-        tensor
-        for op in order
-        for tensor in op.outputs
-        if tensor.ref() not in reads
-        and (op in whole.starts or any(c in apart for c in whole.consumers(tensor)))
-    ]
-    if any(_leads_to_another(end, ends) for end in ends):
-        return None
-    return SharedPart(order, ends, reads)
+    order = [op for op in whole.graph.get_operations() if op in shared]
+    ends = _ends(order, whole, below - shared, reads)
+    unclear = any(map(_is_whole, order)) or any(_leads_to_another(end, ends) for end in ends)
+    return None if unclear or not order else SharedPart(order, ends, reads)
+
+
+def _ends(order: list, whole: Ancestry, apart: set, reads: dict) -> list:
+    """The tensors of the shared operations from which a term goes on alone, or ends."""
+
+    def ends(tensor) -> bool:
+        goes_on = any(operation in apart for operation in whole.consumers(tensor))
+        return tensor.ref() not in reads and (goes_on or tensor.op in whole.starts)
+
+    return [tensor for operation in order for tensor in operation.outputs if ends(tensor)]
 
 
 def _reads(whole: Ancestry, variables: Mapping) -> dict[Any, str] | None:
@@ -108,6 +111,8 @@ def _below(whole: Ancestry, reads: dict) -> set:
 
 
 def _is_whole(operation) -> bool:
+    if operation.type == "ReadVariableOp":
+        return False
     own = "_gradient_op_type" in operation.node_def.attr
     resource = any(tensor.dtype in (tf.resource, tf.variant) for tensor in operation.inputs)
     unknown = any(not tensor.shape.is_fully_defined() for tensor in operation.outputs)

@@ -65,6 +65,8 @@ def through(
     Returns:
       place of an input -> gradients by it; without those that are not reached.
     """
+    if not cotangents:
+        return {}
     rule = _RULES.get(operation.type)
     found: dict[int, Stacked] = {}
     for place in wanted:
