@@ -1,8 +1,8 @@
-"""What balancing costs by rows and by two factors, in processor time of one thread.
+"""What balancing costs term by term and in one pass, in processor time of one thread.
 
     python -m benchmarks.factored_rows [MODEL ...] [--rounds=40]
 
-Each model with 4 and 16 terms: UPGrad over all shared variables against the plain step of the same
+Each model with 4 and 12 terms: UPGrad over all shared variables against the plain step of the same
 model, the contestants in turns of a few steps. Processor time of one thread says what a step
 costs on a machine that others use too; prints one line for each contestant.
 """
@@ -62,11 +62,11 @@ class Contestant:
     Args:
       model: of `MODELS`.
       terms: int, m heads with a loss each.
-      factors: whether rows may be kept as two factors.
+      together: whether one backward pass takes all terms through what they share.
       arguments: of the Trainer.
     """
 
-    def __init__(self, model, terms: int, factors: bool = True, **arguments):
+    def __init__(self, model, terms: int, together: bool = True, **arguments):
         names = [f"t{i:02}" for i in range(terms)]
 
         def build():
@@ -84,8 +84,8 @@ class Contestant:
         trainer = Trainer(build, optimizer=keras.optimizers.SGD(1e-3), loss=loss, **arguments)
         run = trainer._run
         source = trainer._open((x.astype("int32" if ids else "float32"), y), BATCH, static=True)
-        choose = jacobian.pays if factors else lambda *_: False
-        with mock.patch.object(jacobian, "pays", choose):
+        choose = jacobian.shared_rows if together else lambda *_: None
+        with mock.patch.object(jacobian, "shared_rows", choose):
             step = run.traced(source)
             self.terms = len(step.program.layout.names)
             self.loop = run.open(step, source, 0)
@@ -107,7 +107,7 @@ def measure(name: str, terms: int, rounds: int) -> None:
     model, upgrad = MODELS[name], balancing.UPGrad
     contestants = {
         "plain": Contestant(model, terms),
-        "UPGrad, rows": Contestant(model, terms, factors=False, balancer=upgrad()),
+        "UPGrad, one by one": Contestant(model, terms, together=False, balancer=upgrad()),
         "UPGrad": Contestant(model, terms, balancer=upgrad()),
         "UPGrad(every=20)": Contestant(model, terms, balancer=upgrad(every=20)),
     }
@@ -129,7 +129,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--terms", type=int, nargs="*", default=[4, 16])
+    parser.add_argument("--terms", type=int, nargs="*", default=[4, 12])
     given = parser.parse_args(argv)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -6,15 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
-from trainer.balancing.rows import (
-    Ancestry,
-    FactoredRows,
-    Use,
-    factored,
-    pays,
-    traced,
-    uses_of,
-)
+from trainer.balancing.rows import FactoredRows, shared_rows
 from trainer.model.variables import tensor_variable
 from trainer.optimizers.groups import matches
 from trainer.step.gradients import Backward
@@ -36,10 +28,17 @@ def jacobian_and_rest(
       are not balanced, and of the variables that one term alone reaches.
     """
     share, variables = backward.share, backward.trainables.variables
-    uses = _factored_uses(backward, positions) if may_factor else {}
-    reached = _gradients_by_term(backward, positions, uses)
     parameters = backward.trainables.parameters
     models = {p: variables[p] for p in backward.trainables.owners if p not in parameters}
+    parts = _parts(backward, positions)
+    together = _rows_together(backward, positions, parts, models, may_factor)
+    if together is not None:
+        reached = [
+            {p: True if p in together and i in together[p][0] else None for p in models}
+            for i, _ in enumerate(parts)
+        ]
+    else:
+        reached = _gradients_by_term(backward, positions, parts)
     shared = shared_paths(at, models, reached)
     others = np.ones(len(share.layout.names), bool)
     others[positions] = False
@@ -47,54 +46,51 @@ def jacobian_and_rest(
     gradients.update(backward.gradients(only=set(backward.trainables.owners) - set(shared)))
     rows: dict = {}
     for path in shared:
-        by_term, variable = [of_term[path] for of_term in reached], variables[path]
-        if path in uses:
-            rows[path] = factored(uses[path], by_term, tensor_variable(variable))
+        if together is not None:
+            rows[path] = together[path][1]
         else:
-            rows[path] = stacked(by_term, variable)
+            rows[path] = stacked([of_term[path] for of_term in reached], variables[path])
     return rows, gradients
 
 
-def _factored_uses(backward: Backward, positions) -> dict[str, list[Use]]:
-    """path -> the uses of a variable whose rows are cheaper as two factors."""
-    share, parameters = backward.share, backward.trainables.parameters
-    parts = [share.parts[i] for i in positions]
-    if not traced(parts[0]):
-        return {}
-    ancestry = Ancestry(parts, share.constants)
-    matrices = {path: v for path, v in backward.sources.items() if path not in parameters}
-    found = {path: uses_of(ancestry, variable) for path, variable in matrices.items()}
-    return {p: uses for p, uses in found.items() if pays(uses, matrices[p].shape, len(parts))}
-
-
-def _gradients_by_term(backward: Backward, positions, uses: dict[str, list[Use]]) -> list[dict]:
-    """For each balanced term path -> its gradient; None where it does not reach or not train.
-
-    Of a variable with `uses` the list of those by their outputs, each None where it is not reached.
-    """
+def _parts(backward: Backward, positions) -> list:
+    """The balanced terms' parts of the total, by what they count among accumulated steps."""
     share = backward.share
-    masks = {path: mask for (mask, _), paths in backward.passes.items() for path in paths}
     with backward.tape:
         parts = [share.parts[i] for i in positions]
         if share.accumulation is not None:
             counts = [share.accumulation[i] for i in positions]
             parts = [count * part for count, part in zip(counts, parts, strict=True)]
+    return parts
+
+
+def _rows_together(backward: Backward, positions, parts, models, may_factor: bool):
+    """`shared_rows` of the model's variables; None: the terms are differentiated one by one.
+
+    So they are under loss scales, which would have to be known apart, and where a term does not
+    train all that it reaches.
+    """
+    masks = {path: mask for (mask, _), paths in backward.passes.items() for path in paths}
+    partly = not all(all(masks[path][i] for i in positions) for path in models)
+    rises = any(getattr(variable, "maximize", False) for variable in models.values())
+    if backward.scales is not None or partly or rises:
+        return None
+    sources = {path: tensor_variable(variable) for path, variable in models.items()}
+    return shared_rows(backward.tape, parts, backward.share.constants, sources, may_factor)
+
+
+def _gradients_by_term(backward: Backward, positions, parts) -> list[dict]:
+    """For each balanced term path -> its gradient; None where it does not reach or not train."""
+    masks = {path: mask for (mask, _), paths in backward.passes.items() for path in paths}
     sources = backward.sources
     reached: list[dict] = [{} for _ in positions]
     for scale, paths in backward.by_scale(sources):
-        wanted = [[use.output for use in uses.get(path, ())] or [sources[path]] for path in paths]
-        by_term = term_gradients(backward.tape, parts, scale, wanted)
+        by_term = term_gradients(backward.tape, parts, scale, [sources[path] for path in paths])
         for of_term, position, gradients in zip(reached, positions, by_term, strict=True):
-            for path, of_path in zip(paths, gradients, strict=True):
-                signed = _signed(backward, path, of_path) if masks[path][position] else None
-                of_term[path] = signed if signed is None or path in uses else signed[0]
+            for path, g in zip(paths, gradients, strict=True):
+                there = g is not None and masks[path][position]
+                of_term[path] = backward.signed(path, g) if there else None
     return reached
-
-
-def _signed(backward: Backward, path: str, gradients: list) -> list | None:
-    """The gradients as an optimizer wants them; None where none of them is there."""
-    signed = [None if g is None else backward.signed(path, g) for g in gradients]
-    return None if all(g is None for g in signed) else signed
 
 
 def shared_paths(at, variables: dict, reached: list[dict]) -> list[str]:

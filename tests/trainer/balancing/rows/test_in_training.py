@@ -1,4 +1,4 @@
-"""Rows as two factors in a run: the same weights of the terms and of the model as by rows."""
+"""Rows in one pass and as two factors in a run: the same weights as term by term."""
 
 import keras
 import numpy as np
@@ -8,6 +8,7 @@ from losses import balancing
 from tests.trainer.balancing.quadratics import STRATEGY, backward_of, balanced
 from trainer import Trainer
 from trainer.balancing import jacobian, weightings
+from trainer.balancing.rows import shared_rows as together
 from trainer.step.program import Discovery
 
 RANDOM = np.random.default_rng(0)
@@ -19,7 +20,9 @@ X = {
 }
 Y = {name: RANDOM.normal(size=(48, 1)).astype("float32") for name in NAMES}
 WEIGHTS = {name: RANDOM.uniform(size=48).astype("float32") for name in NAMES}
+# how the rows are made -> whether a matrix is kept as two factors; None: term by term
 CHOICES = {
+    "one by one": None,
     "rows": lambda uses, shape, terms: False,
     "factors": lambda uses, shape, terms: bool(uses),
 }
@@ -42,15 +45,23 @@ def build():
 
 
 def train(choice, balancer, strategy="one_device", **arguments):
-    """The terms' weights in each row, the variables, and how many matrices were factored."""
-    taken = []
+    """The terms' weights in each row, the variables, and how many matrices were factored.
 
-    def pays(*given):
-        taken.append(CHOICES[choice](*given))
+    Where all is one by one, None instead of their number.
+    """
+    taken, found, pays = [], [], CHOICES[choice]
+
+    def choose(*given):
+        taken.append(pays(*given))
         return taken[-1]
 
+    def rows_together(*given):
+        found.append(None if pays is None else together(*given))
+        return found[-1]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jacobian, "pays", pays)
+        patch.setattr("trainer.balancing.rows.one_pass.pays", choose)
+        patch.setattr(jacobian, "shared_rows", rows_together)
         trainer = Trainer(
             build,
             optimizer=keras.optimizers.SGD(0.1),
@@ -64,7 +75,8 @@ def train(choice, balancer, strategy="one_device", **arguments):
         rows = trainer.fit(data, batch_size=16, steps=4, log_every=1, verbose=False).rows
     weights = np.array([[row[f"weight/{name}"] for name in NAMES] for row in rows])
     assert np.ptp(weights) > 0.01  # the balancer did something
-    return weights, [np.asarray(v) for v in trainer.model.trainable_variables], sum(taken)
+    factored = None if any(rows is None for rows in found) else sum(taken)
+    return weights, [np.asarray(v) for v in trainer.model.trainable_variables], factored
 
 
 def alike(one, other):
@@ -74,20 +86,27 @@ def alike(one, other):
 
 
 @pytest.fixture(scope="module")
-def by_rows():
-    return train("rows", balancing.UPGrad())
+def one_by_one():
+    found = train("one by one", balancing.UPGrad())
+    assert found[2] is None
+    return found
 
 
-def test_factors_give_what_rows_give(by_rows):
+def test_factors_in_one_pass_give_what_rows_one_by_one_give(one_by_one):
     found = train("factors", balancing.UPGrad())
     assert found[2] >= 4  # the embedding and three kernels, of those that the terms share
-    alike(found, by_rows)
+    alike(found, one_by_one)
 
 
-def test_two_replicas_sum_rows_and_agree_with_one(two_replicas, by_rows):
-    found = train("factors", balancing.UPGrad(), two_replicas)
+def test_two_replicas_sum_rows_of_one_pass_and_agree_with_one(two_replicas, one_by_one):
+    found = train("rows", balancing.UPGrad(), two_replicas)
     assert found[2] == 0
-    alike(found, by_rows)
+    alike(found, one_by_one)
+
+
+@pytest.mark.slow
+def test_rows_of_one_pass_are_those_one_by_one(one_by_one):
+    alike(train("rows", balancing.UPGrad()), one_by_one)
 
 
 @pytest.mark.very_slow
@@ -96,7 +115,7 @@ def test_under_xla_between_balancings_and_at_a_place_of_the_user_they_agree_too(
     some = {"at": ["*by_word*", "*twice*", "embedding*"], "every": 2}
     found = train("factors", balancing.MGDA(**some), jit_compile=True)
     assert found[2] >= 3
-    alike(found, train("rows", balancing.MGDA(**some)))
+    alike(found, train("one by one", balancing.MGDA(**some)))
 
 
 @pytest.mark.parametrize(
