@@ -11,6 +11,7 @@ import traceback
 
 from trainer.launch.exit_codes import INTERRUPTED, PREEMPTED
 
+WRITER = "by the chief"  # what another host says of a checkpoint
 PATIENCE_SECONDS = 3.0  # from a second SIGINT to the end, where Python does not get to run
 
 
@@ -102,11 +103,11 @@ def stop(number: int, step: int, saved) -> None:
     Args:
       number: the signal's.
       step: the step it stopped at.
-      saved: path of the checkpoint.
+      saved: path of the checkpoint; None on a host that writes none.
     """
     message = (
-        f"stopped by {signal.Signals(number).name} at step {step} | kept: {saved} | the same "
-        "command continues"
+        f"stopped by {signal.Signals(number).name} at step {step} | kept: {saved or WRITER} | the "
+        "same command continues"
     )
     if number == signal.SIGINT:
         raise KeyboardInterrupt(message)
