@@ -18,15 +18,6 @@ def launched(workers, workdir, **job):
     return Started([sys.executable, "-m", "trainer.launch", *flags, "--", *worker])
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """A run of one device that nothing happened to."""
-    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    with Started(command(workdir, strategy="one_device")) as run:
-        assert run.end() == 0, "".join(run.said[-40:])
-    return workdir
-
-
 def killed(workers, workdir, at, go):
     """Starts hosts, and kills the launcher and all of them when they have come to a step."""
     go.unlink(missing_ok=True)
@@ -41,7 +32,9 @@ def killed(workers, workdir, at, go):
         assert run.end() == 128 + signal.SIGKILL, "".join(run.said[-40:])
 
 
-@pytest.mark.parametrize("hosts", [(2, 1, 3), (1, 3, 2)], ids=str)
+@pytest.mark.parametrize(
+    "hosts", [(2, 1, 3), (1, 3, 2)], ids=lambda hosts: "-".join(map(str, hosts))
+)
 def test_a_run_goes_on_with_any_number_of_hosts(hosts, undisturbed, tmp_path):
     workdir, go = tmp_path / "run", tmp_path / "go"
     killed(hosts[0], workdir, 30, go)

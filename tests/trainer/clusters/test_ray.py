@@ -77,14 +77,6 @@ def site():
         one.close()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    with Started(command(workdir, strategy="one_device")) as run:
-        assert run.end() == 0, "".join(run.said[-40:])
-    return workdir
-
-
 def driver(site, workdir, *flags, **job):
     flags = ["--workers=2", f"--address={site.address}", "--startup_s=300", *flags]
     words = [sys.executable, "-m", "trainer.launch.on_ray", *flags, "--", *command(workdir, **job)]

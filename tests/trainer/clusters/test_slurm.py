@@ -34,14 +34,6 @@ def site(tmp_path_factory):
         yield site
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    with Started(command(workdir, strategy="one_device")) as run:
-        assert run.end() == 0, "".join(run.said[-40:])
-    return workdir
-
-
 def batch_script(text, worker):
     """The script of docs/clusters.md with another command and no more than this machine has."""
     (script,) = re.findall(r"```bash\n(#!/bin/bash\n#SBATCH.*?)```", text, re.DOTALL)
