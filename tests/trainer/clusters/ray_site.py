@@ -10,18 +10,19 @@ import sys
 
 from ray.cluster_utils import Cluster
 
+LONGEST = 600  # seconds that a node may take to start
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
 def main(nodes):
     cluster = Cluster(initialize_head=True, head_node_args=SMALL)
-    others = [cluster.add_node(**SMALL) for _ in range(nodes - 1)]
-    cluster.wait_for_nodes()
+    others = [cluster.add_node(wait=False, **SMALL) for _ in range(nodes - 1)]
+    cluster.wait_for_nodes(LONGEST)
     print(f"address {cluster.address}", flush=True)
     for line in sys.stdin:
         if line.strip() == "add":
-            others.append(cluster.add_node(**SMALL))
-            cluster.wait_for_nodes()
+            others.append(cluster.add_node(wait=False, **SMALL))
+            cluster.wait_for_nodes(LONGEST)
         else:
             cluster.remove_node(others.pop(), allow_graceful=False)
         print(f"done {line.strip()}", flush=True)

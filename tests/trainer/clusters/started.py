@@ -18,7 +18,7 @@ LONGEST = 1200  # seconds until a test gives up
 OWN = ("time", "steps_per_second", "examples_per_second")  # in which equal runs may differ
 BOOKKEEPING = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
 # parts of a checkpoint; metrics and windows are kept replica by replica, and are of the ledger
-KEPT = ("model", "optimizers", "terms", "step", "random", "data_start")
+KEPT = ("model", "optimizers", "terms", "step", "data_start")
 STEPS = 120
 
 
@@ -103,6 +103,14 @@ class Started:
         self._lines.put(None)
 
 
+def wait_for(holds, seconds=LONGEST):
+    """Returns once a function gives something true."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to it in time"
+        time.sleep(0.2)
+
+
 def rows(workdir):
     """The ledger, without what depends on the clock."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
@@ -110,7 +118,7 @@ def rows(workdir):
 
 
 def resumed_from(workdir):
-    """Where each start of a run began: None, then paths of checkpoints."""
+    """The step from which each start of a run went on; None where it was new."""
     lines = (workdir / "starts.jsonl").read_text().splitlines()
     return [json.loads(line)["resumed_from"] for line in lines]
 

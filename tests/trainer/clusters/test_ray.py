@@ -26,7 +26,9 @@ pytestmark = [
     ),
 ]
 SITE = Path(__file__).with_name("ray_site.py")
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+# a node may take long to start where the machine is busy
+PATIENT = ("RAY_raylet_start_wait_time_s", "RAY_gcs_server_request_timeout_seconds")
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", **dict.fromkeys(PATIENT, "600")}
 
 
 class Site:
@@ -38,7 +40,7 @@ class Site:
             env=environment(**RAY),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
             text=True,
             bufsize=1,
             start_new_session=True,
@@ -57,10 +59,12 @@ class Site:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     def _read(self, word):
+        said = []
         for line in self.process.stdout:
             if line.startswith(word):
                 return line
-        raise AssertionError(f"Ray's nodes ended before they said {word!r}")
+            said.append(line)
+        raise AssertionError(f"no {word!r} in: {''.join(said[-30:])}")
 
 
 @pytest.fixture
