@@ -89,6 +89,7 @@ def cases():
     yield "8 terms", {"terms": 8}
     yield "32 terms", {"terms": 32}
     yield "1 term, 16 times the parameters", {"width": 288}
+    yield "1 term, 150 times the parameters", {"width": 960}
     yield "1 term, 10 layers", {"depth": 10}
     yield "1 term, batch normalization", {"normalized": True}
     for name, make in (

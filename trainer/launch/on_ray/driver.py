@@ -7,6 +7,7 @@ import os
 import queue
 import sys
 import types
+from typing import Any
 
 from trainer.launch.exit_codes import DONE, MISSED_APART, PEER_LOST, WRONG
 from trainer.launch.launcher import Restarts, signals_into, stopped
@@ -15,7 +16,8 @@ from trainer.launch.on_ray.crew import Crew, RemoteWorker, wait_for
 from trainer.launch.on_ray.flags import USAGE, Flags, parse
 
 PASSED = ("TERMWISE_", "TF_", "KERAS_", "XLA_")  # how variables begin that workers are given
-NO_GUARD = types.SimpleNamespace(watch=lambda _: None, forget=lambda _: None)
+# of local processes, of which there are none: each actor guards its own
+NO_GUARD: Any = types.SimpleNamespace(watch=lambda _: None, forget=lambda _: None)
 
 
 def main(argv: list[str] | None = None) -> int:
