@@ -26,9 +26,9 @@ pytestmark = [
     ),
 ]
 SITE = Path(__file__).with_name("ray_site.py")
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 # a node may take long to start where the machine is busy
-PATIENT = ("RAY_raylet_start_wait_time_s", "RAY_gcs_server_request_timeout_seconds")
-RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", **dict.fromkeys(PATIENT, "600")}
+RAY |= {"RAY_raylet_start_wait_time_s": "600", "RAY_agent_register_timeout_ms": "600000"}
 
 
 class Site:
