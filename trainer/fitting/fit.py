@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer.debugging.bad_values import check_arrays
 from trainer.debugging.profile import Profile
-from trainer.distributed.engines import cluster_of
+from trainer.distributed.engines import cluster_of, restart_of
 from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callback_state import CallbackStates
@@ -319,11 +319,8 @@ def _final(standing: Standing) -> dict:
 def _lost(error, checkpoints: Checkpoints | None, strategy) -> str:
     cause = str(error).strip().splitlines()[0][:200]
     newest = checkpoints.latest if checkpoints else None
-    cluster = cluster_of(strategy)
-    restart = "Start all hosts again: the same command continues."
     return (
-        f"another host is gone ({type(error).__name__}: {cause}). "
-        f"{cluster.engine.restart if cluster else restart} "
+        f"another host is gone ({type(error).__name__}: {cause}). {restart_of(strategy)} "
         f"Kept: {newest or 'nothing, no checkpoint was written'}."
     )
 

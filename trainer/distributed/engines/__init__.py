@@ -3,6 +3,12 @@
 Each module reads one engine's variables of the environment and makes a `Cluster` of them.
 """
 
-from trainer.distributed.engines.description import ENGINES, Cluster, Engine, cluster_of
+from trainer.distributed.engines.description import (
+    ENGINES,
+    Cluster,
+    Engine,
+    cluster_of,
+    restart_of,
+)
 
-__all__ = ["ENGINES", "Cluster", "Engine", "cluster_of"]
+__all__ = ["ENGINES", "Cluster", "Engine", "cluster_of", "restart_of"]

@@ -125,6 +125,12 @@ class _Resolver(tf.distribute.cluster_resolver.SimpleClusterResolver):
         self.described = cluster
 
 
+def restart_of(strategy: tf.distribute.Strategy) -> str:
+    """A sentence: how a run of a strategy goes on after a host is lost."""
+    cluster = cluster_of(strategy)
+    return (ENGINES["TF_CONFIG"] if cluster is None else cluster.engine).restart
+
+
 def cluster_of(strategy: tf.distribute.Strategy) -> Cluster | None:
     """The description that a strategy was made of; None for one made elsewhere, or on one host."""
     return getattr(strategy.cluster_resolver, "described", None)
