@@ -154,8 +154,8 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
         # no host leaves while another still needs it, and all leave alike
         asked = int(run.hosts.exchange(float(signals.received)).max())
         if asked:  # in the last call, or after it
-            kept = checkpoints.latest if checkpoints and run.hosts.chief else None
-            stop(asked, run.state.step, kept)
+            kept = checkpoints.latest if checkpoints else None
+            stop(asked, run.state.step, kept, run.hosts.chief)
     return standing.history
 
 

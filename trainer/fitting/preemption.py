@@ -11,7 +11,6 @@ import traceback
 
 from trainer.launch.exit_codes import INTERRUPTED, PREEMPTED
 
-WRITER = "by the chief"  # what another host says of a checkpoint
 PATIENCE_SECONDS = 3.0  # from a second SIGINT to the end, where Python does not get to run
 
 
@@ -97,17 +96,19 @@ class Signals:
         self.received = int(number)
 
 
-def stop(number: int, step: int, saved) -> None:
+def stop(number: int, step: int, saved, chief: bool = True) -> None:
     """Raises what a stopped run ends with: `Preempted`, or KeyboardInterrupt for SIGINT.
 
     Args:
       number: the signal's.
       step: the step it stopped at.
-      saved: path of the checkpoint; None on a host that writes none.
+      saved: path of the checkpoint.
+      chief: whether this host has written it.
     """
+    kept = saved if chief else "by the chief"
     message = (
-        f"stopped by {signal.Signals(number).name} at step {step} | kept: {saved or WRITER} | the "
-        "same command continues"
+        f"stopped by {signal.Signals(number).name} at step {step} | kept: {kept} | the same "
+        "command continues"
     )
     if number == signal.SIGINT:
         raise KeyboardInterrupt(message)
