@@ -22,11 +22,12 @@ QUICK := tests/test_house.py tests/test_imports.py tests/test_private_names.py t
 	--ignore=tests/trainer/step/test_fit_parity.py --ignore=tests/trainer/step/test_hardest.py \
 	--ignore=tests/trainer/ledger/test_notebook_runs.py --ignore=tests/losses/objective/test_recovery.py
 
-.PHONY: help run experiments test quick check docs bench fuzz tensorboard clean
+.PHONY: help run experiments test cluster-test quick check docs bench fuzz tensorboard clean
 
 help:
 	@echo "make run          train the quickstart on handwritten digits into runs/digits"
 	@echo "make test         run the tests"
+	@echo "make cluster-test  run those on SLURM, Ray and network namespaces, where these can be had; an hour"
 	@echo "make quick        run those worth running at every change, in two minutes"
 	@echo "make check        lint, format, types, import direction, doctests"
 	@echo "make docs         build the site into docs/_build"
@@ -50,6 +51,10 @@ run: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 --dist=worksteal -m "not very_slow" --durations=10 --durations-min=5
+
+# As root with Debian's slurm-wlm, munge and iproute2, and with `ray` in .venv; what is missing is said.
+cluster-test: $(INSTALLED)
+	@$(BIN)/python -m pytest -v -rs --durations=0 tests/trainer/clusters
 
 quick: $(INSTALLED)
 	@$(BIN)/python -m pytest -n 2 -q --dist=worksteal -m "not slow and not very_slow" $(QUICK)

@@ -83,6 +83,12 @@ PLOT = [
     "matplotlib>=3.9,<3.12",
 ]
 
+RAY = [
+    # Only for `python -m trainer.launch.on_ray`, which uses actors and nothing of Ray's trainers.
+    # >=2.60: the version that was run. <3: a major release may change actors.
+    "ray>=2.60,<3",
+]
+
 
 def long_description() -> str:
     """The README for a package index: links lead to `HOME`; without one only their text stays."""
@@ -138,5 +144,6 @@ setup(
         "plot": PLOT,
         "dev": DEV + EXPERIMENTS + PLOT,
         "bench": PLOT,
+        "ray": RAY,
     },
 )

@@ -129,7 +129,30 @@ def flat(step):
     return tf.square(step.y_pred[:, 0])
 
 
-def train(workdir=None, data="arrays", devices=1, strategy="one_device", hold=None, go=None, **fit):
+def build_alike():
+    """A model without draws and statistics of a batch: the same on any number of replicas."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((5,)),
+            layers.Dense(4, activation="tanh"),
+            layers.LayerNormalization(),
+            layers.Dense(1),
+        ],
+        name="net",
+    )
+
+
+def train(
+    workdir=None,
+    data="arrays",
+    devices=1,
+    strategy="one_device",
+    hold=None,
+    go=None,
+    alike=False,
+    **fit,
+):
     """Trains to the end from wherever the workdir stands.
 
     Args:
@@ -139,6 +162,7 @@ def train(workdir=None, data="arrays", devices=1, strategy="one_device", hold=No
       devices: how many logical devices the CPU is made.
       strategy: a name.
       hold, go: as of `Voice`.
+      alike: whether the model is one that any number of replicas trains to the same weights.
       fit: arguments of `Trainer.fit` beside `SETTINGS`.
     """
     voice = Voice(hold, go)
@@ -150,7 +174,7 @@ def train(workdir=None, data="arrays", devices=1, strategy="one_device", hold=No
     strategy = resolve_strategy(strategy)
     keras.utils.set_random_seed(0)
     trained = Trainer(
-        build,
+        build_alike if alike else build,
         optimizer=keras.optimizers.Adam(0.01, use_ema=True),
         loss="mse",
         loss_weights=losses.UncertaintyWeight(),

@@ -9,7 +9,9 @@ import tensorflow as tf
 from losses.distributed.hosts import host_count
 from losses.errors import TermwiseError, TermwiseRuntimeError
 from losses.naming import suggestion
+from trainer.distributed.cluster import resolve_cluster
 from trainer.distributed.devices import communication_options
+from trainer.distributed.engines import Cluster, cluster_of
 from trainer.distributed.environment import startup_seconds
 from trainer.distributed.hosts import PeerLost
 from trainer.distributed.rendezvous import meet
@@ -96,13 +98,11 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
 
 @functools.cache
 def _multi_worker() -> tf.distribute.Strategy:
-    from trainer.distributed.cluster import resolve_cluster
-
     cluster = resolve_cluster()
     options = communication_options()
     _meet(cluster)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver, options)
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver(), options)
     except RuntimeError as error:
         if "program startup" not in str(error):
             raise
@@ -113,25 +113,24 @@ def _multi_worker() -> tf.distribute.Strategy:
         ) from error
 
 
-def _meet(cluster) -> None:
+def _meet(cluster: Cluster) -> None:
     """Waits until all workers of a cluster are there; `PeerLost` where some do not come."""
-    spec = cluster.resolver.cluster_spec()
-    addresses = [a for job in ("chief", "worker") if job in spec.jobs for a in spec.job_tasks(job)]
-    address = spec.task_address(cluster.task_type, cluster.task_id)
     seconds = startup_seconds()
     try:
-        meet(addresses, addresses.index(address), seconds)
+        meet(list(cluster.addresses), cluster.index, seconds)
     except TimeoutError as error:
         raise PeerLost(
-            f"not all of the {len(addresses)} hosts came within {seconds:g} s; missing: {error}. "
+            f"not all of the {cluster.workers} hosts came within {seconds:g} s; missing: {error}. "
             "Start all of them at the same time, and check the addresses in TF_CONFIG. "
             "TERMWISE_STARTUP_S sets how long to wait."
         ) from None
 
 
 def describe_devices(strategy) -> str:
-    """`cpu, 1 replica`."""
+    """`cpu, 1 replica`; `cpu, 2 replicas on 2 hosts (SLURM)`."""
     kind = "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
     count, hosts = strategy.num_replicas_in_sync, host_count(strategy)
-    where = f" on {hosts} hosts" if hosts > 1 else ""
+    cluster = cluster_of(strategy)
+    started = f" ({cluster.engine.name})" if cluster is not None else ""
+    where = f" on {hosts} hosts{started}" if hosts > 1 else ""
     return f"{kind}, {count} replica{'s' if count > 1 else ''}{where}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.debugging.bad_values import check_arrays
 from trainer.debugging.profile import Profile
+from trainer.distributed.engines import cluster_of, restart_of
 from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
 from trainer.fitting.callback_state import CallbackStates
@@ -153,7 +154,8 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
         # no host leaves while another still needs it, and all leave alike
         asked = int(run.hosts.exchange(float(signals.received)).max())
         if asked:  # in the last call, or after it
-            stop(asked, run.state.step, checkpoints.latest if checkpoints else None)
+            kept = checkpoints.latest if checkpoints else None
+            stop(asked, run.state.step, kept, run.hosts.chief)
     return standing.history
 
 
@@ -174,6 +176,8 @@ def _restored(run: Run, request: FitRequest, workdir, checkpoints, console) -> S
         f"run {run.name} | {describe_devices(run.strategy)} | {request.plan.steps} steps | "
         f"global batch {_sizes(request.source.batch_sizes)} | {told}"
     )
+    if (cluster := cluster_of(run.strategy)) is not None:
+        console.line(cluster.describe())
     request.history.rows.extend(rows if resumed else ())
     return Standing(start, resumed, request.history, began)
 
@@ -249,7 +253,7 @@ def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standin
     except LOST as error:
         if run.hosts.count == 1 or not peer_lost(error):
             raise
-        raise PeerLost(_lost(error, checkpoints)) from error
+        raise PeerLost(_lost(error, checkpoints, run.strategy)) from error
     finally:
         try:
             if checkpoints is not None:
@@ -312,12 +316,12 @@ def _final(standing: Standing) -> dict:
     return {**values, "seconds": standing.seconds}
 
 
-def _lost(error, checkpoints: Checkpoints | None) -> str:
+def _lost(error, checkpoints: Checkpoints | None, strategy) -> str:
     cause = str(error).strip().splitlines()[0][:200]
     newest = checkpoints.latest if checkpoints else None
     return (
-        f"another host is gone ({type(error).__name__}: {cause}). Start all hosts again: the same "
-        f"command continues. Kept: {newest or 'nothing, no checkpoint was written'}."
+        f"another host is gone ({type(error).__name__}: {cause}). {restart_of(strategy)} "
+        f"Kept: {newest or 'nothing, no checkpoint was written'}."
     )
 
 

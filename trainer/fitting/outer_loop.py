@@ -246,7 +246,7 @@ class OuterLoop:
             # undisturbed run has not
             self._save(step, ranked=False)
             self._checkpoints.wait()
-            stop(self._stopped, step, self._checkpoints.latest)
+            stop(self._stopped, step, self._checkpoints.latest, self._run.hosts.chief)
         self._window.end(step)  # inside of which a callback may have stopped
         with self._going.undone_if_it_fails():
             events.on_train_end(logs)

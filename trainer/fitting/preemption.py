@@ -96,16 +96,18 @@ class Signals:
         self.received = int(number)
 
 
-def stop(number: int, step: int, saved) -> None:
+def stop(number: int, step: int, saved, chief: bool = True) -> None:
     """Raises what a stopped run ends with: `Preempted`, or KeyboardInterrupt for SIGINT.
 
     Args:
       number: the signal's.
       step: the step it stopped at.
       saved: path of the checkpoint.
+      chief: whether this host has written it.
     """
+    kept = saved if chief else "by the chief"
     message = (
-        f"stopped by {signal.Signals(number).name} at step {step} | kept: {saved} | the same "
+        f"stopped by {signal.Signals(number).name} at step {step} | kept: {kept} | the same "
         "command continues"
     )
     if number == signal.SIGINT:

@@ -86,7 +86,7 @@ def launch(options: argparse.Namespace, environments: list[dict[str, str]]) -> i
     events: queue.SimpleQueue = queue.SimpleQueue()
     used: set[int] = set()
     restarts = Restarts(options.max_restarts)
-    with _signals_into(events), GuardProcess(options.grace_s) as guard:
+    with signals_into(events), GuardProcess(options.grace_s) as guard:
         while True:
             addresses = free_addresses(options.workers, used)
             cluster = _start(options, environments, addresses, events, guard)
@@ -94,13 +94,13 @@ def launch(options: argparse.Namespace, environments: list[dict[str, str]]) -> i
             if not any(cluster.codes.values()):
                 return DONE
             if cluster.signal is not None:
-                return _stopped(cluster.signal, cluster.codes)
+                return stopped(cluster.signal, cluster.codes)
             assert blamed is not None  # one ended badly, and nobody had told it to
             ended = restarts.count(blamed, cluster.codes[blamed])
             if ended is not None:
                 return ended
             if (event := next_event(events, after(restarts.pause_s))) is not None:
-                return _stopped(event[1], {})
+                return stopped(event[1], {})
 
 
 class Restarts:
@@ -168,7 +168,7 @@ def _start(
     return cluster
 
 
-def _stopped(number: int, codes: dict[int, int]) -> int:
+def stopped(number: int, codes: dict[int, int]) -> int:
     """The exit code after a signal to this program.
 
     Args:
@@ -191,7 +191,7 @@ def _end(code: int, why: str) -> int:
 
 
 @contextlib.contextmanager
-def _signals_into(events: queue.SimpleQueue) -> Iterator[None]:
+def signals_into(events: queue.SimpleQueue) -> Iterator[None]:
     """While open, a signal is an event ("signal", number) and ends nothing by itself."""
 
     def handle(number, _):
@@ -215,6 +215,7 @@ def _environments(options: argparse.Namespace) -> list[dict[str, str]]:
     no_proxy = ",".join(filter(None, [os.environ.get("no_proxy", ""), "127.0.0.1"]))
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "no_proxy": no_proxy}
     environment["TERMWISE_MISSED"] = str(MISSED_APART)
+    environment["TERMWISE_ENGINE"] = "local"
     if options.startup_s is not None:
         environment["TERMWISE_STARTUP_S"] = f"{options.startup_s:g}"
     share = options.gpus_per_worker

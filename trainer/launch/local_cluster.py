@@ -9,6 +9,7 @@ import queue
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 from trainer.launch.exit_codes import DONE, MISSED_APART, PEER_LOST, PREEMPTED
 from trainer.launch.guard_process import GuardProcess
@@ -29,8 +30,10 @@ class LocalCluster:
       environments: one dict per worker, without TF_CONFIG, which is added.
       addresses: list of str, one "host:port" per worker.
       grace_s: seconds from SIGTERM to SIGKILL.
-      events: a `queue.SimpleQueue`; ("signal", number) are put into it from outside.
+      events: a `queue.SimpleQueue`; ("signal", number) are put into it from outside, and
+        ("regroup",) where all are to save and leave, to be started again in another number.
       guard: ends the workers when the launcher itself is killed.
+      start: starts a worker, called as `WorkerProcess` is; one elsewhere has its methods too.
     Attributes:
       codes: dict index -> exit code, of all workers once `run` has returned.
       signal: the first signal that the launcher was given in this life, or None.
@@ -46,6 +49,7 @@ class LocalCluster:
         grace_s: float,
         events: queue.SimpleQueue,
         guard: GuardProcess,
+        start: Callable[..., WorkerProcess] = WorkerProcess,
     ):
         self.codes: dict[int, int] = {}
         self.signal: int | None = None
@@ -61,7 +65,7 @@ class LocalCluster:
                 task = {"type": "worker", "index": index}
                 config = json.dumps({"cluster": {"worker": addresses}, "task": task})
                 environment = {**environment, "TF_CONFIG": config}
-                worker = WorkerProcess(index, command, environment, self._report)
+                worker = start(index, command, environment, self._report)
                 guard.watch(worker.process.pid)
                 self.workers.append(worker)
         except OSError:
@@ -83,6 +87,9 @@ class LocalCluster:
                 self._be_firmer()
             elif event[0] == "signal":
                 self._pass_on(event[1])
+            elif event[0] == "regroup":
+                if not self._told:
+                    self._tell(signal.SIGTERM)
             else:
                 self._note(*event[1:])
         for consequences in ((PEER_LOST, PREEMPTED), (PREEMPTED,), ()):

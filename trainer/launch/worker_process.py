@@ -25,6 +25,7 @@ class WorkerProcess:
       environment: dict, its whole environment.
       report: called with (index, code) from another thread, once the worker has ended and its
         lines are written; a negative code is the signal that killed it.
+      write: takes a file descriptor, 1 or 2, and a line.
     Raises:
       OSError: the command cannot be started.
     """
@@ -35,8 +36,10 @@ class WorkerProcess:
         command: list[str],
         environment: dict[str, str],
         report: Callable[[int, int], None],
+        write: Callable[[int, bytes], None] | None = None,
     ):
         self.index = index
+        self._write = write or write_line
         self.code: int | None = None
         self._report = report
         self.process = subprocess.Popen(
@@ -84,7 +87,7 @@ class WorkerProcess:
         label = f"[worker {self.index}] ".encode()
         with pipe:
             for line in iter(lambda: pipe.readline(LONGEST_LINE), b""):
-                write_line(out, label + line.removesuffix(b"\n"))
+                self._write(out, label + line.removesuffix(b"\n"))
 
 
 _writing = threading.Lock()

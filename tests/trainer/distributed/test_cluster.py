@@ -1,9 +1,9 @@
-"""The cluster is read from TF_CONFIG, SLURM or Kubernetes; what is wrong there is said at once."""
+"""The cluster is read from the environment, whoever set it; what is wrong there is said at once."""
 
 import contextlib
+import dataclasses
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-import yaml
 
 from trainer.distributed.cluster import resolve_cluster
 
@@ -24,7 +23,8 @@ TWO = {"worker": ["a:1", "b:2"]}
 def environment(monkeypatch):
     """Sets variables of the environment, from none of those that say where a process runs."""
     for name in list(os.environ):
-        if name == "TF_CONFIG" or name.startswith(("SLURM", "TERMWISE", "KUBERNETES")):
+        ours = ("SLURM", "TERMWISE", "KUBERNETES")
+        if name in ("TF_CONFIG", "JOB_COMPLETION_INDEX", "HOSTNAME") or name.startswith(ours):
             monkeypatch.delenv(name)
 
     def setting(**variables):
@@ -35,7 +35,7 @@ def environment(monkeypatch):
 
 
 def addresses(cluster):
-    return cluster.resolver.cluster_spec().as_dict()
+    return cluster.resolver().cluster_spec().as_dict()
 
 
 def test_nothing_set_is_an_error_that_names_the_launcher():
@@ -50,11 +50,12 @@ def test_nothing_set_is_an_error_that_names_the_launcher():
 def test_tf_config_gives_workers_and_the_first_is_the_chief(environment, index):
     environment(TF_CONFIG={"cluster": TWO, "task": {"type": "worker", "index": index}})
     found = resolve_cluster()
-    assert (found.workers, found.task_type, found.task_id) == (2, "worker", int(index))
+    assert (found.workers, found.index, found.task) == (2, int(index), ("worker", int(index)))
     assert found.chief == (index == 0)
-    assert found.source == "TF_CONFIG"
+    assert found.engine.name == "TF_CONFIG"
     assert addresses(found) == TWO
-    assert (found.resolver.task_type, found.resolver.task_id) == ("worker", int(index))
+    resolver = found.resolver()
+    assert (resolver.task_type, resolver.task_id) == ("worker", int(index))
 
 
 @pytest.mark.parametrize(("kind", "chief"), [("chief", True), ("worker", False)])
@@ -62,13 +63,14 @@ def test_a_chief_is_one_of_the_workers(environment, kind, chief):
     cluster = {"chief": ["a:1"], "worker": ["b:2", "c:3"]}
     environment(TF_CONFIG={"cluster": cluster, "task": {"type": kind, "index": 0}})
     found = resolve_cluster()
-    assert (found.workers, found.task_type, found.chief) == (3, kind, chief)
+    assert (found.workers, found.task, found.chief) == (3, (kind, 0), chief)
+    assert found.addresses == ("a:1", "b:2", "c:3")
 
 
 def test_tf_config_comes_before_slurm(environment):
     environment(TF_CONFIG={"cluster": TWO, "task": {"type": "worker", "index": 0}})
-    environment(SLURM_STEP_NUM_TASKS="8", SLURM_PROCID="7")
-    assert resolve_cluster().source == "TF_CONFIG"
+    environment(SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="1")
+    assert resolve_cluster().engine.name == "TF_CONFIG"
 
 
 TASK = {"type": "worker", "index": 0}
@@ -107,6 +109,81 @@ def test_a_wrong_tf_config_is_said_with_what_is_expected(environment, config, sa
     assert str(error.value).startswith("TF_CONFIG ") and said in str(error.value)
 
 
+# Several at once
+
+
+def test_the_launcher_and_ray_say_that_tf_config_is_theirs(environment):
+    environment(TF_CONFIG={"cluster": TWO, "task": TASK}, SLURM_STEP_NUM_TASKS="8")
+    for name in ("local", "Ray", "TF_CONFIG"):
+        environment(TERMWISE_ENGINE=name)
+        assert resolve_cluster().engine.name == name
+
+
+@pytest.mark.parametrize("tasks", ["1", "2"])
+def test_a_tf_config_by_hand_may_be_for_the_tasks_of_a_step_or_for_a_shell_in_it(
+    environment, tasks
+):
+    environment(TF_CONFIG={"cluster": TWO, "task": TASK}, SLURM_STEP_NUM_TASKS=tasks)
+    assert resolve_cluster().engine.name == "TF_CONFIG"
+
+
+def test_a_tf_config_that_contradicts_the_step_is_refused(environment):
+    environment(TF_CONFIG={"cluster": TWO, "task": TASK}, SLURM_STEP_NUM_TASKS="8")
+    with pytest.raises(ValueError, match=r"names 2 workers, and the SLURM step has 8 tasks\. Uns"):
+        resolve_cluster()
+
+
+def test_a_tf_config_that_contradicts_the_pod_is_refused(environment):
+    environment(TF_CONFIG={"cluster": TWO, "task": TASK}, JOB_COMPLETION_INDEX="1")
+    with pytest.raises(ValueError, match=r"process 0, and JOB_COMPLETION_INDEX that it is 1\. Un"):
+        resolve_cluster()
+    environment(JOB_COMPLETION_INDEX="0")
+    assert resolve_cluster().engine.name == "TF_CONFIG"
+
+
+def test_a_task_of_slurm_in_a_pod_must_say_which_it_is(environment):
+    environment(**slurm(1), **indexed(0))
+    with pytest.raises(ValueError, match="TERMWISE_ENGINE=SLURM or =Kubernetes"):
+        resolve_cluster()
+    environment(TERMWISE_ENGINE="SLURM")
+    assert (resolve_cluster().engine.name, resolve_cluster().index) == ("SLURM", 1)
+    environment(TERMWISE_ENGINE="Kubernetes")
+    assert (resolve_cluster().engine.name, resolve_cluster().index) == ("Kubernetes", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("slurm", "accepted are 'TF_CONFIG', 'local', 'Ray', 'SLURM', 'Kubernetes'"),
+        ("SLURM", "neither SLURM_STEP_NUM_TASKS nor SLURM_JOB_ID is set"),
+        ("Kubernetes", "neither TERMWISE_PODS nor JOB_COMPLETION_INDEX is set"),
+        ("Ray", "TF_CONFIG is not set"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_said(environment, name, said):
+    environment(TERMWISE_ENGINE=name)
+    with pytest.raises(ValueError, match=f"TERMWISE_ENGINE='{name}'.*{said}"):
+        resolve_cluster()
+
+
+@pytest.mark.parametrize("workers", [2, 9])
+def test_a_line_says_who_is_there_and_how_a_run_goes_on(environment, workers):
+    worker = [f"h{i}:1" for i in range(workers)]
+    environment(TF_CONFIG={"cluster": {"worker": worker}, "task": TASK}, TERMWISE_ENGINE="local")
+    line = resolve_cluster().describe()
+    assert line.startswith(
+        "hosts h0:1, h1:1 |" if workers == 2 else "hosts h0:1, h1:1, h2:1, ..., h8:1 |"
+    )
+    assert "SIGTERM saves; sent by the launcher" in line
+    assert line.endswith("after a loss: The launcher starts all again.")
+
+
+def test_a_description_cannot_be_changed(environment):
+    environment(TF_CONFIG={"cluster": TWO, "task": TASK})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        resolve_cluster().index = 1
+
+
 # SLURM
 
 
@@ -132,11 +209,12 @@ def test_slurm_gives_one_worker_per_task_with_gpus_or_none(environment, monkeypa
     environment(**slurm(1))
     found = resolve_cluster()
     assert addresses(found) == {"worker": [f"n1:{PORT}", f"n2:{PORT}"]}
-    assert (found.workers, found.task_id, found.chief) == (2, 1, False)
-    assert (found.resolver.task_type, found.resolver.task_id) == ("worker", 1)
-    assert (found.source, found.resolver.rpc_layer) == ("SLURM", "grpc")
+    assert (found.workers, found.index, found.chief) == (2, 1, False)
+    resolver = found.resolver()
+    assert (resolver.task_type, resolver.task_id) == ("worker", 1)
+    assert (found.engine.name, resolver.rpc_layer) == ("SLURM", "grpc")
     gpus = len(tf.config.list_physical_devices("GPU"))
-    assert found.resolver.num_accelerators() == {"GPU": gpus}
+    assert resolver.num_accelerators() == {"GPU": gpus}
 
 
 def test_tasks_on_one_host_have_ports_of_their_own(environment):
@@ -158,7 +236,7 @@ def test_ten_hosts_are_in_the_order_of_their_numbers(environment, rank):
     environment(**slurm(rank, "n[1-11]", "1(x11)", 11, SLURMD_NODENAME=f"n{rank + 1}"))
     found = resolve_cluster()
     assert addresses(found)["worker"] == [f"n{number}:{PORT}" for number in range(1, 12)]
-    assert found.task_id == rank
+    assert found.index == rank
 
 
 def test_tasks_that_are_dealt_out_in_turn_are_refused(environment):
@@ -195,11 +273,11 @@ import tensorflow as tf
 from trainer.distributed.cluster import resolve_cluster
 
 cluster = resolve_cluster()
-strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver)
+strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster.resolver())
 
 @tf.function
 def total():
-    return strategy.reduce("SUM", strategy.run(lambda: tf.constant(1 + cluster.task_id)), axis=None)
+    return strategy.reduce("SUM", strategy.run(lambda: tf.constant(1 + cluster.index)), axis=None)
 
 print(strategy.num_replicas_in_sync, int(total()))
 """
@@ -240,7 +318,51 @@ def two_free_ports():
                 return port
 
 
-# Kubernetes
+# Kubernetes, an Indexed Job
+
+
+def indexed(index, name="digits", **more):
+    return {
+        "JOB_COMPLETION_INDEX": str(index),
+        "HOSTNAME": f"{name}-{index}",
+        "TERMWISE_WORKERS": "2",
+        "TERMWISE_SERVICE": "workers",
+        **more,
+    }
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-workers-0"], ids=["Job", "JobSet"])
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_pods_of_an_indexed_job_are_known_by_their_names(environment, name, index):
+    environment(**indexed(index, name))
+    found = resolve_cluster()
+    assert found.addresses == (f"{name}-0.workers:2222", f"{name}-1.workers:2222")
+    assert (found.index, found.chief, found.engine.name) == (index, index == 0, "Kubernetes")
+    environment(TERMWISE_PORT="7000", TERMWISE_SERVICE="w.spaces.svc.cluster.local")
+    assert resolve_cluster().addresses[0] == f"{name}-0.w.spaces.svc.cluster.local:7000"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"TERMWISE_WORKERS": ""}, r"needs TERMWISE_WORKERS.*TERMWISE_SERVICE.*kubernetes\.yaml"),
+        ({"TERMWISE_SERVICE": ""}, r"needs TERMWISE_WORKERS.*TERMWISE_SERVICE"),
+        ({"TERMWISE_SERVICE": "a:1"}, "TERMWISE_SERVICE='a:1': accepted is the name"),
+        ({"TERMWISE_WORKERS": "1"}, r"INDEX=1, and TERMWISE_WORKERS=1: the indices are 0 to 0\."),
+        ({"JOB_COMPLETION_INDEX": "x"}, "JOB_COMPLETION_INDEX='x': accepted is a number"),
+        ({"JOB_COMPLETION_INDEX": "-1"}, "completionMode: Indexed"),
+        ({"HOSTNAME": "node7"}, "HOSTNAME='node7' does not end with -1.*Leave out hostNetwork"),
+        ({"HOSTNAME": "-1"}, "HOSTNAME='-1' does not end with"),
+        ({"HOSTNAME": ""}, "HOSTNAME='' does not end with"),
+    ],
+)
+def test_what_does_not_fit_in_a_pod_is_said(environment, wrong, said):
+    environment(**{**indexed(1), **wrong})
+    with pytest.raises(ValueError, match=said):
+        resolve_cluster()
+
+
+# Kubernetes, pods by a label
 
 
 def pod(name, host, phase="Running"):
@@ -273,8 +395,8 @@ def test_pods_are_found_by_their_label_and_this_one_by_its_host(environment, pod
     environment(TERMWISE_HOST_IP="10.0.0.8", TERMWISE_PORT="7000")
     found = resolve_cluster()
     assert addresses(found) == {"worker": ["10.0.0.9:7000", "10.0.0.8:7000"]}
-    assert (found.workers, found.task_id, found.chief) == (2, 1, False)
-    assert found.source == "Kubernetes"
+    assert (found.workers, found.index, found.chief) == (2, 1, False)
+    assert found.engine.name == "Kubernetes"
 
 
 def test_pods_that_are_not_there_yet_are_waited_for(environment, pods):
@@ -312,98 +434,3 @@ def test_a_missing_kubernetes_package_is_said(environment, monkeypatch):
     environment(TERMWISE_PODS="job-name=digits")
     with pytest.raises(ImportError, match="Install it, or set TF_CONFIG"):
         resolve_cluster()
-
-
-# The example manifest
-
-
-@pytest.fixture
-def manifest():
-    """kind -> document."""
-    with open(ROOT / "docs" / "kubernetes.yaml", encoding="utf-8") as file:
-        documents = list(yaml.safe_load_all(file))
-    assert [document["kind"] for document in documents] == ["Service", "Job"]
-    return {document["kind"]: document for document in documents}
-
-
-def container(job):
-    (only,) = job["spec"]["template"]["spec"]["containers"]
-    return only
-
-
-def expanded(job, index):
-    """The container's environment in the pod of an index, as Kubernetes expands `$(NAME)`."""
-    values = {}
-    for variable in container(job)["env"]:
-        if "valueFrom" in variable:
-            path = variable["valueFrom"]["fieldRef"]["fieldPath"]
-            assert path == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
-            value = str(index)
-        else:
-            value = re.sub(r"\$\((\w+)\)", lambda name: values[name[1]], variable["value"])
-        values[variable["name"]] = value
-    return values
-
-
-def test_the_manifest_is_a_headless_service_and_an_indexed_job(manifest):
-    service, job = manifest["Service"], manifest["Job"]
-    assert (service["apiVersion"], job["apiVersion"]) == ("v1", "batch/v1")
-    assert service["spec"]["clusterIP"] == "None"
-    # pods find each other before they are ready, or none ever would be
-    assert service["spec"]["publishNotReadyAddresses"] is True
-    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
-    assert job["spec"]["completionMode"] == "Indexed"
-    pod = job["spec"]["template"]["spec"]
-    assert pod["subdomain"] == service["metadata"]["name"]
-    known = {"completions", "parallelism", "completionMode", "backoffLimit", "podFailurePolicy"}
-    assert set(job["spec"]) == known | {"template"}
-
-
-@pytest.mark.parametrize("index", [0, 1])
-def test_each_pod_of_the_manifest_reads_its_place_from_tf_config(manifest, environment, index):
-    service, job = manifest["Service"], manifest["Job"]
-    environment(TF_CONFIG=expanded(job, index)["TF_CONFIG"])
-    found = resolve_cluster()
-    assert found.workers == job["spec"]["completions"] == job["spec"]["parallelism"] == 2
-    assert (found.task_id, found.source) == (index, "TF_CONFIG")
-    (port,) = (port["containerPort"] for port in container(job)["ports"])
-    assert [entry["port"] for entry in service["spec"]["ports"]] == [port]
-    names = job["metadata"]["name"], service["metadata"]["name"]
-    assert addresses(found)["worker"] == [f"{names[0]}-{i}.{names[1]}:{port}" for i in (0, 1)]
-
-
-def test_the_manifest_restarts_what_a_restart_can_help(manifest):
-    job = manifest["Job"]
-    # a failure policy is accepted with no other restart policy
-    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
-    name = container(job)["name"]
-    rules = job["spec"]["podFailurePolicy"]["rules"]
-    actions = {}
-    for rule in rules:
-        if "onExitCodes" in rule:
-            codes = rule["onExitCodes"]
-            assert (codes["containerName"], codes["operator"]) == (name, "In")
-            assert codes["values"] == sorted(codes["values"])
-            actions |= dict.fromkeys(codes["values"], rule["action"])
-    # A wrong flag stays wrong, a missed check (43) missed; one that saved is started again,
-    # uncounted. A lost peer (75) counts:
-    # a worker whose peer is done, or never comes, must not be started for ever.
-    assert actions == {2: "FailJob", 42: "Ignore", 43: "FailJob"}
-    disrupted = [{"type": "DisruptionTarget", "status": "True"}]
-    assert {"action": "Ignore", "onPodConditions": disrupted} in rules
-    assert job["spec"]["backoffLimit"] >= 3 * job["spec"]["completions"]
-
-
-def test_the_manifest_runs_a_command_of_this_package_on_a_shared_directory(manifest):
-    job = manifest["Job"]
-    command = container(job)["command"]
-    assert command[:3] == ["python", "-m", "experiments.run"]
-    assert "--strategy=multi_worker" in command
-    (workdir,) = (word.partition("=")[2] for word in command if word.startswith("--workdir="))
-    (mount,) = container(job)["volumeMounts"]
-    (volume,) = job["spec"]["template"]["spec"]["volumes"]
-    assert mount["name"] == volume["name"] and "persistentVolumeClaim" in volume
-    assert workdir.startswith(mount["mountPath"] + "/")
-    config = [word.partition("=")[2] for word in command if word.startswith("--config=")]
-    assert all((ROOT / path).exists() for path in config)
-    assert job["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 30

@@ -250,3 +250,10 @@ def test_a_run_that_keeps_nothing_ends_as_any_program(number, forked_runs, tmp_p
     run.when("step", 2)
     assert run.send(number).end() == -number
     assert "stopped by" not in (tmp_path / "said").read_text()
+
+
+def test_a_host_that_writes_nothing_says_who_kept_the_checkpoint():
+    with pytest.raises(SystemExit, match=r"at step 7 \| kept: by the chief \| the same command"):
+        stop(signal.SIGTERM, 7, "an/older/ckpt-5", chief=False)
+    with pytest.raises(SystemExit, match=r"kept: ckpt-7 \|"):
+        stop(signal.SIGTERM, 7, "ckpt-7")
