@@ -90,7 +90,7 @@ class Killed:
         self.process = subprocess.Popen(
             command,
             cwd=Path(__file__).resolve().parents[1],
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env=_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -137,6 +137,14 @@ class Killed:
         self.process.wait(timeout=120)
         self._reader.join(timeout=10)
         self._log.close()
+
+
+def _environment() -> dict[str, str]:
+    """Of the workers: without GPUs, and with byte code that is kept, as users have it."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+        environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir(), "goodput-bytecode"))
+    return environment
 
 
 def _kill(process: int) -> None:

@@ -318,6 +318,12 @@ class Checkpoints:
         )
 
 
+def finish_writing() -> None:
+    """Returns when no checkpoint is being written in this process; from any thread."""
+    for thread in list(_WRITING.values()):
+        thread.join()
+
+
 def _finite_numbers(row: Mapping | None) -> dict[str, float]:
     """The values of a row that a manifest can hold."""
     return {
