@@ -30,6 +30,7 @@ from trainer.debugging.bad_values import told_by_cause
 from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
+from trainer.distributed.waiting import Waiting
 from trainer.fitting.callbacks import epoch_logs, has_batch_events, lend_optimizer, open_callbacks
 from trainer.fitting.course import Course
 from trainer.fitting.going_on import Epoch, GoingOn, Saving
@@ -95,6 +96,7 @@ class OuterLoop:
         self._saving = Saving(
             run, plan, self._window, writers, checkpoints, best_split, self._note_for_checkpoint
         )
+        self._waiting = Waiting(run.hosts.count, run.hosts.index)
         self._stopped = 0  # by which signal
         self._limit, self._grows = plan.steps_per_loop or FIRST_CALL, plan.steps_per_loop is None
         metrics = step.program.metrics.metrics
@@ -157,6 +159,7 @@ class OuterLoop:
 
     def leave(self) -> None:
         """Leaves the data and the log window as they stand, for a further fit."""
+        self._waiting.close()
         state, loop = self._run.state, self._loop
         if loop is not None and loop.seen and self._window.sums.finite:
             state.leave_window(self._window.values)
@@ -263,7 +266,9 @@ class OuterLoop:
         every, began = self._plan.log_every, time.perf_counter()
         left = every - step % every
         run, position = self._run, step - self._data_start
-        with told_by_cause(run, self._source, position, range(step, step + count)):
+        steps = f"steps {step + 1} to {step + count}"
+        told = told_by_cause(run, self._source, position, range(step, step + count))
+        with told, self._waiting.call(steps):
             result = self._loop.run(self._window.values, position, count, left, every)
         seconds = max(time.perf_counter() - began, 1e-6)
         self._saving.took(count, seconds)
@@ -324,7 +329,8 @@ class OuterLoop:
         """What the hosts must do alike: stop, take equally many steps in a call, save."""
         due = self._saving.proposed(step)
         numbers = self._signals.received, stopping, self._limit, due
-        table = self._run.hosts.exchange(*(float(number) for number in numbers))
+        with self._waiting.call(f"an exchange behind step {step}"):
+            table = self._run.hosts.exchange(*(float(number) for number in numbers))
         self._stopped = int(table[:, 0].max())
         self._limit = int(table[:, 2].min())
         self._saving.agreed(int(table[0, 3]))

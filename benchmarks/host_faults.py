@@ -1,0 +1,256 @@
+"""What a user sees when something happens between two hosts: `python -m benchmarks.host_faults`.
+
+Two hosts are two network namespaces, joined by a cable (veth); it needs root and Linux's `ip` and
+`tc`. Each fault strikes a run that trains and has saved checkpoints. What is told: after how many
+seconds each host said something or ended, how; and after the same command was started again, at
+which step it went on, and how many steps were done once more.
+
+  python -m benchmarks.host_faults [cable loss ...] --longest=120
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ADDRESSES = ("10.77.0.1", "10.77.0.2")
+PATIENCE_S = 300  # for a start
+
+
+class Hosts:
+    """Two namespaces and a cable; the end of `with` takes them away."""
+
+    def __init__(self):
+        self.names = [f"termwise{os.getpid()}-{index}" for index in range(2)]
+
+    def __enter__(self) -> Hosts:
+        for name in self.names:
+            command("ip", "netns", "add", name)
+        ends = ["type", "veth", "peer", "name", "cable", "netns", self.names[1]]
+        command("ip", "link", "add", "cable", "netns", self.names[0], *ends)
+        for index, address in enumerate(ADDRESSES):
+            self.on(index, "ip", "addr", "add", f"{address}/24", "dev", "cable")
+            self.on(index, "ip", "link", "set", "cable", "up")
+            self.on(index, "ip", "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *_) -> None:
+        for name in self.names:
+            command("ip", "netns", "del", name)
+
+    def on(self, index: int, *words: str) -> None:
+        """Runs a command on a host."""
+        command("ip", "netns", "exec", self.names[index], *words)
+
+    def cable(self, state: str) -> None:
+        self.on(0, "ip", "link", "set", "cable", state)
+
+    def netem(self, *words: str) -> None:
+        """What each end does to its packets."""
+        for index in range(2):
+            self.on(index, "tc", "qdisc", "add", "dev", "cable", "root", "netem", *words)
+
+
+class Worker:
+    """A worker on a host, and what it said, with the times."""
+
+    def __init__(self, hosts: Hosts, index: int, port: int, workdir: Path, before: tuple = ()):
+        addresses = [f"{address}:{port}" for address in ADDRESSES]
+        task = {"type": "worker", "index": index}
+        config = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        words = ["-m", "benchmarks.goodput", f"--work={workdir}", "--checkpoint_every=100"]
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", hosts.names[index], *before, sys.executable, *words],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "TF_CONFIG": config,
+                "CUDA_VISIBLE_DEVICES": "",
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.index = index
+        self.said: list[tuple[float, str]] = []
+        self.ended: float | None = None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append((time.monotonic(), line.strip()))
+        self.process.wait()
+        self.ended = time.monotonic()
+
+    def mark(self, word: str) -> str | None:
+        """What a line of the program says behind a word; None before it is said."""
+        lines = [line.split() for _, line in self.said if line.startswith(f"mark {word}")]
+        return lines[0][-1] if lines else None
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def told(self, since: float) -> list[tuple[float, str]]:
+        """What it said that a user would read, since a time: seconds from there, and the line."""
+        kinds = re.compile("^(error|warning|waiting)|Traceback|stopped")
+        return [(at - since, line) for at, line in self.said if at > since and kinds.search(line)]
+
+
+def start(hosts: Hosts, port: int, workdir: Path, before=((), ())) -> list[Worker]:
+    """Both workers, when they train and a checkpoint beyond their start counts."""
+    workers = [Worker(hosts, index, port, workdir, before[index]) for index in range(2)]
+    end = time.monotonic() + PATIENCE_S
+    while not all(worker.mark("stepped") for worker in workers):
+        if time.monotonic() > end or any(worker.ended for worker in workers):
+            raise RuntimeError(f"no start: {[worker.said[-5:] for worker in workers]}")
+        time.sleep(0.1)
+    return workers
+
+
+def newest(workdir: Path) -> int:
+    """The step of the newest checkpoint that has its marker; 0 for none."""
+    files = workdir.glob("checkpoints/ckpt-*.json")
+    return max((int(file.stem.removeprefix("ckpt-")) for file in files), default=0)
+
+
+def last_row(workdir: Path) -> int:
+    """The step of the last row."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+
+
+def nothing(hosts: Hosts, workers: list[Worker], workdir: Path) -> None:
+    """For faults that are there from the start."""
+
+
+def cable_short(hosts, workers, workdir) -> None:
+    hosts.cable("down")
+    time.sleep(5)
+    hosts.cable("up")
+
+
+def cable(hosts, workers, workdir) -> None:
+    hosts.cable("down")
+
+
+def loss(hosts, workers, workdir) -> None:
+    hosts.netem("loss", "30%")
+
+
+def delay(hosts, workers, workdir) -> None:
+    hosts.netem("delay", "200ms")
+
+
+def frozen(hosts, workers, workdir) -> None:
+    workers[1].signal(signal.SIGSTOP)
+
+
+def frozen_chief(hosts, workers, workdir) -> None:
+    workers[0].signal(signal.SIGSTOP)
+
+
+def full(hosts, workers, workdir) -> None:
+    with contextlib.suppress(OSError), open(workdir.parent / "filler", "wb", buffering=0) as file:
+        while file.write(bytes(1 << 16)):
+            pass
+
+
+def killed_saving(hosts, workers, workdir) -> None:
+    while not list(workdir.glob("checkpoints/*_temp")):
+        time.sleep(0.001)
+    workers[0].signal(signal.SIGKILL)
+
+
+FAULTS: dict[str, Callable] = {
+    "cable_short": cable_short,
+    "cable": cable,
+    "loss": loss,
+    "delay": delay,
+    "frozen": frozen,
+    "frozen_chief": frozen_chief,
+    "clock": nothing,
+    "full": full,
+    "killed_saving": killed_saving,
+}
+
+
+def strike(name: str, hosts: Hosts, port: int, longest: float, workdir: Path) -> dict:
+    """One fault; gives what was seen."""
+    late = ("faketime", "-f", "+1h") if name == "clock" else ()
+    workers = start(hosts, port, workdir, ((), late))
+    while not newest(workdir):
+        time.sleep(0.1)
+    began, before = time.monotonic(), last_row(workdir)
+    FAULTS[name](hosts, workers, workdir)
+    while time.monotonic() - began < longest and not all(worker.ended for worker in workers):
+        time.sleep(0.2)
+    rows = last_row(workdir)
+    found = {
+        "steps_in_it": rows - before,
+        "told": [worker.told(began)[:3] for worker in workers],
+        "ended_s": [worker.ended and round(worker.ended - began, 1) for worker in workers],
+        "codes": [worker.process.poll() for worker in workers],
+    }
+    for worker in workers:
+        worker.signal(signal.SIGKILL)
+        worker.process.wait()
+    hosts.cable("up")
+    for index in range(2):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            hosts.on(index, "tc", "qdisc", "del", "dev", "cable", "root")
+    (workdir.parent / "filler").unlink(missing_ok=True)
+    kept, reached = newest(workdir), last_row(workdir)
+    again = start(hosts, port + 1, workdir)
+    for worker in again:
+        worker.signal(signal.SIGKILL)
+        worker.process.wait()
+    lines = (workdir / "starts.jsonl").read_text().splitlines()
+    resumed = json.loads(lines[-1])["resumed_from"]
+    return {**found, "newest": kept, "resumed_from": resumed, "steps_lost": reached - resumed}
+
+
+def command(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def small_disk(megabytes: int):
+    """A folder on a file system of so many megabytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        command("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder)
+        try:
+            yield Path(folder)
+        finally:
+            command("umount", "-l", folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("faults", nargs="*", choices=[*FAULTS, []])
+    parser.add_argument("--longest", type=float, default=120.0, help="seconds to wait for an end")
+    options = parser.parse_args()
+    with Hosts() as hosts:
+        for number, name in enumerate(options.faults or FAULTS):
+            with small_disk(256) as folder:
+                found = strike(name, hosts, 23450 + 2 * number, options.longest, folder / "run")
+                print(json.dumps({"fault": name, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
