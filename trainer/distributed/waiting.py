@@ -1,4 +1,4 @@
-"""A line where a call that all hosts make does not come back: TensorFlow itself waits in silence."""
+"""A line where a call that all hosts make does not come back, for TensorFlow waits in silence."""
 
 from __future__ import annotations
 

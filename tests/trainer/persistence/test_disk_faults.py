@@ -157,23 +157,29 @@ def test_a_fault_of_the_disk_costs_nothing_that_counted(
 def test_what_a_checkpoint_counts_on_is_on_the_disk_before_it_counts(undisturbed):
     workdir, log = undisturbed("writes")
     folder, counted = f"{workdir}/checkpoints", 0
-    bytes_of, names_in = set(), set()  # of which a power cut would leave nothing: files, names
-    for place, (op, path) in enumerate(log):
+    # what a power cut would leave nothing of: the bytes of files, names in folders
+    bytes_of, names_in, seen, marked = set(), set(), set(), []
+    flushes = 0  # of the rows, each before the checkpoint that counts on them
+    for op, path in log:
         if op in ("create", "write", "fwrite"):
             bytes_of.add(path)
-        if op in ("create", "rename", "mkdir"):
+        if op in ("create", "rename") or (op == "mkdir" and path not in seen):
             names_in.add(path)
+        seen.add(path)
         if op == "rename":  # of a temporary one, which was synced if it is one of ours
             bytes_of.discard(path) if path.endswith(".json") else bytes_of.add(path)
+            marked += [path.removesuffix(".json")] if "/ckpt-" in path and path[-1] == "n" else []
         if op == "fsync":
+            flushes += path == f"{workdir}/metrics.jsonl"
             bytes_of.discard(path)
             names_in = {name for name in names_in if os.path.dirname(name) != path}
-        if (op, path) == ("fsync", folder) and log[place - 1][1].endswith(".json"):
-            marked = log[place - 1][1].removesuffix(".json")
-            needed = [f"{marked}.index", f"{marked}.data-00000-of-00001", f"{marked}.json", folder]
-            needed += [f"{workdir}/{name}" for name in ("metrics.jsonl", "starts.jsonl")]
-            assert not (bytes_of | names_in) & set(needed)
-            counted += "ckpt-" in marked
+        if (op, path) == ("fsync", folder) and marked:
+            ckpt = marked.pop()
+            needed = {f"{ckpt}.index", f"{ckpt}.data-00000-of-00001", f"{ckpt}.json"}
+            names = {folder, f"{workdir}/metrics.jsonl", f"{workdir}/starts.jsonl"}
+            assert not bytes_of & needed and not names_in & (needed | names)
+            counted += 1
+            assert flushes >= counted
     assert counted == 5
 
 
