@@ -221,6 +221,7 @@ def main() -> None:
         every = options.checkpoint_every
         train(options.work, every if every == "auto" else int(every), options.units)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the workers are ended then too
     found = measure(options)
     print(f"goodput {found['goodput']:.1%}, {found['kills']} kills, {found['steps']} steps")
     for cause, seconds in found["lost_s_per_kill"].items():

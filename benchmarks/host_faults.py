@@ -2,10 +2,12 @@
 
 Two hosts are two network namespaces, joined by a cable (veth); it needs root and Linux's `ip` and
 `tc`. Each fault strikes a run that trains and has saved checkpoints. What is told: after how many
-seconds each host said something or ended, how; and after the same command was started again, at
-which step it went on, and how many steps were done once more.
+seconds each host said something or ended, and how; the steps that were made meanwhile; and after
+the same command was started again, the step at which it went on, and how many were lost.
 
-  python -m benchmarks.host_faults [cable loss ...] --longest=120
+Faults that pass strike one life of the run, one after another; one that does not pass ends it.
+
+  python -m benchmarks.host_faults --lives=cable_short,delay,loss,frozen --lives=full --longest=120
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
-PATIENCE_S = 300  # for a start
+PATIENCE_S = 900  # for a start
 
 
 class Hosts:
@@ -79,6 +81,7 @@ class Worker:
                 "TF_CONFIG": config,
                 "CUDA_VISIBLE_DEVICES": "",
                 "TF_CPP_MIN_LOG_LEVEL": "2",
+                "TERMWISE_STARTUP_S": str(PATIENCE_S),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -113,14 +116,24 @@ class Worker:
 
 
 def start(hosts: Hosts, port: int, workdir: Path, before=((), ())) -> list[Worker]:
-    """Both workers, when they train and a checkpoint beyond their start counts."""
+    """Both workers, when they train."""
     workers = [Worker(hosts, index, port, workdir, before[index]) for index in range(2)]
     end = time.monotonic() + PATIENCE_S
-    while not all(worker.mark("stepped") for worker in workers):
-        if time.monotonic() > end or any(worker.ended for worker in workers):
-            raise RuntimeError(f"no start: {[worker.said[-5:] for worker in workers]}")
-        time.sleep(0.1)
+    try:
+        while not all(worker.mark("stepped") for worker in workers):
+            if time.monotonic() > end or any(worker.ended for worker in workers):
+                raise RuntimeError(f"no start: {[worker.said[-5:] for worker in workers]}")
+            time.sleep(0.1)
+    except BaseException:
+        end_all(workers)
+        raise
     return workers
+
+
+def end_all(workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.signal(signal.SIGKILL)
+        worker.process.wait()
 
 
 def newest(workdir: Path) -> int:
@@ -131,7 +144,8 @@ def newest(workdir: Path) -> int:
 
 def last_row(workdir: Path) -> int:
     """The step of the last row."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    file = workdir / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
     return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
 
 
@@ -177,7 +191,11 @@ def killed_saving(hosts, workers, workdir) -> None:
     workers[0].signal(signal.SIGKILL)
 
 
+PASSING = ("cable_short", "delay", "loss", "clock", "none")
+PASSING_S = 40.0
+LIVES = ("none,cable_short,delay,loss,frozen", "cable", "full", "killed_saving", "clock")
 FAULTS: dict[str, Callable] = {
+    "none": nothing,
     "cable_short": cable_short,
     "cable": cable,
     "loss": loss,
@@ -190,39 +208,52 @@ FAULTS: dict[str, Callable] = {
 }
 
 
-def strike(name: str, hosts: Hosts, port: int, longest: float, workdir: Path) -> dict:
-    """One fault; gives what was seen."""
-    late = ("faketime", "-f", "+1h") if name == "clock" else ()
-    workers = start(hosts, port, workdir, ((), late))
-    while not newest(workdir):
-        time.sleep(0.1)
+def strike(name: str, hosts: Hosts, workers: list[Worker], workdir: Path, seconds: float) -> dict:
+    """One fault; gives what was seen until all had ended, or for some seconds."""
     began, before = time.monotonic(), last_row(workdir)
     FAULTS[name](hosts, workers, workdir)
-    while time.monotonic() - began < longest and not all(worker.ended for worker in workers):
+    while time.monotonic() - began < seconds and not all(worker.ended for worker in workers):
         time.sleep(0.2)
-    rows = last_row(workdir)
-    found = {
-        "steps_in_it": rows - before,
+    return {
+        "fault": name,
+        "seen_s": round(time.monotonic() - began),
+        "steps_in_it": last_row(workdir) - before,
         "told": [worker.told(began)[:3] for worker in workers],
         "ended_s": [worker.ended and round(worker.ended - began, 1) for worker in workers],
         "codes": [worker.process.poll() for worker in workers],
     }
-    for worker in workers:
-        worker.signal(signal.SIGKILL)
-        worker.process.wait()
+
+
+def mend(hosts: Hosts, workdir: Path) -> None:
+    """Undoes what a fault did to the cable and to the disk."""
     hosts.cable("up")
     for index in range(2):
         with contextlib.suppress(subprocess.CalledProcessError):
             hosts.on(index, "tc", "qdisc", "del", "dev", "cable", "root")
     (workdir.parent / "filler").unlink(missing_ok=True)
-    kept, reached = newest(workdir), last_row(workdir)
-    again = start(hosts, port + 1, workdir)
-    for worker in again:
-        worker.signal(signal.SIGKILL)
-        worker.process.wait()
-    lines = (workdir / "starts.jsonl").read_text().splitlines()
-    resumed = json.loads(lines[-1])["resumed_from"]
-    return {**found, "newest": kept, "resumed_from": resumed, "steps_lost": reached - resumed}
+
+
+def live(names: list[str], hosts: Hosts, port: int, workdir: Path, longest: float) -> None:
+    """One life of the run, and what strikes it."""
+    reached = last_row(workdir) if workdir.exists() else 0
+    late = ("faketime", "-f", "+1h") if "clock" in names else ()
+    began = time.monotonic()
+    workers = start(hosts, port, workdir, ((), late))
+    starts = (workdir / "starts.jsonl").read_text().splitlines()
+    resumed = json.loads(starts[-1])["resumed_from"] or 0
+    lost = max(0, reached - resumed)
+    told = {"start_s": round(time.monotonic() - began), "resumed_from": resumed, "lost": lost}
+    print(json.dumps(told), flush=True)
+    try:
+        kept = newest(workdir)
+        while newest(workdir) == kept:
+            time.sleep(0.1)
+        for name in names:
+            seconds = min(longest, PASSING_S) if name in PASSING else longest
+            print(json.dumps(strike(name, hosts, workers, workdir, seconds)), flush=True)
+            mend(hosts, workdir)
+    finally:
+        end_all(workers)
 
 
 def command(*words: str) -> None:
@@ -242,14 +273,14 @@ def small_disk(megabytes: int):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("faults", nargs="*", choices=[*FAULTS, []])
+    parser.add_argument("--lives", action="append", help=f"of {', '.join(FAULTS)}")
     parser.add_argument("--longest", type=float, default=120.0, help="seconds to wait for an end")
     options = parser.parse_args()
-    with Hosts() as hosts:
-        for number, name in enumerate(options.faults or FAULTS):
-            with small_disk(256) as folder:
-                found = strike(name, hosts, 23450 + 2 * number, options.longest, folder / "run")
-                print(json.dumps({"fault": name, **found}), flush=True)
+    lives = [*(options.lives or LIVES), ""]  # the last one shows where the run goes on
+    with Hosts() as hosts, small_disk(256) as folder:
+        for number, names in enumerate(lives):
+            faults = [name for name in names.split(",") if name]
+            live(faults, hosts, 23450 + 2 * number, folder / "run", options.longest)
 
 
 if __name__ == "__main__":
