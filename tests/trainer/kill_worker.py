@@ -14,11 +14,15 @@ To spare each run the import of TensorFlow, runs are forked from a process that 
 That is safe while this process has one thread and TensorFlow has run nothing: `next_job` checks it.
 """
 
+import contextlib
+import io
 import json
 import os
+import shutil
 import signal
 import sys
 import time
+import traceback
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library would start threads when imported
 
@@ -232,6 +236,37 @@ def write_as_a_fit(workdir=None, hold=None, go=None, steps=45, every=(7, 10, 15)
     voice("returned")
 
 
+def write_cases(cases, **job):
+    """Runs of `write_as_a_fit` that no fault ends, one after another in this process.
+
+    Args:
+      cases: for each the folder and the environment of its fault. What the first run has left
+        is copied to `left` in the folder before a second one goes on; what they said, and their
+        exit codes, come into `result.json`.
+      job: of each run.
+    """
+    for folder, disk in cases:
+        results = []
+        for environment in (disk, {**disk, "DISK_FAULT": ""}):
+            os.environ.update(environment)
+            errors, code = io.StringIO(), 0
+            with contextlib.redirect_stderr(errors):
+                try:
+                    write_as_a_fit(workdir=f"{folder}/run", **job)
+                except TermwiseError as error:
+                    print(f"error: {error}", file=sys.stderr)
+                    code = 2
+                except Exception:
+                    traceback.print_exc()
+                    code = 1
+            results.append((code, errors.getvalue()))
+            if environment is disk and os.path.exists(f"{folder}/run"):
+                shutil.copytree(f"{folder}/run", f"{folder}/left")
+        with open(f"{folder}/result.json", "w") as file:
+            json.dump(results, file)
+    say("returned")
+
+
 def next_job():
     """The job that a new child is to do; None in the parent, when it has been told the last."""
     for line in sys.stdin:
@@ -257,6 +292,7 @@ if job is not None:
         os.dup2(os.open(job.pop("stderr"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.update(job.pop("disk", {}))
     program = write_as_a_fit if job.pop("only_writes", False) else train
+    program = write_cases if "cases" in job else program
     try:
         program(**job)
     except TermwiseError as error:  # which the command line tells in one line

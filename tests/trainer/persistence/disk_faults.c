@@ -23,6 +23,7 @@
 
 enum { GO, FAIL, HALF, HALF_AND_KILL, DONE_AND_KILL, LIE };
 static int calls, left_to_live = -1;
+static char last[512]; /* the fault that the calls are counted of */
 
 static void note(const char *op, const char *path) {
   const char *file = getenv("DISK_LOG");
@@ -50,6 +51,10 @@ static int verdict(const char *op, const char *path) {
   plain[size] = 0;
   i = size - (int)strlen(words);
   if (strcmp(op, on) || i < 0 || strcmp(plain + i, words)) return GO;
+  if (strcmp(fault, last)) {
+    snprintf(last, sizeof last, "%s", fault);
+    calls = 0;
+  }
   calls++;
   if (!strcmp(kind, "torn")) {
     errno = ENOSPC;

@@ -4,6 +4,7 @@ A library in C, put in front of the system's, makes one call of the run go wrong
 TensorFlow's alike. The points are those that an undisturbed run was seen to pass.
 """
 
+import json
 import os
 import random
 import re
@@ -62,70 +63,73 @@ class Case:
     """One fault, the run that meets it, and what is left.
 
     Args:
-      runs: of `faulty_runs`.
       folder: of the case, new.
       fault: (kind, op, nth, the end of a path).
     """
 
-    def __init__(self, runs, folder, fault, **job):
-        self.kind, self.folder = fault[0], folder
-        self.workdir, log = folder / "run", folder / "log"
+    def __init__(self, folder, fault):
+        self.kind, self.folder, self.workdir = fault[0], folder, folder / "run"
         folder.mkdir(parents=True)
-        disk = {"DISK_ROOT": str(self.workdir), "DISK_LOG": str(log)}
-        disk["DISK_FAULT"] = " ".join(map(str, fault))
-        self._job = {**job, "workdir": self.workdir}
-        self._runs = runs
-        self.code, self.said = self._run(disk)
-        self.log = read_log(log)
-        self.marked = [
-            int(found[1])
-            for op, path in self.log
-            if op == "rename" and (found := re.search(r"/ckpt-(\d+)\.json$", path))
-        ]
-        for path in [path for op, path in self.log if op == "lied"]:
-            if os.path.isfile(path):
-                os.truncate(path, os.path.getsize(path) // 2)
+        self.disk = {"DISK_ROOT": str(self.workdir), "DISK_LOG": str(folder / "log")}
+        self.disk["DISK_FAULT"] = " ".join(map(str, fault))
 
-    def _run(self, disk):
+    def run(self, runs, job):
+        """Runs the job in a process of its own; its exit code, and what it wrote to stderr."""
         errors = self.folder / "stderr"
         errors.unlink(missing_ok=True)
-        run = self._runs.start(**self._job, disk=disk, stderr=errors)
+        run = runs.start(**job, workdir=self.workdir, disk=self.disk, stderr=errors)
         run.when("returned")
         if run.code is None:
             run.kill()
             return 0, errors.read_text()
         return run.code, errors.read_text()
 
-    def check(self, left_by, expected):
-        """The four things that are required of each fault; raises AssertionError."""
-        assert "Traceback" not in self.said, self.said
-        errors = re.findall("^error: .*", self.said, re.MULTILINE)
-        assert (self.code == 2) == (len(errors) == 1), (self.code, self.said)
+    def check_fault(self, code, said, workdir):
+        """What is required of the run that met the fault.
+
+        Args:
+          code, said: of `run`.
+          workdir: what it left.
+        """
+        assert "Traceback" not in said, said
+        errors = re.findall("^error: .*", said, re.MULTILINE)
+        assert (code == 2) == (len(errors) == 1), (code, said)
+        log = read_log(self.folder / "log")
         if self.kind != "lie":
-            self._check_marked()
-        code, said = self._run({})
+            self._check_marked(log, workdir / "checkpoints")
+        for path in [path for op, path in log if op == "lied"]:
+            if os.path.isfile(path):
+                os.truncate(path, os.path.getsize(path) // 2)
+        self.disk["DISK_FAULT"] = ""
+
+    def _check_marked(self, log, folder):
+        """What a marker said was whole is whole, with its rows, and the newest is there."""
+        found = [re.search(r"/ckpt-(\d+)\.json$", path) for op, path in log if op == "rename"]
+        marked = [int(step[1]) for step in found if step]
+        steps = manifest_steps(folder)
+        assert max(steps, default=0) >= max(marked[:-1], default=0)
+        for step in steps:
+            check_files(read_manifest(folder / f"ckpt-{step}.json"))
+        if steps:
+            newest = read_manifest(folder / f"ckpt-{steps[0]}.json")
+            rows = folder.parent / "metrics.jsonl"
+            assert find_damage(rows, newest.step, newest.rows_bytes) is None
+
+    def check_going_on(self, code, said, found, expected):
+        """What is required of the same command afterwards.
+
+        Args:
+          code, said: of `run`.
+          found: () -> what `left_by` gives; expected: that of an undisturbed run.
+        """
         assert "Traceback" not in said, said
         if self.kind == "lie" and code == 2:  # what is damaged is told, with what to do
             assert re.search("^error: .*(Bring|Restore|Delete|Move)", said, re.MULTILINE), said
             return
         assert code == 0, said
-        found = left_by(self.workdir)
-        parts = ("checkpoints",) if self.kind == "lie" else expected
-        for part in parts:
-            assert found[part] == expected[part], part
-
-    def _check_marked(self):
-        """What a marker said was whole is whole, with its rows, and the newest is there."""
-        folder = self.workdir / "checkpoints"
-        steps = manifest_steps(folder)
-        assert not self.marked or max(steps, default=0) >= max(self.marked[:-1], default=0)
-        for step in steps:
-            manifest = read_manifest(folder / f"ckpt-{step}.json")
-            check_files(manifest)
-        if steps:
-            newest = read_manifest(folder / f"ckpt-{steps[0]}.json")
-            rows = self.workdir / "metrics.jsonl"
-            assert find_damage(rows, newest.step, newest.rows_bytes) is None
+        left = found()
+        for part in ("checkpoints",) if self.kind == "lie" else expected:
+            assert left[part] == expected[part], part
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +153,13 @@ def undisturbed(_faulty_runs, tmp_path_factory):
 def test_a_fault_of_the_disk_costs_nothing_that_counted(
     kind, fault, faulty_runs, undisturbed, left_by, tmp_path
 ):
-    case = Case(faulty_runs, tmp_path / "case", fault, **JOBS[kind])
-    assert case.code in (2, -9)
-    case.check(left_by, left_by(undisturbed(kind)[0]))
+    case = Case(tmp_path / "case", fault)
+    code, said = case.run(faulty_runs, JOBS[kind])
+    assert code in (2, -9)
+    case.check_fault(code, said, case.workdir)
+    code, said = case.run(faulty_runs, JOBS[kind])
+    expected = left_by(undisturbed(kind)[0])
+    case.check_going_on(code, said, lambda: left_by(case.workdir), expected)
 
 
 def test_what_a_checkpoint_counts_on_is_on_the_disk_before_it_counts(undisturbed):
@@ -183,25 +191,74 @@ def test_what_a_checkpoint_counts_on_is_on_the_disk_before_it_counts(undisturbed
     assert counted == 5
 
 
-@pytest.mark.very_slow
-def test_no_fault_at_any_write_costs_what_counted(faulty_runs, undisturbed, left_by, tmp_path):
-    workdir, log = undisturbed("writes")
-    expected, points, failures, codes = left_by(workdir), points_of(log), {}, Counter()
-    cases = [
+def faults_at(points, kinds):
+    """A fault of each of the kinds at each point, in the middle of the run; in a mixed order."""
+    faults = [
         (kind, op, (times + 1) // 2, name)
         for (op, name), times in sorted(points.items())
         for kind in KINDS[op]
+        if kind in kinds
     ]
-    random.Random(0).shuffle(cases)  # so that a part of them says something of all
-    for number, fault in enumerate(cases):
-        case = Case(faulty_runs, tmp_path / str(number), fault, **JOBS["writes"])
-        codes[case.kind, case.code] += 1
+    random.Random(0).shuffle(faults)  # so that a part of them says something of all
+    return faults
+
+
+class Tally:
+    """Counts the faults and how they ended, and prints it as they come."""
+
+    def __init__(self, number):
+        self.number, self.ends, self.failures = number, Counter(), {}
+
+    def check(self, fault, code, check):
+        self.ends[fault[0], code] += 1
         try:
-            case.check(left_by, expected)
+            check()
         except Exception as error:
-            failures[fault] = f"{type(error).__name__}: {error}"
-            print(*fault, failures[fault], flush=True)
-        shutil.rmtree(tmp_path / str(number))
-        print(number + 1, "of", len(cases), "faults", codes, len(failures), "failed", flush=True)
-    print(f"{len(points)} points, {len(cases)} faults, {len(failures)} failures; by end: {codes}")
-    assert not failures, "\n".join(f"{fault}\n  {why}" for fault, why in failures.items())
+            self.failures[fault] = f"{type(error).__name__}: {error}"
+            print("failed:", *fault, self.failures[fault], flush=True)
+        done = sum(self.ends.values())
+        if done % 10 == 0 or done == self.number:
+            print(f"{done} of {self.number} faults, {len(self.failures)} failed", flush=True)
+
+
+@pytest.mark.very_slow
+def test_no_error_at_any_write_costs_what_counted(faulty_runs, undisturbed, left_by, tmp_path):
+    workdir, log = undisturbed("writes")
+    expected, faults = left_by(workdir), faults_at(points_of(log), ("nospace", "io", "torn"))
+    tally, job = Tally(len(faults)), {**JOBS["writes"]}
+    del job["only_writes"]
+    cases = [Case(tmp_path / str(number), fault) for number, fault in enumerate(faults)]
+    told = [(case.folder, case.disk) for case in cases]
+    faulty_runs.finish(cases=told, **job)
+    for fault, case in zip(faults, cases, strict=True):
+        (code, said), after = json.loads((case.folder / "result.json").read_text())
+
+        def check(case=case, code=code, said=said, after=after):
+            case.check_fault(code, said, case.folder / "left")
+            case.check_going_on(*after, lambda: left_by(case.workdir), expected)
+
+        tally.check(fault, code, check)
+    print(f"{len(points_of(log))} points; by kind and exit code: {dict(tally.ends)}")
+    assert not tally.failures
+
+
+@pytest.mark.very_slow
+def test_no_kill_and_no_lie_at_any_write_costs_what_counted(
+    faulty_runs, undisturbed, left_by, tmp_path
+):
+    workdir, log = undisturbed("writes")
+    expected, faults = left_by(workdir), faults_at(points_of(log), ("kill", "after", "lie"))
+    tally = Tally(len(faults))
+    for number, fault in enumerate(faults):
+        case = Case(tmp_path / str(number), fault)
+        code, said = case.run(faulty_runs, JOBS["writes"])
+
+        def check(case=case, code=code, said=said):
+            case.check_fault(code, said, case.workdir)
+            after = case.run(faulty_runs, JOBS["writes"])
+            case.check_going_on(*after, lambda: left_by(case.workdir), expected)
+
+        tally.check(fault, code, check)
+        shutil.rmtree(case.folder)
+    print(f"{len(points_of(log))} points; by kind and exit code: {dict(tally.ends)}")
+    assert not tally.failures
