@@ -247,7 +247,7 @@ def write_cases(cases, **job):
     """
     for folder, disk in cases:
         results = []
-        for environment in (disk, {**disk, "DISK_FAULT": ""}):
+        for environment in (disk, {**disk, "DISK_FAULT": "", "DISK_LOG": ""}):
             os.environ.update(environment)
             errors, code = io.StringIO(), 0
             with contextlib.redirect_stderr(errors):
