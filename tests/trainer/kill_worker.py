@@ -8,7 +8,7 @@ parameter, a train metric, the order of the data, log windows into which checkpo
 says on stdout what it does: `started 123` (the process), `starting`, `call from 7`, `step 14`,
 `evaluating`, `evaluated`, `finishing`, `returned`, `ended -9`; after `ended` it waits for an empty
 line. A run that is told to `hold` at one of these lines waits there, so that a test which ends it
-there cannot come too late. `disk` of a job sets what disk_faults.c reads, where that is preloaded.
+there cannot come too late. `disk` of a job is put into the environment: what disk_faults.c reads.
 
 To spare each run the import of TensorFlow, runs are forked from a process that has imported it.
 That is safe while this process has one thread and TensorFlow has run nothing: `next_job` checks it.

@@ -80,6 +80,7 @@ class LocalCluster:
             for worker in self.workers:
                 worker.kill()
                 guard.forget(worker.process.pid)
+            self._folder.cleanup()
             raise
 
     def run(self) -> int | None:

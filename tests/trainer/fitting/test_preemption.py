@@ -250,3 +250,15 @@ def test_a_run_that_keeps_nothing_ends_as_any_program(number, forked_runs, tmp_p
     run.when("step", 2)
     assert run.send(number).end() == -number
     assert "stopped by" not in (tmp_path / "said").read_text()
+
+
+def test_sigterm_where_the_launcher_says_that_a_peer_is_gone_ends_at_once(forked_runs, tmp_path):
+    job = {**ENDLESS, "workdir": tmp_path / "run", "keep_best": 0, "stderr": tmp_path / "said"}
+    gone = {"TERMWISE_PEER_GONE": str(tmp_path / "gone")}
+    forked_runs.finish(**{**job, "steps": 20})
+    run = forked_runs.start(**job, checkpoint_every=None, steps_per_loop=10**8, disk=gone)
+    assert run.when("call from 20")  # which takes hours, as one would that waits for the peer
+    (tmp_path / "gone").touch()
+    assert run.send(signal.SIGTERM).end() == 75
+    assert "error: another host is gone, as the launcher says. Start" in job["stderr"].read_text()
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-20.json").exists()
