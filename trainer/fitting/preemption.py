@@ -9,7 +9,8 @@ import sys
 import threading
 import traceback
 
-from trainer.launch.exit_codes import INTERRUPTED, PEER_GONE, PEER_LOST, PREEMPTED
+from trainer.launch.exit_codes import INTERRUPTED, PEER_LOST, PREEMPTED
+from trainer.launch.variables import PEER_GONE
 from trainer.persistence.checkpoint import finish_writing
 
 PATIENCE_SECONDS = 3.0  # from a second SIGINT to the end, where Python does not get to run

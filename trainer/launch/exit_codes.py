@@ -15,8 +15,6 @@ PREEMPTED = 42  # stopped by SIGTERM and saved: the same command continues the r
 PEER_LOST = 75  # another host is gone: start all of them again
 INTERRUPTED = 130  # stopped by SIGINT
 TERMINATED = 143  # the launcher was stopped by SIGTERM, and not all workers saved
-# a variable that names a file: once that is there, a worker that gets SIGTERM has lost a peer
-PEER_GONE = "TERMWISE_PEER_GONE"
 
 
 def missed() -> int:

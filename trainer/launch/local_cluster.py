@@ -12,9 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from trainer.launch.exit_codes import DONE, MISSED_APART, PEER_GONE, PEER_LOST, PREEMPTED
+from trainer.launch.exit_codes import DONE, MISSED_APART, PEER_LOST, PREEMPTED
 from trainer.launch.guard_process import GuardProcess
 from trainer.launch.standby import Standby
+from trainer.launch.variables import PEER_GONE
 from trainer.launch.worker_process import WorkerProcess, write_line
 
 READY_S = 10.0  # after which the next workers are made ready, when these have started
