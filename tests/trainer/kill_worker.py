@@ -188,13 +188,16 @@ def train(
     voice("returned")
 
 
-def write_as_a_fit(workdir=None, hold=None, go=None, steps=45, every=(7, 10, 15), **keep):
+def write_as_a_fit(
+    workdir=None, hold=None, go=None, steps=45, every=(7, 10, 15), end="returned", **keep
+):
     """What a fit does with the disk, in the same order, without what it computes: much faster.
 
     Args:
       workdir, hold, go: as of `train`.
       steps: int.
       every: steps of a row, a checkpoint, an evaluation.
+      end: what is said at the end.
       keep: of `Checkpoints`.
     """
     voice, workdir = Voice(hold, go), Workdir(workdir)
@@ -233,7 +236,7 @@ def write_as_a_fit(workdir=None, hold=None, go=None, steps=45, every=(7, 10, 15)
             finally:
                 writers.close(finished)
         workdir.done({"seconds": 1.0})
-    voice("returned")
+    voice(end)
 
 
 def write_cases(cases, **job):
@@ -252,7 +255,7 @@ def write_cases(cases, **job):
             errors, code = io.StringIO(), 0
             with contextlib.redirect_stderr(errors):
                 try:
-                    write_as_a_fit(workdir=f"{folder}/run", **job)
+                    write_as_a_fit(workdir=f"{folder}/run", end="written", **job)
                 except TermwiseError as error:
                     print(f"error: {error}", file=sys.stderr)
                     code = 2

@@ -66,7 +66,7 @@ class Standby:
 
     def __exit__(self, *_) -> None:
         while self._waiting:
-            _, process = self._waiting.popitem()
+            process = self._waiting.popitem()[1]
             process.send_signal(signal.SIGKILL)
             self._forget(process)
 
