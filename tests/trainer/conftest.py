@@ -100,7 +100,7 @@ class ForkedRuns:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=LONGEST)
         finally:
             self.process.kill()
             self.process.wait()
