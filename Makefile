@@ -22,7 +22,7 @@ QUICK := tests/test_house.py tests/test_imports.py tests/test_private_names.py t
 	--ignore=tests/trainer/step/test_fit_parity.py --ignore=tests/trainer/step/test_hardest.py \
 	--ignore=tests/trainer/ledger/test_notebook_runs.py --ignore=tests/losses/objective/test_recovery.py
 
-.PHONY: help run experiments test cluster-test quick check docs bench fuzz tensorboard clean
+.PHONY: help run experiments test cluster-test quick check docs bench fuzz fault-test tensorboard clean
 
 help:
 	@echo "make run          train the quickstart on handwritten digits into runs/digits"
@@ -33,6 +33,7 @@ help:
 	@echo "make docs         build the site into docs/_build"
 	@echo "make bench        time Termwise against what else one would pick"
 	@echo "make fuzz         draw programs and compare them with Keras, MINUTES=30"
+	@echo "make fault-test   make every write of a run fail in every way; half an hour"
 	@echo "make experiments  run the gallery and write docs/gallery.md of what it measured; hours"
 	@echo "make tensorboard  open TensorBoard on runs/"
 	@echo "make clean        remove .venv and all caches; runs/ stays"
@@ -87,6 +88,11 @@ bench: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m tests.differential --minutes=$(MINUTES)
+
+# In memory, where there is a file system of that kind: what is flushed then costs no time.
+fault-test: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -s tests/trainer/persistence/test_disk_faults.py \
+		$(if $(wildcard /dev/shm),--basetemp=/dev/shm/termwise-faults)
 
 experiments: $(INSTALLED)
 	@$(BIN)/python -m experiments.gallery $(EXPERIMENTS)

@@ -235,7 +235,7 @@ class Trainer(Reading):
         validation_sets: Mapping[str, Any] | None = None,
         log_every: int | None = None,
         validate_every: int | None = None,
-        checkpoint_every: int | None = None,
+        checkpoint_every: int | str | None = None,
         class_weight: Mapping[int, float] | None = None,
         hardest: float | Mapping[str, float] | None = None,
         callbacks: Iterable[keras.callbacks.Callback] = (),
@@ -264,7 +264,8 @@ class Trainer(Reading):
           log_every: steps per row of the ledger; 100, or an epoch with `epochs`.
           validate_every: steps; one interval is an epoch of the callbacks. An epoch with
             `epochs`, else only the end.
-          checkpoint_every: steps; the end is always saved.
+          checkpoint_every: steps, or "auto": as often as what a checkpoint costs makes it pay. The
+            end is always saved.
           class_weight: class id -> weight.
           hardest: the share of a batch, its hardest examples, that each compiled loss learns from;
             or a dict by term.

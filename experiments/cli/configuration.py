@@ -23,6 +23,8 @@ from trainer.launch.suggestion import nearest
 
 # what ConfigDict raises of a field name, or of values nested too deeply
 UNACCEPTED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+# what a field of a name may be besides a value of its default's type
+WORDS = {"checkpoint_every": ("auto",)}
 
 
 class ConfigurationError(ValueError):
@@ -128,6 +130,10 @@ def override(config: ConfigDict, name: str, text: str) -> None:
     if isinstance(default, ConfigDict):
         inside = ", ".join(f"{name}.{key}" for key in default)
         raise ConfigurationError(f"{shown}: is a section. Set one of its fields: {inside}.")
+    if text in WORDS.get(last, ()):
+        with section.ignore_type():
+            section[last] = text
+        return
     try:
         section[last] = parse(text, kind, default)
     except (TypeError, ValueError) as error:

@@ -63,7 +63,7 @@ def last_start(workdir: str) -> dict:
             note = json.loads(line)
         except (ValueError, RecursionError):
             continue  # torn, or edited
-        if isinstance(note, dict):
+        if isinstance(note, dict) and "argv" in note:  # else it notes what came between two starts
             return note
     return {}
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,8 +56,8 @@ def left_by():
 class ForkedRuns:
     """The process that imports TensorFlow once and forks the runs, one at a time."""
 
-    def __init__(self, folder):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    def __init__(self, folder, **more):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **more}
         self.errors = folder / "stderr"
         with open(self.errors, "w") as errors:
             self.process = subprocess.Popen(
@@ -99,7 +100,7 @@ class ForkedRuns:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=LONGEST)
         finally:
             self.process.kill()
             self.process.wait()
@@ -193,10 +194,34 @@ def _forked_runs(tmp_path_factory):
     runs.close()
 
 
+@pytest.fixture(scope="session")
+def _faulty_runs(tmp_path_factory):
+    compiler, folder = shutil.which("cc"), tmp_path_factory.mktemp("faulty")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("faults of a disk are made by a C program, for Linux, and there is no compiler")
+    library = folder / "disk_faults.so"
+    source = Path(__file__).parent / "persistence" / "disk_faults.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    runs = ForkedRuns(folder, LD_PRELOAD=str(library))
+    yield runs
+    runs.close()
+
+
+def _ended(runs):
+    run = runs.run
+    if run is not None and run.code is None:
+        run.kill()
+
+
 @pytest.fixture
 def forked_runs(_forked_runs):
     """Starts runs of kill_worker.py, one after another; one that runs on is killed."""
     yield _forked_runs
-    run = _forked_runs.run
-    if run is not None and run.code is None:
-        run.kill()
+    _ended(_forked_runs)
+
+
+@pytest.fixture
+def faulty_runs(_faulty_runs):
+    """The same, with disk_faults.c in them: `disk` of a job is what its head says."""
+    yield _faulty_runs
+    _ended(_faulty_runs)

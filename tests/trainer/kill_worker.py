@@ -8,17 +8,21 @@ parameter, a train metric, the order of the data, log windows into which checkpo
 says on stdout what it does: `started 123` (the process), `starting`, `call from 7`, `step 14`,
 `evaluating`, `evaluated`, `finishing`, `returned`, `ended -9`; after `ended` it waits for an empty
 line. A run that is told to `hold` at one of these lines waits there, so that a test which ends it
-there cannot come too late.
+there cannot come too late. `disk` of a job is put into the environment: what disk_faults.c reads.
 
 To spare each run the import of TensorFlow, runs are forked from a process that has imported it.
 That is safe while this process has one thread and TensorFlow has run nothing: `next_job` checks it.
 """
 
+import contextlib
+import io
 import json
 import os
+import shutil
 import signal
 import sys
 import time
+import traceback
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's library would start threads when imported
 
@@ -27,9 +31,13 @@ import numpy as np
 import tensorflow as tf
 
 import losses
-import trainer.ledger.tensorboard  # noqa: F401  imported by a run that writes
-from trainer import Sources, Trainer, resolve_strategy
-from trainer.persistence import Workdir, checkpoint
+import trainer.ledger.events  # noqa: F401  imported by a run that writes
+from trainer import Sources, TermwiseError, Trainer, resolve_strategy
+from trainer.fitting import plan
+from trainer.ledger.console import Console
+from trainer.ledger.history import History
+from trainer.ledger.writers import Writers
+from trainer.persistence import Checkpoints, Workdir, WorkdirLock, checkpoint
 
 # no cadence divides all others: windows go on over checkpoints, checkpoints come between rows
 SETTINGS = {"steps": 600, "log_every": 7, "checkpoint_every": 20, "validate_every": 30}
@@ -151,6 +159,8 @@ def train(
     hold=None,
     go=None,
     alike=False,
+    export=None,
+    often=False,
     **fit,
 ):
     """Trains to the end from wherever the workdir stands.
@@ -163,10 +173,15 @@ def train(
       strategy: a name.
       hold, go: as of `Voice`.
       alike: whether the model is one that any number of replicas trains to the same weights.
+      export: where the model is exported afterwards, or None.
+      often: whether `checkpoint_every="auto"` saves whenever it can.
       fit: arguments of `Trainer.fit` beside `SETTINGS`.
     """
     voice = Voice(hold, go)
     voice("starting")
+    if often:
+        plan.FIRST_S = plan.LONGEST_S = 0.0
+        plan.LARGEST_SHARE = 1.0
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * devices,
@@ -195,7 +210,91 @@ def train(
         given["batch_size"] = {"main": 8, "rare": 3}
         source = Sources(main=arrays, smooth=pipeline.batch(6), rare=(x[:7],)).sampled(rare=0.3)
     trained.fit(source, callbacks=[Events(voice)], **{**given, **fit})
+    if export:
+        trained.export(export)
     voice("returned")
+
+
+def write_as_a_fit(
+    workdir=None, hold=None, go=None, steps=45, every=(7, 10, 15), end="returned", **keep
+):
+    """What a fit does with the disk, in the same order, without what it computes: much faster.
+
+    Args:
+      workdir, hold, go: as of `train`.
+      steps: int.
+      every: steps of a row, a checkpoint, an evaluation.
+      end: what is said at the end.
+      keep: of `Checkpoints`.
+    """
+    voice, workdir = Voice(hold, go), Workdir(workdir)
+    weights, step = tf.Variable(np.zeros([20, 5])), tf.Variable(0, dtype=tf.int64)
+    row = {"split": "train", "total": 0.5, "steps_per_second": 1.0, "examples_per_second": 1.0}
+    config = {"learning_rate": 0.1}
+    with WorkdirLock(workdir.path):
+        console = Console(quiet=True)
+        state = {"model": [weights], "step": [step]}
+        checkpoints = Checkpoints(workdir.checkpoints, state, say=console.warning, **keep)
+        resumed = int(step) if checkpoints.restore_latest() else None
+        history = History()
+        history.rows.extend(workdir.cut_metrics(int(step)))
+        workdir.start(config, resumed)
+        writers = Writers(history, console, workdir, config, resumed)
+        finished = False
+        try:
+            while int(step) < steps:
+                step.assign_add(1)
+                weights.assign(tf.sin(weights + tf.cast(step, weights.dtype)))
+                now = int(step)
+                of_step = {**row, "step": now, "time": time.time()}
+                if now % every[0] == 0:
+                    writers.write(of_step, steps)
+                if now % every[2] == 0:
+                    writers.write({**of_step, "split": "eval"}, steps)
+                    writers.show()
+                if now % every[1] == 0 or now == steps:
+                    writers.flush()
+                    checkpoints.save(now, {"total": 1.0 / now}, wait=False)
+            checkpoints.wait()
+            finished = True
+        finally:
+            try:
+                checkpoints.wait()
+            finally:
+                writers.close(finished)
+        workdir.done({"seconds": 1.0})
+    voice(end)
+
+
+def write_cases(cases, **job):
+    """Runs of `write_as_a_fit` that no fault ends, one after another in this process.
+
+    Args:
+      cases: for each the folder and the environment of its fault. What the first run has left
+        is copied to `left` in the folder before a second one goes on; what they said, and their
+        exit codes, come into `result.json`.
+      job: of each run.
+    """
+    for folder, disk in cases:
+        results = []
+        for environment in (disk, {**disk, "DISK_FAULT": "", "DISK_LOG": ""}):
+            os.environ.update(environment)
+            errors, code = io.StringIO(), 0
+            with contextlib.redirect_stderr(errors):
+                try:
+                    write_as_a_fit(workdir=f"{folder}/run", end="written", **job)
+                except TermwiseError as error:
+                    print(f"error: {error}", file=sys.stderr)
+                    code = 2
+                except Exception:
+                    traceback.print_exc()
+                    code = 1
+            results.append((code, errors.getvalue()))
+            if environment is disk and os.path.exists(f"{folder}/run"):
+                shutil.copytree(f"{folder}/run", f"{folder}/left")
+        with open(f"{folder}/result.json", "w") as file:
+            json.dump(results, file)
+    say("returned")
 
 
 def next_job():
@@ -221,8 +320,14 @@ job = json.loads(sys.argv[1]) if len(sys.argv) > 1 else next_job()
 if job is not None:
     if "stderr" in job:
         os.dup2(os.open(job.pop("stderr"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    os.environ.update(job.pop("disk", {}))
+    program = write_as_a_fit if job.pop("only_writes", False) else train
+    program = write_cases if "cases" in job else program
     try:
-        train(**job)
+        program(**job)
+    except TermwiseError as error:  # which the command line tells in one line
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
     except SystemExit as stopped:  # preempted, or another host is gone
         print(stopped, file=sys.stderr, flush=True)
         raise

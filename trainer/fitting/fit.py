@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from losses.errors import TermwiseError
 from trainer.debugging.bad_values import check_arrays
 from trainer.debugging.profile import Profile
 from trainer.distributed.engines import cluster_of, restart_of
@@ -106,7 +107,12 @@ def run_fit(run: Run, request: FitRequest) -> History:
     check_keep(request.keep["keep_last"], request.keep["keep_best"])
     source = request.source
     batch_size = None if source.per_host else source.batch_size
-    run.hosts.check_same("fit", {**vars(request.plan), "batch_size": batch_size})
+    run.hosts.check_same("fit", {**request.plan.numbers(), "batch_size": batch_size})
+    if request.plan.auto and run.on_nonfinite == "restore":
+        raise TermwiseError(
+            "checkpoint_every='auto' goes with on_nonfinite='raise' or 'skip': to which step "
+            "'restore' goes back would depend on the clock. Give a number of steps."
+        )
     for validation in () if run.programs.eager else request.validation.values():
         # what cannot be read is found before a file is written
         run.evaluation.trace(validation, run.jit.xla)

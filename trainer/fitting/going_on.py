@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -11,9 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.fitting.callback_state import CallbackStates
-from trainer.fitting.plan import Plan
+from trainer.fitting.open_window import OpenWindow
+from trainer.fitting.plan import Plan, Timing, failure_seconds
+from trainer.ledger.writers import Writers
 from trainer.model.variables import read, tensor_variable
+from trainer.persistence.checkpoint import Checkpoints
 from trainer.run.run import Run
+
+NOTED = "checkpoints"  # in starts.jsonl: what `checkpoint_every="auto"` has chosen
 
 
 class Epoch(NamedTuple):
@@ -139,6 +145,123 @@ class GoingOn:
 
     def _values(self) -> _Values:
         return _Values(self._run.state.trained_variables(self._run.programs))
+
+
+class Saving:
+    """The checkpoints of a fit: when one is due, and what is put into it.
+
+    Under `checkpoint_every="auto"` the chief tells when, and the hosts hear it at the end of each
+    call of the loop. What is saved between two evaluations then never counts among the best, and
+    where there are best ones each evaluation is saved: these do not depend on the clock.
+
+    Args:
+      run: what is trained.
+      plan: the cadences.
+      window: the log window.
+      writers: of rows.
+      checkpoints: of the workdir, or None.
+      best_split: the rows by which a checkpoint is one of the best.
+      note: () -> None, notes how far the fit and its callbacks are.
+    Attributes:
+      at: the step at which the fit began, or saved last.
+      restores: since the last checkpoint.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        plan: Plan,
+        window: OpenWindow,
+        writers: Writers,
+        checkpoints: Checkpoints | None,
+        best_split: str,
+        note: Callable[[], None],
+    ):
+        self._run, self._plan, self._window = run, plan, window
+        self._writers, self._checkpoints = writers, checkpoints
+        self._best_split, self._note = best_split, note
+        self.at: int | None = None
+        self.restores = 0
+        self._waited = 0.0  # for the checkpoint that is being written
+        self._due = 2**62
+        self._timing: Timing | None = None
+        if plan.auto and checkpoints is not None:
+            workdir = run.workdir if run.hosts.chief else None
+            starts = [] if workdir is None else workdir.starts()
+            noted = None if workdir is None else workdir.noted(NOTED)
+            self._timing = Timing(noted, failure_seconds(starts))
+            if self._timing.known:
+                self._tell()
+
+    def next_stop(self, step: int) -> int:
+        """The step at which a checkpoint is due whose time is chosen, or a large number."""
+        return max(self._due, step + 1)
+
+    def took(self, steps: int, seconds: float) -> None:
+        """A call of the loop took so long."""
+        if self._timing is not None:
+            self._timing.took(steps, seconds)
+
+    def proposed(self, step: int) -> int:
+        """When the next one is due, as this host sees it."""
+        timing, checkpoints = self._timing, self._checkpoints
+        if timing is None or checkpoints is None or not self._run.hosts.chief:
+            return 2**52
+        if (written := checkpoints.take_seconds()) is not None:
+            timing.saved(self._waited + written)
+            if timing.new:
+                self._tell()
+        return timing.due(step)
+
+    def agreed(self, due: int) -> None:
+        """When it is due, as the chief has said."""
+        self._due = due if self._timing is not None else 2**62
+
+    def save_if_due(self, step: int, *, evaluated: bool = False) -> None:
+        """Saves where a checkpoint is due at a step.
+
+        Args:
+          evaluated: whether it is the end of an interval of validation.
+        """
+        if not self._plan.auto:
+            if self._plan.saves_at(step):
+                self.save(step)
+        elif self._checkpoints is not None:
+            best = evaluated and self._checkpoints.keeps_best
+            if best or step >= self._due:
+                self.save(step, ranked=evaluated)
+
+    def save(self, step: int, always: bool = False, ranked: bool = True) -> None:
+        """Saves a checkpoint of a step, once.
+
+        Args:
+          always: also where the fit began at this step.
+          ranked: whether it counts among the best; by what was evaluated at this step, without
+            validation by the window that ends here.
+        """
+        if self._checkpoints is None or (self.at == step and not always):
+            return
+        run, began = self._run, time.perf_counter()
+        if self._timing is not None:
+            self._timing.begin()
+        self._note()
+        run.state.keep_for_checkpoint(self._window.values, self._window.metrics)
+        self._window.recorder.settle()
+        self._writers.flush()
+        last = self._writers.history.last(self._best_split)
+        now = last if ranked and last and last["step"] == step else None
+        if run.hosts.chief:
+            self._checkpoints.save(step, now, wait=False)
+        self.at, self.restores = step, 0
+        self._waited = time.perf_counter() - began
+
+    def _tell(self) -> None:
+        """Notes and prints what was chosen."""
+        assert self._timing is not None and self._run.workdir is not None
+        note, sentence = self._timing.told()
+        self._run.workdir.note({NOTED: note})
+        self._window.recorder.settle()
+        self._writers.console.line(sentence)
 
 
 class _Values:

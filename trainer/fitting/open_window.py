@@ -56,6 +56,11 @@ class OpenWindow:
         self._watch = self._watched()
         self.reopen()
 
+    @property
+    def metrics(self):
+        """The `StepMetrics` of the step."""
+        return self._step.program.metrics
+
     def reopen(self) -> None:
         """Goes on with the window and the epoch's sums of the run's state."""
         self._set(self._run.state.window(self._run.programs))

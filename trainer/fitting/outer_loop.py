@@ -30,9 +30,10 @@ from trainer.debugging.bad_values import told_by_cause
 from trainer.debugging.blame import BadStep, blamed
 from trainer.debugging.nonfinite import RESTORES, describe_nonfinite
 from trainer.debugging.profile import Profile
+from trainer.distributed.waiting import Waiting
 from trainer.fitting.callbacks import epoch_logs, has_batch_events, lend_optimizer, open_callbacks
 from trainer.fitting.course import Course
-from trainer.fitting.going_on import Epoch, GoingOn
+from trainer.fitting.going_on import Epoch, GoingOn, Saving
 from trainer.fitting.helping import Helping
 from trainer.fitting.open_window import OpenWindow
 from trainer.fitting.phases import set_learning_rate
@@ -81,7 +82,7 @@ class OuterLoop:
     ):
         self._run, self._traced, self._source = run, traced, source
         self._step = step = traced(source)
-        self._course, self._best_split = course, best_split
+        self._course = course
         self._helping = Helping(run, next(iter(validation.values()), None))
         self._plan, self._profile, self._signals = plan, profile, signals
         self._writers, self._checkpoints = writers, checkpoints
@@ -92,8 +93,11 @@ class OuterLoop:
         self.recorder, self._epoch = self._window.recorder, self._window.epoch
         self._evaluations = Evaluations(run, validation, writers, self.recorder, plan.steps)
         self._going: Any = None  # the GoingOn of `run`
-        self._saved_at: int | None = None
-        self._stopped = self._restores = 0  # by which signal; since the last checkpoint
+        self._saving = Saving(
+            run, plan, self._window, writers, checkpoints, best_split, self._note_for_checkpoint
+        )
+        self._waiting = Waiting(run.hosts.count, run.hosts.index)
+        self._stopped = 0  # by which signal
         self._limit, self._grows = plan.steps_per_loop or FIRST_CALL, plan.steps_per_loop is None
         metrics = step.program.metrics.metrics
         # where the host reads the metrics, each log window is a call of the loop
@@ -132,7 +136,7 @@ class OuterLoop:
 
     def _epochs(self, step: int, events) -> None:
         model, going = self._step.program.model, self._going
-        self._saved_at = step
+        self._saving.at = step
         going.begin(events, model, self._writers.console.warning)
         if not self._course.begun:
             self._course.began = step
@@ -140,7 +144,7 @@ class OuterLoop:
         self._follow_phases(step)
         logs: dict = {}
         if self._run.on_nonfinite == "restore" and not self._checkpoints.latest:
-            self._save(step, always=True)  # the first there is to restore
+            self._saving.save(step, always=True)  # the first there is to restore
         while going.goes_on(step) and not model.stop_training and not self._stopped:
             epoch = going.epoch(step)
             going.begin_epoch(epoch, events)
@@ -150,11 +154,12 @@ class OuterLoop:
             if step < epoch.end and not model.stop_training:
                 continue  # stopped, or restored to an earlier step
             logs = self._end_epoch(step, epoch, events)
-            model.stop_training = self._agree(model.stop_training)
+            model.stop_training = self._agree(step, model.stop_training)
         self._finish(step, events, logs)
 
     def leave(self) -> None:
         """Leaves the data and the log window as they stand, for a further fit."""
+        self._waiting.close()
         state, loop = self._run.state, self._loop
         if loop is not None and loop.seen and self._window.sums.finite:
             state.leave_window(self._window.values)
@@ -167,6 +172,7 @@ class OuterLoop:
         while step < end and not model.stop_training and not self._stopped:
             many = self._many_windows and not self._course.by_rows
             due = min(plan.next_stop(step, many), self._course.next_stop(step))
+            due = min(due, self._saving.next_stop(step))
             due = self._profile.next_stop(step, self._helping.next_stop(self._step, step, due))
             count = min(due - step, self._limit)
             events.on_train_batch_begin(step)
@@ -182,8 +188,8 @@ class OuterLoop:
             self._follow_phases(step)
             events.on_train_batch_end(step - 1, self._epoch.logs())
             if step < end:
-                self._save_if_due(step)
-            model.stop_training = self._agree(model.stop_training)
+                self._saving.save_if_due(step)
+            model.stop_training = self._agree(step, model.stop_training)
         return step
 
     def _follow_switches(self, step: int) -> None:
@@ -235,7 +241,7 @@ class OuterLoop:
             events.on_epoch_end(epoch.number, logs)
             self._going.note(self._epoch.sums, epoch_ended=step)
         if step < self._plan.steps and not self._step.program.model.stop_training:
-            self._save_if_due(step)  # the end is saved behind on_train_end
+            self._saving.save_if_due(step, evaluated=True)  # the end is saved behind on_train_end
         return logs
 
     def _finish(self, step: int, events, logs: dict) -> None:
@@ -244,14 +250,14 @@ class OuterLoop:
         if self._stopped and left:
             # what continues is the same run: no events now, and no checkpoint that the
             # undisturbed run has not
-            self._save(step, ranked=False)
+            self._saving.save(step, ranked=False)
             self._checkpoints.wait()
             stop(self._stopped, step, self._checkpoints.latest, self._run.hosts.chief)
         self._window.end(step)  # inside of which a callback may have stopped
         with self._going.undone_if_it_fails():
             events.on_train_end(logs)
         self._going.note(self._epoch.sums, ended=True)
-        self._save(step, always=True)
+        self._saving.save(step, always=True)
         if self._checkpoints is not None:
             self._checkpoints.wait()
 
@@ -260,9 +266,12 @@ class OuterLoop:
         every, began = self._plan.log_every, time.perf_counter()
         left = every - step % every
         run, position = self._run, step - self._data_start
-        with told_by_cause(run, self._source, position, range(step, step + count)):
+        steps = f"steps {step + 1} to {step + count}"
+        told = told_by_cause(run, self._source, position, range(step, step + count))
+        with told, self._waiting.call(steps):
             result = self._loop.run(self._window.values, position, count, left, every)
         seconds = max(time.perf_counter() - began, 1e-6)
+        self._saving.took(count, seconds)
         if self._grows:
             longest = 16 * self._limit
             self._limit = max(1, min(int(count / seconds * CALL_SECONDS), longest))
@@ -283,7 +292,7 @@ class OuterLoop:
         first = step - sums.taken + 1
         total = self._history.last_total()
         error = describe_nonfinite(self._window.names, sums, first, step, total, newest)
-        if run.on_nonfinite == "restore" and newest and self._restores < RESTORES:
+        if run.on_nonfinite == "restore" and newest and self._saving.restores < RESTORES:
             return self._restore(step, error)
         bad = BadStep(step, self._data_start, self._loop.last_batch, checkpoints)
         raise blamed(error, run, self._step, self._source, bad)
@@ -291,7 +300,7 @@ class OuterLoop:
     def _restore(self, step: int, error) -> int:
         """Goes back to the newest checkpoint, and on with the data behind a step's batch."""
         run = self._run
-        self._restores += 1
+        self._saving.restores += 1
         run.state.restore_newest(run.programs, self._checkpoints)
         self._course.stand_in(run.state.host.phase, run.state.host.phase_began)
         self._source = self._source.drawn_as(run.state.host.rates)
@@ -300,7 +309,7 @@ class OuterLoop:
         self._window.restored(self._step)
         self._going.restored()
         self.open(run.state.leave_out(step - self._data_start))
-        restored = self._saved_at = run.state.step
+        restored = self._saving.at = run.state.step
         if run.hosts.chief:
             self._writers.cut(restored, step)
             self._writers.console.warning(
@@ -316,35 +325,16 @@ class OuterLoop:
             self.recorder.settle()
             self._writers.console.line(line)
 
-    def _agree(self, stopping: bool) -> bool:
-        """What the hosts must do alike: stop, and take equally many steps in the next call."""
-        numbers = self._signals.received, stopping, self._limit
-        table = self._run.hosts.exchange(*(float(number) for number in numbers))
+    def _agree(self, step: int, stopping: bool) -> bool:
+        """What the hosts must do alike: stop, take equally many steps in a call, save."""
+        due = self._saving.proposed(step)
+        numbers = self._signals.received, stopping, self._limit, due
+        with self._waiting.call(f"an exchange behind step {step}"):
+            table = self._run.hosts.exchange(*(float(number) for number in numbers))
         self._stopped = int(table[:, 0].max())
         self._limit = int(table[:, 2].min())
+        self._saving.agreed(int(table[0, 3]))
         return bool(table[:, 1].any())
 
-    def _save_if_due(self, step: int) -> None:
-        if self._plan.saves_at(step):
-            self._save(step)
-
-    def _save(self, step: int, always: bool = False, ranked: bool = True) -> None:
-        """Saves a checkpoint of a step, once.
-
-        Args:
-          always: also where the fit began at this step.
-          ranked: whether it counts among the best; by what was evaluated at this step, without
-            validation by the window that ends here.
-        """
-        if self._checkpoints is None or (self._saved_at == step and not always):
-            return
-        run = self._run
-        self._going.note(self._epoch.sums, ended=run.state.host.ended)
-        run.state.keep_for_checkpoint(self._window.values, self._step.program.metrics)
-        self.recorder.settle()
-        self._writers.flush()
-        last = self._history.last(self._best_split)
-        now = last if ranked and last and last["step"] == step else None
-        if run.hosts.chief:
-            self._checkpoints.save(step, now, wait=False)
-        self._saved_at, self._restores = step, 0
+    def _note_for_checkpoint(self) -> None:
+        self._going.note(self._epoch.sums, ended=self._run.state.host.ended)

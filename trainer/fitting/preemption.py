@@ -9,7 +9,9 @@ import sys
 import threading
 import traceback
 
-from trainer.launch.exit_codes import INTERRUPTED, PREEMPTED
+from trainer.launch.exit_codes import INTERRUPTED, PEER_LOST, PREEMPTED
+from trainer.launch.variables import PEER_GONE
+from trainer.persistence.checkpoint import finish_writing
 
 PATIENCE_SECONDS = 3.0  # from a second SIGINT to the end, where Python does not get to run
 
@@ -33,6 +35,10 @@ class Signals:
     Python runs no handler while TensorFlow is inside a call, and tells two signals of that time as
     one. A thread counts them meanwhile; where a call goes on for long after a second SIGINT, or
     at a third, it ends the process with code 130. What is on the disk is whole, as after a kill.
+
+    Where the launcher says that a peer is gone, SIGTERM ends the process as soon as the checkpoint
+    that is being written counts: there is nobody to save another one with, and TensorFlow would
+    wait for the peer for ten seconds or more.
 
     No signal is lost: one that the fit did not end for, because it came last or because the fit
     failed, is handed on to whoever would have had it.
@@ -81,6 +87,8 @@ class Signals:
             while number := pipe.read(1):
                 if self._wakeup != -1:  # an event loop's, which would hear of them
                     os.write(self._wakeup, number)
+                if number[0] == signal.SIGTERM and os.path.exists(os.environ.get(PEER_GONE, "")):
+                    _leave()
                 self._interrupts += number[0] == signal.SIGINT
                 if self._interrupts < 2:
                     continue
@@ -94,6 +102,18 @@ class Signals:
         if number == signal.SIGINT and again:
             raise KeyboardInterrupt
         self.received = int(number)
+
+
+def _leave() -> None:
+    """Ends this process, which has lost a peer."""
+    finish_writing()
+    print(
+        "error: another host is gone, as the launcher says. Start all hosts again: the same "
+        "command continues.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(PEER_LOST)
 
 
 def stop(number: int, step: int, saved, chief: bool = True) -> None:

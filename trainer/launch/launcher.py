@@ -14,6 +14,7 @@ import queue
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
 from trainer.launch.exit_codes import (
@@ -27,11 +28,13 @@ from trainer.launch.exit_codes import (
 )
 from trainer.launch.guard_process import GuardProcess
 from trainer.launch.local_cluster import LocalCluster, after, free_addresses, next_event, say
+from trainer.launch.standby import Standby
 from trainer.launch.suggestion import nearest
 from trainer.launch.worker_process import describe_ending
 
 MOST_PREEMPTIONS = 100  # restarts after workers that saved and left; a fault if ever reached
 LONGEST_PAUSE_S = 5.0
+LONG_LIFE_S = 20.0  # what fails after so long has got somewhere
 
 USAGE = """\
 Starts local workers of one training run and watches them.
@@ -42,6 +45,8 @@ Starts local workers of one training run and watches them.
   --max_restarts=N      after a failure all workers are stopped and started again, so often; 3
   --grace_s=SECONDS     from SIGTERM, on which workers save, to SIGKILL; 30
   --startup_s=SECONDS   how long a worker waits for its peers at the start (TERMWISE_STARTUP_S)
+  --standby             beside each worker a process waits that has imported TensorFlow already
+                        and takes its place at the next start; costs the memory of one
   --gpus_per_worker=N   worker 0 sees the first N GPUs, worker 1 the next N, and so on; without
                         it each sees all
 
@@ -86,17 +91,22 @@ def launch(options: argparse.Namespace, environments: list[dict[str, str]]) -> i
     events: queue.SimpleQueue = queue.SimpleQueue()
     used: set[int] = set()
     restarts = Restarts(options.max_restarts)
-    with signals_into(events), GuardProcess(options.grace_s) as guard:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(signals_into(events))
+        guard = stack.enter_context(GuardProcess(options.grace_s))
+        standby = None
+        if options.standby:
+            standby = stack.enter_context(Standby(options.command, environments, guard))
         while True:
-            addresses = free_addresses(options.workers, used)
-            cluster = _start(options, environments, addresses, events, guard)
+            addresses, began = free_addresses(options.workers, used), time.monotonic()
+            cluster = _start(options, environments, addresses, events, guard, standby)
             blamed = cluster.run()
             if not any(cluster.codes.values()):
                 return DONE
             if cluster.signal is not None:
                 return stopped(cluster.signal, cluster.codes)
             assert blamed is not None  # one ended badly, and nobody had told it to
-            ended = restarts.count(blamed, cluster.codes[blamed])
+            ended = restarts.count(blamed, cluster.codes[blamed], time.monotonic() - began)
             if ended is not None:
                 return ended
             if (event := next_event(events, after(restarts.pause_s))) is not None:
@@ -115,19 +125,20 @@ class Restarts:
 
     def __init__(self, most: int):
         self._most = most
-        self._failures = self._preemptions = 0
+        self._failures = self._preemptions = self._in_a_row = 0
 
     @property
     def pause_s(self) -> float:
-        """How long to wait before the next life: longer after each failure."""
-        return min(0.1 * 2**self._failures, LONGEST_PAUSE_S)
+        """How long to wait before the next life: longer after each that failed soon."""
+        return min(0.1 * 2**self._in_a_row, LONGEST_PAUSE_S)
 
-    def count(self, blamed: int, code: int) -> int | None:
+    def count(self, blamed: int, code: int, seconds: float = 0.0) -> int | None:
         """The exit code where nothing is started again; None where all are.
 
         Args:
           blamed: the worker that ended the life.
           code: how it ended.
+          seconds: how long the life was.
         """
         why = describe_ending(blamed, code)
         if code in (INTERRUPTED, -signal.SIGINT):
@@ -143,6 +154,7 @@ class Restarts:
             say(f"{why}: it saved and left; all start again")
             return None
         self._failures += 1
+        self._in_a_row = 1 if seconds > LONG_LIFE_S else self._in_a_row + 1
         if self._failures > self._most:
             return _end(code, f"{why}; --max_restarts={self._most} is used up")
         say(f"{why}; all start again: restart {self._failures} of {self._most}")
@@ -155,10 +167,13 @@ def _start(
     addresses: list[str],
     events: queue.SimpleQueue,
     guard: GuardProcess,
+    standby: Standby | None,
 ) -> LocalCluster:
-    command = options.command
+    command, grace_s = options.command, options.grace_s
     try:
-        cluster = LocalCluster(command, environments, addresses, options.grace_s, events, guard)
+        cluster = LocalCluster(
+            command, environments, addresses, grace_s, events, guard, standby=standby
+        )
     except OSError as error:
         raise ValueError(
             f"{command[0]!r} cannot be started: {error.strerror}. Give a program after --."
@@ -249,7 +264,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--grace_s", type=_seconds, default=30.0)
     parser.add_argument("--startup_s", type=_seconds)
     parser.add_argument("--gpus_per_worker", type=_whole(0))
-    flags = ["workers", "max_restarts", "grace_s", "startup_s", "gpus_per_worker"]
+    parser.add_argument("--standby", action="store_true")
+    flags = ["workers", "max_restarts", "grace_s", "startup_s", "gpus_per_worker", "standby"]
     for argument in argv[:end]:
         name = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and name not in flags:

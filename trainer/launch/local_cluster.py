@@ -8,13 +8,18 @@ import math
 import queue
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from trainer.launch.exit_codes import DONE, MISSED_APART, PEER_LOST, PREEMPTED
 from trainer.launch.guard_process import GuardProcess
+from trainer.launch.standby import Standby
+from trainer.launch.variables import PEER_GONE
 from trainer.launch.worker_process import WorkerProcess, write_line
 
+READY_S = 10.0  # after which the next workers are made ready, when these have started
 SETTLE_S = 0.2  # deaths so close together are one event
 PEER_SETTLE_S = 5.0  # a worker that lost its peer may be gone before the peer itself is
 
@@ -34,6 +39,7 @@ class LocalCluster:
         ("regroup",) where all are to save and leave, to be started again in another number.
       guard: ends the workers when the launcher itself is killed.
       start: starts a worker, called as `WorkerProcess` is; one elsewhere has its methods too.
+      standby: processes that were made ready to be workers; those are taken first.
     Attributes:
       codes: dict index -> exit code, of all workers once `run` has returned.
       signal: the first signal that the launcher was given in this life, or None.
@@ -50,6 +56,7 @@ class LocalCluster:
         events: queue.SimpleQueue,
         guard: GuardProcess,
         start: Callable[..., WorkerProcess] = WorkerProcess,
+        standby: Standby | None = None,
     ):
         self.codes: dict[int, int] = {}
         self.signal: int | None = None
@@ -58,20 +65,27 @@ class LocalCluster:
         self._guard = guard
         self._told = False  # whether the workers were sent a signal
         self._due = math.inf  # when the next, harder signal is sent
+        self._standby = standby
+        self._ready_due = math.inf if standby is None else after(READY_S)
         self._first: dict[int, int] = {}  # the codes of those that ended badly and untold
         self.workers: list[WorkerProcess] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="termwise-")
+        self._peer_gone = Path(self._folder.name, "peer-gone")  # once it is there
         try:
             for index, environment in enumerate(environments):
                 task = {"type": "worker", "index": index}
                 config = json.dumps({"cluster": {"worker": addresses}, "task": task})
-                environment = {**environment, "TF_CONFIG": config}
-                worker = start(index, command, environment, self._report)
+                more = {"TF_CONFIG": config, PEER_GONE: str(self._peer_gone)}
+                environment = {**environment, **more}
+                ready = {} if standby is None else {"process": standby.take(index, environment)}
+                worker = start(index, command, environment, self._report, **ready)
                 guard.watch(worker.process.pid)
                 self.workers.append(worker)
         except OSError:
             for worker in self.workers:
                 worker.kill()
                 guard.forget(worker.process.pid)
+            self._folder.cleanup()
             raise
 
     def run(self) -> int | None:
@@ -82,8 +96,12 @@ class LocalCluster:
           and left; None where all were done or all were told to stop.
         """
         while len(self.codes) < len(self.workers):
-            event = next_event(self._events, self._due)
-            if event is None:
+            event = next_event(self._events, min(self._due, self._ready_due))
+            if event is None and self._ready_due <= self._due:
+                self._ready_due = math.inf
+                if self._standby is not None and not self._told:
+                    self._standby.prepare()
+            elif event is None:
                 self._be_firmer()
             elif event[0] == "signal":
                 self._pass_on(event[1])
@@ -92,6 +110,7 @@ class LocalCluster:
                     self._tell(signal.SIGTERM)
             else:
                 self._note(*event[1:])
+        self._folder.cleanup()
         for consequences in ((PEER_LOST, PREEMPTED), (PREEMPTED,), ()):
             for index, code in self._first.items():
                 if code not in consequences:
@@ -111,6 +130,8 @@ class LocalCluster:
                 PEER_LOST: PEER_SETTLE_S,
             }
             wait = patient.get(code, SETTLE_S)
+            if code not in (PREEMPTED, MISSED_APART):  # the others have nobody to save with
+                self._peer_gone.touch()
             self._due = min(self._due, after(min(wait, self._grace_s)))
 
     def _pass_on(self, number: int) -> None:

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import IO
 
+from trainer.launch.standby import start_process
+
 LONGEST_LINE = 1 << 16  # bytes; a longer line of a worker is cut in several
 
 
@@ -26,6 +28,7 @@ class WorkerProcess:
       report: called with (index, code) from another thread, once the worker has ended and its
         lines are written; a negative code is the signal that killed it.
       write: takes a file descriptor, 1 or 2, and a line.
+      process: one that was made ready and told its place, taken instead of a new one.
     Raises:
       OSError: the command cannot be started.
     """
@@ -37,19 +40,13 @@ class WorkerProcess:
         environment: dict[str, str],
         report: Callable[[int, int], None],
         write: Callable[[int, bytes], None] | None = None,
+        process: subprocess.Popen | None = None,
     ):
         self.index = index
         self._write = write or write_line
         self.code: int | None = None
         self._report = report
-        self.process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self.process = process or start_process(command, environment)
         self._readers = [
             threading.Thread(target=self._forward, args=(pipe, out), daemon=True)
             for pipe, out in ((self.process.stdout, 1), (self.process.stderr, 2))

@@ -8,6 +8,7 @@ import math
 import numbers
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 from trainer.persistence.checkpoint_files import manifest_steps, remove, remove_remains
-from trainer.persistence.files import PinnedFolder, refusal
+from trainer.persistence.files import PinnedFolder, flush_to_disk, refusal
 from trainer.persistence.manifest import (
     Manifest,
     find_newest,
@@ -92,6 +93,17 @@ class Checkpoints:
         self._known: dict[int, Manifest] = {}
         self._latest: str | None = None
         self._tidied = False
+        self._seconds: float | None = None  # that the last write took, until it is asked for
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best checkpoints stay besides the last."""
+        return self._retention.keep_best > 0
+
+    def take_seconds(self) -> float | None:
+        """How long the last write took beside the training, once it is over; once, else None."""
+        seconds, self._seconds = self._seconds, None
+        return seconds
 
     def hold(self, state: Mapping, trains: dict | None = None) -> None:
         """Saves and restores these variables from now on; arguments as of the constructor."""
@@ -263,8 +275,11 @@ class Checkpoints:
 
     def _write(self, step: int, path: str, metrics: dict, rows_bytes: int) -> None:
         """Writes the snapshot as `ckpt-<step>`, its manifest last."""
+        began = time.perf_counter()
         self._workdir.check()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self.directory.is_dir():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            flush_to_disk(self.directory.parent)  # metrics.jsonl is new there too
         self._workdir.pin()
         if not self._tidied:
             remove_remains(self.directory)
@@ -280,6 +295,7 @@ class Checkpoints:
             raise
         self._know(manifest)
         self._tidy(step)
+        self._seconds = time.perf_counter() - began
 
     def _know(self, manifest: Manifest) -> None:
         self._known = {manifest.step: manifest}
@@ -300,6 +316,12 @@ class Checkpoints:
             f"best_metric={best_metric!r} is not in the row of this checkpoint, which "
             f"cannot be a best one. The row has {known or 'no such values'}."
         )
+
+
+def finish_writing() -> None:
+    """Returns when no checkpoint is being written in this process; from any thread."""
+    for thread in list(_WRITING.values()):
+        thread.join()
 
 
 def _finite_numbers(row: Mapping | None) -> dict[str, float]:

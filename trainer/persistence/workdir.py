@@ -9,14 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from losses.errors import TermwiseError, TermwiseTypeError
 from trainer.persistence.checkpoint_files import manifest_steps
 from trainer.persistence.disk import find_obstacle, read_file
 from trainer.persistence.errors import StrangerError, error_class
-from trainer.persistence.files import Lines, PinnedFolder, refusal, replace_text
+from trainer.persistence.files import (
+    Lines,
+    PinnedFolder,
+    flush_to_disk,
+    refusal,
+    replace_text,
+)
 from trainer.persistence.metrics_file import METRICS, MetricsFile, size_of
 
 
@@ -81,6 +87,7 @@ class Workdir:
         with self._writing("") as folder:
             folder.mkdir(parents=True, exist_ok=True)
         self._folder.pin()
+        done = os.path.lexists(self._path / "DONE.json")
         with self._writing("DONE.json") as file:
             file.unlink(missing_ok=True)  # the run goes on
         changed: dict = {}
@@ -89,35 +96,38 @@ class Workdir:
                 _write_once(file, config)
             changed = changed_fields(_first_config(file, config), config)
         note = {**_start_note(resumed_from), **({"changed": changed} if changed else {})}
-        self._note({**note, **(more or {})})
+        self.note({**note, **({"was_done": True} if done else {}), **(more or {})})
 
     def restored(self, to: int, not_finite: int) -> None:
         """Notes in starts.jsonl that the run went back to a step, for one that was not finite."""
-        self._note({"time": _now(), "resumed_from": to, "not_finite": not_finite})
+        self.note({"time": _now(), "resumed_from": to, "not_finite": not_finite})
 
-    def _note(self, values: dict) -> None:
+    def note(self, values: dict) -> None:
         """Appends a line to starts.jsonl."""
         with self._writing("starts.jsonl") as file:
             starts = Lines(file)
             try:
                 starts.append(json.dumps(values))
+                starts.sync()
             finally:
                 starts.close()
+            flush_to_disk(file.parent)
 
     def noted(self, key: str):
         """What the last line of starts.jsonl that holds it says of a key; None where none does."""
+        return next((note[key] for note in reversed(self.starts()) if key in note), None)
+
+    def starts(self) -> list[dict]:
+        """The lines of starts.jsonl, but those that are torn or edited."""
         try:
             lines = read_file(self.path / "starts.jsonl").decode().splitlines()
         except (OSError, ValueError):
-            return None
-        for line in reversed(lines):
-            try:
-                note = json.loads(line)
-            except (ValueError, RecursionError):
-                continue  # torn, or edited
-            if isinstance(note, dict) and key in note:
-                return note[key]
-        return None
+            return []
+        notes = []
+        for line in lines:
+            with suppress(ValueError, RecursionError):
+                notes.append(json.loads(line))
+        return [note for note in notes if isinstance(note, dict)]
 
     def cut_metrics(self, step: int) -> list[dict]:
         """Drops the rows after `step`, and a torn last line; returns those that stay.

@@ -257,3 +257,15 @@ def test_a_host_that_writes_nothing_says_who_kept_the_checkpoint():
         stop(signal.SIGTERM, 7, "an/older/ckpt-5", chief=False)
     with pytest.raises(SystemExit, match=r"kept: ckpt-7 \|"):
         stop(signal.SIGTERM, 7, "ckpt-7")
+
+
+def test_sigterm_where_the_launcher_says_that_a_peer_is_gone_ends_at_once(forked_runs, tmp_path):
+    job = {**ENDLESS, "workdir": tmp_path / "run", "keep_best": 0, "stderr": tmp_path / "said"}
+    gone = {"TERMWISE_PEER_GONE": str(tmp_path / "gone")}
+    forked_runs.finish(**{**job, "steps": 20})
+    run = forked_runs.start(**job, checkpoint_every=None, steps_per_loop=10**8, disk=gone)
+    assert run.when("call from 20")  # which takes hours, as one would that waits for the peer
+    (tmp_path / "gone").touch()
+    assert run.send(signal.SIGTERM).end() == 75
+    assert "error: another host is gone, as the launcher says. Start" in job["stderr"].read_text()
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-20.json").exists()

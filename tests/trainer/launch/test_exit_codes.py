@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from experiments import run
 from trainer import PeerLost, Preempted
 from trainer.launch import exit_codes
 
@@ -22,6 +23,10 @@ def test_the_codes_are_those_of_the_documents():
         "INTERRUPTED": 130,
         "TERMINATED": 143,
     }
+
+
+def test_the_command_line_knows_the_code_of_a_lost_host():
+    assert run.PEER_LOST == exit_codes.PEER_LOST
 
 
 def test_a_run_that_was_stopped_or_left_alone_ends_with_its_code(capsys):

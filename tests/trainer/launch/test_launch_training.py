@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from trainer.launch.local_cluster import READY_S
+
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = Path(__file__).parents[1] / "kill_worker.py"
 STEPS = 120
@@ -166,6 +168,23 @@ def test_a_killed_worker_changes_nothing(worker, launch, undisturbed, left_by, t
     assert run.end() == 0, "".join(run.said[-40:])
     said = "".join(run.said)
     assert f"worker {worker} was killed by SIGKILL; all start again: restart 1 of 3" in said
+    assert_resumed(tmp_path / "run")
+    check_same(left_by, tmp_path / "run", undisturbed)
+
+
+@pytest.mark.very_slow
+@pytest.mark.slow
+def test_workers_that_stood_by_take_over_and_change_nothing(launch, undisturbed, left_by, tmp_path):
+    run = launch(tmp_path / "run", "--standby", hold="step 60")
+    process = run.workers()[1]
+    assert run.when("[worker 1] step 60")
+    time.sleep(READY_S + 1)  # then they are made ready
+    os.kill(process, signal.SIGKILL)
+    second = run.workers()
+    words = [Path(f"/proc/{worker}/cmdline").read_bytes() for worker in second]
+    assert all(b"trainer.launch.standby_process" in word for word in words)
+    run.go()
+    assert run.end() == 0, "".join(run.said[-40:])
     assert_resumed(tmp_path / "run")
     check_same(left_by, tmp_path / "run", undisturbed)
 

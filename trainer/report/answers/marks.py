@@ -18,7 +18,7 @@ def marks_of_starts(starts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
       start went back to was written again: its marks are left out.
     """
     marks: list[dict[str, Any]] = []
-    for start in starts:
+    for start in (start for start in starts if "resumed_from" in start):
         step, bad = number(start.get("resumed_from")), number(start.get("not_finite"))
         marks = [mark for mark in marks if mark["step"] <= (step or 0)]
         if step is None:
