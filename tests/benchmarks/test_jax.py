@@ -28,7 +28,9 @@ def losses_of_keras(workload: Workload, steps: int) -> list[float]:
         with tf.GradientTape() as tape:
             value = loss(y, model(x, training=True))
         gradients = tape.gradient(value, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
+        # Keras squares a sparse gradient before it adds up words that a batch holds twice
+        dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        optimizer.apply(dense, model.trainable_variables)
         return value
 
     x, y = workload.arrays()

@@ -91,7 +91,7 @@ class Segments:
             return window, feed.changed(carry, changing), count
 
         def short():  # at the end of an epoch
-            batch, arguments, _ = feed.next(inputs, segment, (), tf.constant(0))
+            batch, arguments, _ = feed.next(inputs, segment, (), feed.first(segment))
             return self._take(window, batch, arguments, position)
 
         def full():
@@ -101,23 +101,25 @@ class Segments:
 
     def steps(self, inputs, segment, window, changing, count, position, whole=False):
         """`count` steps, of full batches with `whole`: the body of `program`."""
+        # counted on from `first`: were it added to a counter, XLA would compile anew for each one
+        first = self.feed.first(segment)
+        last = first + count
 
-        def body(done, window, changing):
-            batch, arguments, changing = self.feed.next(inputs, segment, changing, done, whole)
-            at = position + tf.cast(done, tf.int64)
-            return done + 1, self._take(window, batch, arguments, at), changing
+        def body(number, window, changing):
+            batch, arguments, changing = self.feed.next(inputs, segment, changing, number, whole)
+            at = position + tf.cast(number - first, tf.int64)
+            return number + 1, self._take(window, batch, arguments, at), changing
 
-        def going(done, window, _):
-            more = done < count
+        def going(number, window, _):
+            more = number < last
             return more & window.finite() if self.on_nonfinite is OnNonfinite.STOP else more
 
-        zero = tf.zeros([], tf.int32)
         shapes = self.feed.changing(self.feed.shapes(self.feed.changed(LoopCarry(), changing)))
         _, window, changing = tf.while_loop(
             going,
             body,
-            (zero, window, changing),
-            shape_invariants=(zero.shape, LogWindow(*(part.shape for part in window)), shapes),
+            (first, window, changing),
+            shape_invariants=(first.shape, LogWindow(*(part.shape for part in window)), shapes),
             parallel_iterations=1,
         )
         return window, changing

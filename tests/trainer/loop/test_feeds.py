@@ -35,8 +35,8 @@ def taken(feed, carry, position, count):
         carry, segment = feed.enter(feed.inputs, carry, position_of(position))
         steps = int(feed.limit(position_of(position), tf.constant(count), False))
         changing = feed.changing(carry)
-        for done in range(steps):
-            batch, more, changing = feed.next(feed.inputs, segment, changing, tf.constant(done))
+        for number in feed.first(segment) + tf.range(steps):
+            batch, more, changing = feed.next(feed.inputs, segment, changing, number)
             batches.append(batch.numpy().tolist())
             arguments.append([value.numpy().tolist() for value in more])
         carry = feed.changed(carry, changing)
@@ -157,7 +157,7 @@ def test_a_batch_that_is_known_to_be_whole_has_a_static_size():
     @tf.function(autograph=False)
     def second(inputs, position):
         _, segment = feed.enter(inputs, LoopCarry(), position)
-        batch, _, _ = feed.next(inputs, segment, (), tf.constant(1), whole=True)
+        batch, _, _ = feed.next(inputs, segment, (), feed.first(segment) + 1, whole=True)
         assert batch.shape == (2,)
         return batch
 

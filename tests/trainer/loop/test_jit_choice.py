@@ -1,6 +1,9 @@
 """jit_compile="auto": decided by timing both, noted, kept, and without a trace in the training."""
 
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -238,3 +241,23 @@ def test_an_edited_note_is_found_anew(tmp_path):
 def test_other_values_are_refused(given):
     with pytest.raises(ValueError, match=r"jit_compile=.*accepted are True, False and 'auto'"):
         make(jit_compile=given)
+
+
+ONE_PROGRAM = """
+import numpy as np, keras
+from trainer import Trainer
+model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
+trainer = Trainer(model, loss="mse", jit_compile=True)
+x = np.random.default_rng(0).normal(size=(80, 6)).astype("float32")
+trainer.fit((x, x[:, :1]), batch_size=8, steps=23, log_every=3, steps_per_loop=4, verbose=False)
+"""
+
+
+@pytest.mark.very_slow  # a process of its own: XLA reads its flags once
+def test_steps_of_arrays_are_compiled_once_wherever_in_an_epoch_they_begin(tmp_path):
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
+    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", ONE_PROGRAM]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    compiled = [file.read_text() for file in tmp_path.glob("*cpu_after_optimizations.txt")]
+    assert sum(" while(" in text for text in compiled) == 1

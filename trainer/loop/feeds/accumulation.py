@@ -97,8 +97,8 @@ class AccumulatingFeed(Feed):
         accumulation, batch = changing
         return carry._replace(accumulation=accumulation, batch=batch)
 
-    def next(self, inputs, segment, changing, done, whole=False):
-        position = segment + tf.cast(done, tf.int64)
+    def next(self, inputs, segment, changing, number, whole=False):
+        position = segment + tf.cast(number, tf.int64)
         accumulation, first = changing
         accumulation = self._means(position, accumulation)
         batch = self._dequeue(position)

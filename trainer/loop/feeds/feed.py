@@ -68,6 +68,10 @@ class Feed(abc.ABC):
         """The carry at a segment that begins at `position`, int64 []; and what `next` is given."""
         return carry, ()
 
+    def first(self, segment):
+        """int32 [], the number of a segment's first step, from which `next` counts on."""
+        return tf.zeros([], tf.int32)
+
     def limit(self, position, count, in_one_program: bool):
         """int32 [], how many of `count` steps a segment may take; at least 1."""
         return count
@@ -85,14 +89,14 @@ class Feed(abc.ABC):
         return carry
 
     @abc.abstractmethod
-    def next(self, inputs, segment, changing, done, whole: bool = False):
+    def next(self, inputs, segment, changing, number, whole: bool = False):
         """The batch of a step.
 
         Args:
           inputs: as `Feed.inputs`.
           segment: of `enter`.
           changing: as the step before left it.
-          done: int32 [], the steps of the segment before this one.
+          number: int32 [], of the step; the segment's first one has that of `first`.
           whole: whether the batch is known to have the full size.
         Returns:
           the batch; further arguments of the step, a tuple; what has changed.
@@ -145,7 +149,7 @@ class IteratorFeed(Feed):
     def changed(self, carry, changing):
         return carry._replace(batch=changing)
 
-    def next(self, inputs, segment, changing, done, whole=False):
+    def next(self, inputs, segment, changing, number, whole=False):
         batch = self.source.structured(next(inputs))
         return batch, (), batch if self._keeps_batch else ()
 
@@ -210,11 +214,13 @@ class ArrayFeed(Feed):
     def is_whole(self, position):
         return self._all_whole or self._left(position) > 1
 
-    def next(self, inputs, segment, changing, done, whole=False):
-        start, first, epoch_arrays = segment
-        index = first + done
-        position = start + tf.cast(index, tf.int64)
-        batch = self.source.batch_of_epoch(inputs, epoch_arrays, position, index, whole, self._xla)
+    def first(self, segment):
+        return segment[1]
+
+    def next(self, inputs, segment, changing, number, whole=False):
+        start, _, epoch_arrays = segment
+        position = start + tf.cast(number, tf.int64)
+        batch = self.source.batch_of_epoch(inputs, epoch_arrays, position, number, whole, self._xla)
         return batch, (), ()
 
     def batch_at(self, carry, position):

@@ -45,8 +45,8 @@ class JointArrayFeed(Feed):
         epochs, orders = changing
         return carry._replace(epoch=epochs, epoch_arrays=orders)
 
-    def next(self, inputs, segment, changing, done, whole=False):
-        position = segment + tf.cast(done, tf.int64)
+    def next(self, inputs, segment, changing, number, whole=False):
+        position = segment + tf.cast(number, tf.int64)
         epochs, orders = dict(changing[0]), dict(changing[1])
         places = {name: self.source.place_of(name, position) for name in self.source.parts}
         for name, part in self._shuffled.items():
