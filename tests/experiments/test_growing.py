@@ -93,7 +93,7 @@ def test_what_may_not_change_is_refused_beside_what_may(folder, capsys):
 
 @pytest.mark.parametrize("changed", [{"seed": 3, "steps": 9}, "steps", None])
 def test_only_what_may_change_is_taken_from_the_last_start(changed, tmp_path):
-    (tmp_path / "starts.jsonl").write_text(json.dumps({"changed": changed}) + "\n{torn")
+    (tmp_path / "starts.jsonl").write_text(json.dumps({"argv": [], "changed": changed}) + "\n{torn")
     started = {"seed": 0, "steps": 4}
     steps = 9 if isinstance(changed, dict) else 4
     assert saved.grown(str(tmp_path), started) == {"seed": 0, "steps": steps}
@@ -104,7 +104,7 @@ def test_a_run_that_is_started_elsewhere_says_where_its_module_was(tmp_path):
     before, workdir = tmp_path / "before", tmp_path / "run"
     workdir.mkdir()
     before.mkdir()
-    (workdir / "starts.jsonl").write_text(json.dumps({"folder": str(before)}) + "\n")
+    (workdir / "starts.jsonl").write_text(json.dumps({"argv": [], "folder": str(before)}) + "\n")
     with pytest.raises(ConfigurationError) as refused:
         check_name("of_the_run", str(workdir))
     assert f"The run was started in {before}, where there is none now." in str(refused.value)

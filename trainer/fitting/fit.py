@@ -33,8 +33,9 @@ from trainer.persistence.lock import WorkdirLock
 from trainer.persistence.retention import check_keep
 from trainer.persistence.workdir import Workdir
 from trainer.report.hints import find_hints
+from trainer.run.data_place import enter_data
 from trainer.run.run import Run
-from trainer.run.settings import Settings, told
+from trainer.run.settings import Settings, told, told_changed
 
 SHOWN_HINTS = 3
 
@@ -136,6 +137,7 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
     checkpoints = run.state.open_checkpoints(
         run.programs, **request.keep, writes=run.hosts.chief, say=console.warning
     )
+    config = _configuration(run)  # as it was given: what a checkpoint holds of it comes now
     standing = _restored(run, request, workdir, checkpoints, console)
     console.line(request.describe())
     for phase in request.phases:
@@ -143,7 +145,7 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
     ended = _ended(run, request, standing.start)
     if ended is not None:
         if run.hosts.chief:
-            console.notice(f"run {run.name}: {ended}: nothing to do")
+            console.notice(f"run {run.name}: {ended}: nothing to do. Steps count from the start.")
         if checkpoints is not None:
             checkpoints.wait()
         # killed after its last checkpoint
@@ -152,8 +154,8 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
         _summarize(console, standing, checkpoints, workdir)
         return standing.history
     with Signals(noted=run.workdir is not None) as signals:
-        _enter_data(run, request.source, standing.start, console)
-        _train(run, request, workdir, checkpoints, console, standing, signals)
+        enter_data(run.state, request.source, standing.start, console.warning)
+        _train(run, request, workdir, checkpoints, console, standing, signals, config)
         if workdir is not None:
             workdir.done(_final(standing))
         _summarize(console, standing, checkpoints, workdir)
@@ -212,45 +214,30 @@ def _ended(run: Run, request: FitRequest, start: int) -> str | None:
     return f"a callback has ended this run at step {start}, and more steps= would go on"
 
 
-def _enter_data(run: Run, source, start: int, console: Console) -> None:
-    """Settles where the data of a fit begin: where they did, or here where they are others.
-
-    Args:
-      start: the step at which the run stands.
-    """
-    state = run.state
-    differs = state.data.difference(state.host.data, source)
-    if differs is not None:
-        state.data.began.assign(start)
-        state.host = replace(state.host, rates={})
-    elif start > state.data.start and (draws := state.data.unseeded(source)):
-        console.warning(
-            f"{source.what} draws without a fixed seed ({', '.join(draws)}), so that it is read on "
-            "in another order than before: some examples come twice, others not. Seed it, or call "
-            "keras.utils.set_random_seed before it is made."
-        )
-    if differs is not None and start:
-        console.warning(f"{source.what} is not what it was ({differs}): read from its beginning.")
-    state.data.enter(source)
-    state.host = replace(state.host, data=source.describe())
-
-
-def _train(run: Run, request: FitRequest, workdir, checkpoints, console, standing, signals) -> None:
-    """Trains what is left; files are complete afterwards, whatever happens."""
-    program = run.program
-    config = run.config or describe_run(
-        model=program.model,
-        optimizers=program.optimizers.of_group,
-        objective=program.objective,
+def _configuration(run: Run):
+    """`config=` of the Trainer, or what it makes of its arguments."""
+    return run.config or describe_run(
+        model=run.program.model,
+        optimizers=run.program.optimizers.of_group,
+        objective=run.program.objective,
         strategy=run.strategy,
         jit_compile=run.jit.xla,
         seed=run.seed,
     )
-    terms = term_notes(program.objective)
+
+
+def _train(
+    run: Run, request: FitRequest, workdir, checkpoints, console, standing, signals, config
+) -> None:
+    """Trains what is left; files are complete afterwards, whatever happens."""
+    terms = term_notes(run.program.objective)
     by_hand = _set_by_hand(run, request, standing, console)
     if workdir is not None:
         more = {**run.jit.notes, **by_hand, "terms": terms}
-        workdir.start(config, standing.resumed_from, more)
+        changed = workdir.start(config, standing.resumed_from, more)
+        if standing.resumed and not run.config:
+            rates = Settings.of(run.programs, request.weights).rates
+            console.notice(told_changed(changed, rates))
     writers = Writers(standing.history, console, workdir, config, standing.resumed_from, terms)
     finished = False
     try:

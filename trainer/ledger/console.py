@@ -25,7 +25,8 @@ class Console(Writer):
 
     def notice(self, text: str) -> None:
         """Prints a line that is needed to understand what happened, also when quiet."""
-        print(text, flush=True)
+        if text:
+            print(text, flush=True)
 
     def warning(self, text: str) -> None:
         """What went wrong and was mended, on stderr."""

@@ -76,13 +76,15 @@ class Workdir:
 
     def start(
         self, config: dict | None, resumed_from: int | None, more: dict | None = None
-    ) -> None:
+    ) -> dict:
         """Makes the folder, keeps the configuration of the first start, notes this one.
 
         Args:
           config: of the run; written by the first start alone.
           resumed_from: the step that was restored; None for a run that begins.
           more: what else the line in starts.jsonl holds.
+        Returns:
+          dict: of `changed_fields`, what the configuration has otherwise than at the first start.
         """
         with self._writing("") as folder:
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +99,7 @@ class Workdir:
             changed = changed_fields(_first_config(file, config), config)
         note = {**_start_note(resumed_from), **({"changed": changed} if changed else {})}
         self.note({**note, **({"was_done": True} if done else {}), **(more or {})})
+        return changed
 
     def restored(self, to: int, not_finite: int) -> None:
         """Notes in starts.jsonl that the run went back to a step, for one that was not finite."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -98,3 +100,28 @@ class DataPlace:
         if left is None or source is not self._source or source.indexed:
             return None
         return left.loop if left.step is step and left.position == position else None
+
+
+def enter_data(state, source, start: int, warn: Callable[[str], object]) -> None:
+    """Settles where the data of a fit begin: where they did, or here where they are others.
+
+    Args:
+      state: of the run.
+      source: the data.
+      start: the step at which the run stands.
+      warn: called with a sentence about what cannot be gone on with.
+    """
+    differs = state.data.difference(state.host.data, source)
+    if differs is not None:
+        state.data.began.assign(start)
+        state.host = replace(state.host, rates={})
+    elif start > state.data.start and (draws := state.data.unseeded(source)):
+        warn(
+            f"{source.what} draws without a fixed seed ({', '.join(draws)}), so that it is read on "
+            "in another order than before: some examples come twice, others not. Seed it, or call "
+            "keras.utils.set_random_seed before it is made."
+        )
+    if differs is not None and start:
+        warn(f"{source.what} is not what it was ({differs}): read from its beginning.")
+    state.data.enter(source)
+    state.host = replace(state.host, data=source.describe())

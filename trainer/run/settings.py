@@ -9,6 +9,8 @@ from losses.objective.weights import Weight
 from trainer.loop.programs import Programs
 from trainer.model.variables import by_path, read
 
+# of a run's own configuration, what says nothing of its course
+OF_THE_PLACE = ("model", "strategy", "replicas", "jit_compile")
 ABSENT = "as given"  # the weight of a term that was never set by hand
 
 
@@ -82,6 +84,31 @@ def told(changes: Mapping[str, Mapping]) -> str:
         for what, of_names in changes.items()
         for name, (before, now) in of_names.items()
     )
+
+
+def told_changed(changed: Mapping, rates: Mapping[str, float]) -> str:
+    """What a continued run was given otherwise than at its first start, as a line; or "".
+
+    Args:
+      changed: of a configuration: dotted name -> value.
+      rates: group -> learning rate, as the run goes on with it.
+
+    Example:
+      >>> told_changed({"optimizer.learning_rate": 0.01, "model": "net_1"}, {"model": 0.1})
+      'changed since the first start: optimizer.learning_rate = 0.01 (not taken: 0.1 of the \
+checkpoint counts; set it after restore())'
+    """
+    lines = []
+    for name, value in changed.items():
+        place = name.removeprefix("optimizer.").removesuffix("learning_rate").strip(".")
+        rate = rates.get(place or next(iter(rates), ""))
+        line = f"{name} = {_short(value)}"
+        is_rate = name.endswith("learning_rate") and isinstance(value, float)
+        if is_rate and rate not in (None, value):
+            line += f" (not taken: {_short(rate)} of the checkpoint counts; set it after restore())"
+        if name not in OF_THE_PLACE:
+            lines.append(line)
+    return f"changed since the first start: {', '.join(lines)}" if lines else ""
 
 
 def _short(value) -> str:

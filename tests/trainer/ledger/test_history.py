@@ -77,7 +77,10 @@ def test_a_quiet_fit_says_that_there_is_nothing_to_do(tmp_path, capsys):
     one.fit(X, Y, **ARGUMENTS, verbose=0)
     assert capsys.readouterr().out == ""
     one.fit(X, Y, **ARGUMENTS, verbose=0)
-    assert capsys.readouterr().out == "run q1: step 9 is already reached: nothing to do\n"
+    assert (
+        capsys.readouterr().out
+        == "run q1: step 9 is already reached: nothing to do. Steps count from the start.\n"
+    )
 
 
 def test_what_is_cut_is_cut_from_the_epochs_too():

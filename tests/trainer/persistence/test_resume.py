@@ -142,3 +142,25 @@ def test_only_the_last_checkpoints_stay(arrays, workdir):
     )
     kept = sorted(path.name for path in (workdir / "checkpoints").glob("*.index"))
     assert kept == ["ckpt-10.index", "ckpt-12.index"]
+
+
+def test_what_a_continued_program_was_changed_in_is_told(tmp_path, capsys):
+    def fit(steps, **given):
+        trainer = Trainer(
+            lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]),
+            workdir=tmp_path / "run",
+            **given,
+        )
+        data = np.ones((8, 2), "float32"), np.ones((8, 1), "float32")
+        trainer.fit(data, steps=steps, batch_size=4, verbose=False)
+        return trainer
+
+    fit(2, optimizer=keras.optimizers.SGD(0.1), loss="mse")
+    fit(4, optimizer=keras.optimizers.SGD(0.1), loss="mse")
+    assert capsys.readouterr().out == ""
+    trainer = fit(6, optimizer=keras.optimizers.SGD(0.01), loss="mae")
+    assert capsys.readouterr().out == (
+        "changed since the first start: optimizer.learning_rate = 0.01 (not taken: 0.1 of the "
+        "checkpoint counts; set it after restore()), weights.mean_absolute_error = 1\n"
+    )
+    assert float(trainer.optimizer.learning_rate) == np.float32(0.1)
