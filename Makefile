@@ -19,7 +19,7 @@ QUICK := tests/test_house.py tests/test_imports.py tests/test_private_names.py t
 	tests/trainer/loop/test_train_loop_alone.py tests/trainer/data/test_lengths.py \
 	tests/trainer/data/test_permutation.py tests/trainer/fitting/test_plan.py \
 	--ignore=tests/trainer/step/test_fit_parity.py --ignore=tests/trainer/step/test_hardest.py \
-	--ignore=tests/trainer/ledger/test_notebook_runs.py
+	--ignore=tests/trainer/ledger/test_notebook_runs.py --ignore=tests/losses/objective/test_recovery.py
 
 .PHONY: help run experiments test quick check docs bench fuzz tensorboard clean
 

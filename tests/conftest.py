@@ -21,8 +21,32 @@ def pytest_configure(config):
     from experiments.cli.startup import start_tensorflow
 
     start_tensorflow(virtual_devices=2)  # quietly: its lines would follow pytest's summary
+    read_untuned()
     gc.freeze()  # what TensorFlow and Keras hold is not looked through again
     gc.set_threshold(50_000, 20, 50)  # else a fifth of the time goes into looking at live graphs
+
+
+def read_untuned():
+    """Lets Keras's own loops, which tests compare with, read their data without tf.data's tuner.
+
+    The end of an iterator waits for the tuner's thread, which may sleep for a minute.
+    """
+    import tensorflow as tf
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+    from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+
+    def untuned(read):
+        def dataset(self):
+            found = read(self)
+            return found.with_options(options) if isinstance(found, tf.data.Dataset) else found
+
+        return dataset
+
+    for adapter in (ArrayDataAdapter, TFDatasetAdapter):
+        adapter.get_tf_dataset = untuned(adapter.get_tf_dataset)
 
 
 @pytest.fixture(scope="session")

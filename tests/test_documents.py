@@ -1,18 +1,22 @@
 """The documents are true: their Python runs, the commands they name exist.
 
 The Python of one page runs as one program, in a process and an empty folder of its own, as a reader
-would run it. In this process it could not: the devices are set up for tests, and a page may
-make a strategy of its own.
+would run it; TensorFlow is imported once for all (`page_worker.py`). In this process it could not:
+the devices are set up for tests, and a page may make a strategy of its own.
 """
 
+import contextlib
 import importlib.util
 import itertools
+import json
 import math
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,19 +94,48 @@ def python_left_out(text):
     ]
 
 
-def run_page(text, name, folder):
-    """Runs the page's Python in `folder`; gives the finished process."""
-    script = folder / f"{name}.py"
-    script.write_text(program(text), encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, script.name],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LONGEST_RUN,
-    )
+class Pages:
+    """Runs the Python of pages, each in a process and a folder of its own."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "page_worker.py")],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, text, name, folder):
+        """The exit code of the page's Python, run in `folder`, and all that it printed."""
+        script, output = folder / f"{name}.py", folder / "output.txt"
+        script.write_text(program(text), encoding="utf-8")
+        job = json.dumps({"script": str(script), "output": str(output)})
+        given_up = threading.Timer(LONGEST_RUN, self.kill)
+        given_up.start()
+        self.process.stdin.write(f"{job}\n")
+        self.process.stdin.flush()
+        code = self.process.stdout.readline()
+        given_up.cancel()
+        assert code, f"{name} ran for more than {LONGEST_RUN} s, or could not be run"
+        return int(code), output.read_text(encoding="utf-8")
+
+    def kill(self):
+        """Ends the process and the page that runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def close(self):
+        self.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def pages():
+    made = Pages()
+    yield made
+    made.close()
 
 
 def commands(text):
@@ -181,17 +214,17 @@ def is_alike(word, other):
 
 
 @each_page
-def test_the_python_of_a_page_runs_and_prints_what_it_shows(page, tmp_path):
+def test_the_python_of_a_page_runs_and_prints_what_it_shows(page, pages, tmp_path):
     text = page.read_text(encoding="utf-8")
     if not program(text).strip():
         assert printed(text) == []
         return
     if page.relative_to(ROOT).as_posix() in ELSEWHERE:
         return
-    done = run_page(text, page.name, tmp_path)
-    assert done.returncode == 0, f"{page.name}:\n{done.stdout}{done.stderr}"
-    missing = [line for line in printed(text) if not is_printed(line, done.stdout)]
-    assert missing == [], f"{page.name} shows what is not printed; printed is\n{done.stdout}"
+    code, output = pages.run(text, page.name, tmp_path)
+    assert code == 0, f"{page.name}:\n{output}"
+    missing = [line for line in printed(text) if not is_printed(line, output)]
+    assert missing == [], f"{page.name} shows what is not printed; printed is\n{output}"
 
 
 @each_page
@@ -247,15 +280,15 @@ def test_a_block_that_needs_a_package_is_run_where_it_is_installed():
     assert program(page).split() == ["a", "=", "1"]
 
 
-def test_a_failing_block_fails_with_its_line_in_the_page(tmp_path):
-    done = run_page(PAGE.replace("b == 2", "b == 3"), "page.md", tmp_path)
-    assert done.returncode == 1
-    assert 'page.md.py", line 17' in done.stderr
+def test_a_failing_block_fails_with_its_line_in_the_page(pages, tmp_path):
+    code, output = pages.run(PAGE.replace("b == 2", "b == 3"), "page.md", tmp_path)
+    assert code == 1
+    assert re.search(r'page\.md\.py", line 17', output)
 
 
-def test_a_passing_page_writes_into_its_own_folder(tmp_path):
-    done = run_page("```python\nopen('made', 'w').close()\n```", "page.md", tmp_path)
-    assert done.returncode == 0
+def test_a_passing_page_writes_into_its_own_folder(pages, tmp_path):
+    code, _ = pages.run("```python\nopen('made', 'w').close()\n```", "page.md", tmp_path)
+    assert code == 0
     assert (tmp_path / "made").exists()
 
 

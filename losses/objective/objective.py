@@ -235,7 +235,7 @@ class Objective:
             each = step if name == step.source else other
             if each is step or any(c.source == name for c in self._compiled(step)):
                 parts = each.compiled_terms()
-                ratios |= {key: ratio.placed_by(each.present) for key, ratio in parts.items()}
+                ratios |= {key: ratio.placed_by(each) for key, ratio in parts.items()}
         return ratios
 
     def complete(self, computed: dict, model_terms: dict[str, Ratio], step: Step):

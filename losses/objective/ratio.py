@@ -57,6 +57,7 @@ class Ratio:
       weights: floating, of the first axes of `values`, 0 where one does not count; None: all do.
     Attributes:
       placed: bool, whether what a replica without examples of its source counts is settled.
+      source: str, the name of the source that it was placed by; None: of data without names.
 
     Example:
       >>> import tensorflow as tf
@@ -67,7 +68,7 @@ class Ratio:
 
     __slots__ = (
         *("_present", "after", "alike", "counts", "denominator", "numerator", "placed", "values"),
-        "weights",
+        *("source", "weights"),
     )
 
     def __init__(
@@ -83,6 +84,7 @@ class Ratio:
     ):
         self.values, self.alike = values, alike
         self.placed = False
+        self.source: str | None = None
         self.counts, self.weights = counts, weights
         self._present = present
         self.numerator = tf.convert_to_tensor(numerator)
@@ -161,18 +163,22 @@ class Ratio:
     def paused(self, counts) -> Ratio:
         """The same, absent where `counts`, float [], is 0."""
         ratio = self.scaled(counts).counting(counts)
-        ratio.placed = self.placed
-        return ratio
+        return ratio.placed_as(self)
 
-    def placed_by(self, present) -> Ratio:
-        """The same, of a source whose examples here may be padding.
+    def placed_by(self, step) -> Ratio:
+        """The same, of the examples of a step of a source; they may be padding.
 
         Args:
-          present: float [], 0 where they are; None: they are not.
+          step: a `Step`, with the `source` and whether its examples are `present`.
         """
-        ratio = copy.copy(self) if present is None else self.scaled(present)
-        ratio.placed = True
+        ratio = copy.copy(self) if step.present is None else self.scaled(step.present)
+        ratio.placed, ratio.source = True, step.source
         return ratio
+
+    def placed_as(self, other: Ratio) -> Ratio:
+        """This one, placed where another is."""
+        self.placed, self.source = other.placed, other.source
+        return self
 
     @property
     def present(self):
@@ -182,6 +188,11 @@ class Ratio:
             if known is None or not known.any():
                 return tf.reduce_sum(tf.abs(self.denominator))
         return True if self._present is None else self._present
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the whole step, on every replica, was made without the term."""
+        return self._present is not None and tf.get_static_value(self._present) == 0
 
     def counting(self, counted) -> Ratio:
         """The same, absent also where `counted`, floating [], is 0."""

@@ -139,6 +139,10 @@ class Step:
             f"fit(trainer.Sources({name}=...))."
         )
 
+    def of_source(self, name: str | None) -> Step:
+        """The step of a source; this one where it is of no name, or its source is not drawn."""
+        return self if name is None else self._sources.get(name, self)
+
     def watched(self) -> Step:
         """The same step, which notes the sources it is asked for from here on, in `asked`."""
         step = copy.copy(self)
@@ -175,7 +179,7 @@ class Step:
         values = tf.convert_to_tensor(values)
         of_examples = values.shape.rank == 1
         ratio = Ratio.of_examples(values) if of_examples else Ratio.by_share(values, self.examples)
-        return ratio.placed_by(self.present)
+        return ratio.placed_by(self)
 
     @property
     def output_names(self) -> list[str] | None:

@@ -315,7 +315,7 @@ def placed_ratios(
         return {name: value}
     of_source = _source_of(name, value, step, asked, alone)
     ratios = as_ratios(name, value, of_source)
-    return {key: ratio.placed_by(of_source.present) for key, ratio in ratios.items()}
+    return {key: ratio.placed_by(of_source) for key, ratio in ratios.items()}
 
 
 def _source_of(name: str, value, step: Step, asked: list[str], alone: bool) -> Step:

@@ -88,16 +88,10 @@ def probe_trial(program: StepProgram, notes: TrialNotes, batch, present) -> tupl
     columns = {name: example_columns(terms[name].by_example()) for name in notes.shapes}
     if program.placement.replicas > 1:
         for name, values in columns.items():
-            source = forward.step.sources.get(_source_of(program, name), forward.step)
+            source = forward.step.of_source(terms[name].source)
             with own_examples(present if source.present is None else source.present):
                 columns[name] = gather_examples(values)[0]
     return _rows(program, gradients), Trial(raw, weights, absent, columns)
-
-
-def _source_of(program: StepProgram, name: str) -> str:
-    """The source of a term, or "" where it has the main one's examples."""
-    lines = program.objective.described or ()
-    return next((line.source for line in lines if line.name == name and line.source), "")
 
 
 def _recorded(program: StepProgram, batch, present, precomputed) -> tuple:
@@ -165,6 +159,8 @@ def _rows(program: StepProgram, by_term: list[list]) -> dict[str, tf.Tensor]:
 def _signed_residuals(program: StepProgram, forward: Forward, name: str, index: int) -> tf.Tensor:
     """float32 [], the sum of one term's residuals under random signs."""
     ratio, step = forward.terms[name], forward.step
+    if ratio.left_out:
+        return tf.zeros([])
     if ratio.values is None:
         raise TermwiseError(
             f"Term {name!r} gives no value per example, so its residuals are unknown. Leave it "
@@ -172,7 +168,8 @@ def _signed_residuals(program: StepProgram, forward: Forward, name: str, index: 
         )
     values = tf.cast(ratio.values, tf.float32)
     # what every replica computes alike is drawn by place: the same signs on all of them
-    drawn_by = tf.range(tf.shape(values)[0])[:, tf.newaxis] if ratio.alike else step.x
+    by_place = tf.range(tf.shape(values)[0])[:, tf.newaxis]
+    drawn_by = by_place if ratio.alike else step.of_source(ratio.source).x
     keys = example_keys(drawn_by, index, step.step)
     values = tf.reshape(values, [tf.shape(keys)[0], -1])
     signs = tf.where(uniform(keys, tf.shape(values)[1]) > 0.5, 1.0, -1.0)

@@ -224,13 +224,10 @@ def _hardest(program: StepProgram, terms: dict[str, Ratio], step: Step) -> dict[
     shares = program.hardest.shares(program.objective, terms, layout.names if layout else ())
     if shares:
         _check_hardest(program, next(iter(shares)))
-    sources = {line.name: line.source for line in program.objective.described or ()}
     hardest: dict[str, Ratio] = {}
     for name, share in shares.items():
-        of_source = step.sources.get(sources.get(name) or "", step)
-        with own_examples(of_source.present):
-            hardest[name] = keep_hardest(name, terms[name], share)
-        hardest[name].placed = terms[name].placed
+        with own_examples(step.of_source(terms[name].source).present):
+            hardest[name] = keep_hardest(name, terms[name], share).placed_as(terms[name])
     return hardest
 
 

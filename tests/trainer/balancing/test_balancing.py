@@ -8,7 +8,7 @@ import tensorflow as tf
 import losses
 from losses import balancing
 from tests.thinned import thinned
-from trainer import Trainer
+from trainer import Sources, Trainer
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(97, 6)).astype("float32")
@@ -265,3 +265,31 @@ def test_ntk_weighs_an_equation_by_its_own_points_on_any_number_of_replicas(poin
         row = trainer.fit(data, steps=2, batch_size=1, log_every=1, verbose=False).rows[-1]
         ratio = row["weight/equation"] / row["weight/mean_squared_error"]
         assert ratio == pytest.approx(4 / 9, rel=1e-5)
+
+
+@pytest.mark.parametrize(("every", "of_main"), [(1, 52 / 16), (2, 1)])
+def test_ntk_weighs_terms_of_sources_of_other_sizes(every, of_main, two_replicas):
+    """Of rows that are orthogonal the trace of a kernel is the sum of their squares.
+
+    The weight is the sum of the traces, 4 * 2**2 + 2 * (2 * 3**2), over the term's. That of a term
+    which a step does not have stays what it was; the others are weighed among themselves.
+    """
+    main, other = 2 * np.eye(4, dtype="float32"), 3 * np.eye(4, dtype="float32")[:2]
+
+    def edge(step):
+        return tf.square(step["other"].y_pred[:, 0] - 1)
+
+    for strategy in ("one_device", two_replicas):
+        trainer = Trainer(
+            lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, use_bias=False)]),
+            optimizer=keras.optimizers.SGD(1e-4),
+            loss="mse",
+            terms=[losses.term(edge), losses.term(edge, name="same")],
+            balancer=balancing.NTK(),
+            strategy=strategy,
+        )
+        sources = Sources(main=(main, main[:, :1] + 5), other=(other,)).every(other=every)
+        sizes = {"main": 4, "other": 2}
+        row = trainer.fit(sources, batch_size=sizes, steps=5, log_every=1, verbose=False).rows[-1]
+        weight = [row[f"weight/{name}"] for name in ("mean_squared_error", "edge", "same")]
+        np.testing.assert_allclose(weight, [of_main, 52 / 18, 52 / 18], rtol=1e-4)

@@ -10,7 +10,7 @@ from tests.thinned import thinned
 from trainer import Trainer
 
 
-@pytest.mark.parametrize("name", thinned(CASES, 2))
+@pytest.mark.parametrize("name", thinned(CASES, 3))
 def test_two_replicas_give_the_weights_of_one(name, two_replicas):
     ledger, weights = differences(
         train(CASES[name], "one_device"), train(CASES[name], two_replicas)
