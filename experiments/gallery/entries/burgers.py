@@ -14,5 +14,5 @@ ENTRY = Entry(
             "--config.error_at_most=1.0",
         ),
     },
-    seeds=(1, 2, 3),  # seed 0 chose the settings
+    seeds=(4, 5, 6),  # seeds 0 and 2 chose the settings
 )
