@@ -6,9 +6,9 @@ Alone: `--config.method=adam`, or `--config.method=lbfgs --config.adam_steps=0`.
 
 The arrangement (an odd network, points close to the shock) and the number of steps were chosen by
 the error that is checked, with seed 0 (of the weights and the points). With seed 2 that left the
-first moments to no point (error 2e-2, residual at other points 0.5): the quarter of the points close
-to t = 0 was chosen by the residual at other points, with seeds 0 and 2. docs/gallery.md has what
-seeds 4, 5 and 6 came to, which chose nothing.
+first moments to no point (error 2e-2, residual at other points 0.5): the quarter of the points
+close to t = 0 was chosen by the residual at other points, with seeds 0 and 2. docs/gallery.md has
+what seeds 4, 5 and 6 came to, which chose nothing.
 """
 
 from ml_collections import ConfigDict
