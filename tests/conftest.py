@@ -14,6 +14,21 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("no clock")
 
+# of the cases of a test in these files `make test` runs every so manieth
+EVERY = {
+    "tests/losses/balancing/test_balancer.py": 2,
+    "tests/losses/balancing/test_exact_optima.py": 2,
+    "tests/losses/balancing/test_gramian_properties.py": 2,
+    "tests/losses/balancing/test_torchjd_records.py": 2,
+    "tests/losses/balancing/test_values_and_norms.py": 2,
+    "tests/losses/catalog/test_contrastive.py": 2,
+    "tests/losses/catalog/test_iou.py": 2,
+    "tests/losses/catalog/test_robust.py": 2,
+    "tests/losses/catalog/test_segmentation.py": 2,
+    "tests/losses/catalog/test_triplet.py": 3,
+    "tests/losses/objective/test_compiled_properties.py": 3,
+}
+
 
 def pytest_configure(config):
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
@@ -26,12 +41,28 @@ def pytest_configure(config):
     gc.set_threshold(50_000, 20, 50)  # else a fifth of the time goes into looking at live graphs
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of many cases that are alike leaves the others to the very slow tests."""
+    cases: dict = {}
+    for item in items:
+        every = EVERY.get(item.path.relative_to(item.config.rootpath).as_posix())
+        if every and hasattr(item, "callspec"):
+            place = cases[item.originalname] = cases.get(item.originalname, -1) + 1
+            if place % every:
+                item.add_marker(pytest.mark.very_slow)
+
+
 def read_untuned():
-    """Lets Keras's own loops, which tests compare with, read their data without tf.data's tuner.
+    """Lets tests read their data without tf.data's tuner, and Keras's own loops that they compare.
 
     The end of an iterator waits for the tuner's thread, which may sleep for a minute.
     """
     import tensorflow as tf
+
+    import trainer.data.dataset
+
+    trainer.data.dataset.has_work = lambda dataset: False
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
     from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 

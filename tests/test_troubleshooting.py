@@ -15,6 +15,7 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 SPEECHLESS = {
     ("trainer/debugging/bad_values.py", "TermwiseError"): "what TensorFlow said, and the steps",
     ("trainer/debugging/blame.py", "Nonfinite"): "another message, and what was found out since",
+    ("trainer/loop/jit_choice.py", "_Refused"): "caught, noted in starts.jsonl",
     ("trainer/launch/on_ray/crew.py", "OSError"): "the system's own words",
     ("trainer/distributed/rendezvous.py", "TimeoutError"): "caught, and told in other words",
     ("trainer/persistence/checkpoint.py", "OSError"): "the system's own words",

@@ -123,6 +123,7 @@ def test_quantiles_of_increments_cannot_cross():
     np.testing.assert_allclose(again.predict(outputs, verbose=0), expected, rtol=1e-6)
 
 
+@pytest.mark.very_slow
 def test_they_end_at_the_quantiles_of_the_labels():
     labels = np.arange(101.0, dtype="float32")[:, None] / 100
     inputs = keras.Input((1,))

@@ -252,7 +252,10 @@ def test_a_constraint_that_compute_terms_leaves_out_is_refused():
             return {"square": tf.square(step.y_pred - step.y)[:, 0]}
 
     trainer = Forgetful(make_model, optimizer="sgd", terms=constraints())
-    with pytest.raises(losses.TermwiseError, match="'recall' is none of the terms"):
+    with (
+        pytest.warns(UserWarning, match="terms= of the Trainer: nothing of it"),
+        pytest.raises(losses.TermwiseError, match="'recall' is none of the terms"),
+    ):
         trainer.build(labelled(), batch_size=5)
 
 

@@ -26,7 +26,9 @@ def test_a_pipeline_without_work_has_no_tuner_and_the_same_elements():
     np.testing.assert_array_equal(np.sort(np.concatenate(list(read)), 0), ARRAY)
 
 
-def test_a_source_tunes_what_has_work_alone():
+def test_a_source_tunes_what_has_work_alone(monkeypatch):
+    monkeypatch.setattr("trainer.data.dataset.has_work", has_work)  # not that of the other tests
+
     def tuner_of(dataset):
         source = DatasetSource(dataset, "data")
         source.start(0)

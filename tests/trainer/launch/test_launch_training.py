@@ -189,6 +189,7 @@ def test_workers_that_stood_by_take_over_and_change_nothing(launch, undisturbed,
     check_same(left_by, tmp_path / "run", undisturbed)
 
 
+@pytest.mark.very_slow
 @pytest.mark.parametrize("worker", CHIEF_OR_OTHER)
 def test_sigterm_to_one_worker_saves_on_all_and_the_run_goes_on(
     worker, launch, undisturbed, left_by, tmp_path
