@@ -66,6 +66,9 @@ def test_the_words_of_every_raise_are_on_the_page():
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if not (isinstance(node, ast.Raise) and getattr(node.exc, "args", None)):
                     continue
+                place = path.relative_to(ROOT).as_posix(), ast.unparse(node.exc.func)
+                if place in SPEECHLESS:
+                    continue
                 pieces = literal_pieces(node)
                 longest = " ".join(max(pieces, key=len, default="").split())
                 count += len(longest) > 12

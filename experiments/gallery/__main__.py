@@ -173,9 +173,9 @@ def keep_picture(drawn: Path, kept: Path) -> None:
     with Image.open(drawn) as image:
         opaque = image.convert("RGB")
     half = opaque.reduce(2)
-    for image, colours in [*((opaque, n) for n in (256, 64, 32, 16)), (half, 64), (half, 16)]:
+    for shown, colours in [*((opaque, n) for n in (256, 64, 32, 16)), (half, 64), (half, 16)]:
         written = io.BytesIO()
-        image.quantize(colours).save(written, "png", optimize=True)
+        shown.quantize(colours).save(written, "png", optimize=True)
         if written.tell() <= MOST_BYTES:
             break
     kept.write_bytes(written.getvalue())
