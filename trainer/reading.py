@@ -42,6 +42,7 @@ class Reading(Hooks):
 
         Without a checkpoint it is what the run starts with, `init_from` included. `evaluate` and
         `predict` do so by themselves; call it to look at `loss_parameters` or the model's weights.
+        The next `fit` restores once more: what is set by hand is set behind a fit.
 
         Returns:
           int, the step at which the run stands.

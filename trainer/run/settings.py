@@ -95,8 +95,8 @@ def told_changed(changed: Mapping, rates: Mapping[str, float]) -> str:
 
     Example:
       >>> told_changed({"optimizer.learning_rate": 0.01, "model": "net_1"}, {"model": 0.1})
-      'changed since the first start: optimizer.learning_rate = 0.01 (not taken: 0.1 of the \
-checkpoint counts; set it after restore())'
+      'changed since the first start: optimizer.learning_rate = 0.01 (not taken: the saved \
+0.1 counts; set it between two fits)'
     """
     lines = []
     for name, value in changed.items():
@@ -105,7 +105,7 @@ checkpoint counts; set it after restore())'
         line = f"{name} = {_short(value)}"
         is_rate = name.endswith("learning_rate") and isinstance(value, float)
         if is_rate and rate not in (None, value):
-            line += f" (not taken: {_short(rate)} of the checkpoint counts; set it after restore())"
+            line += f" (not taken: the saved {_short(rate)} counts; set it between two fits)"
         if name not in OF_THE_PLACE:
             lines.append(line)
     return f"changed since the first start: {', '.join(lines)}" if lines else ""

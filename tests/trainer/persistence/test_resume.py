@@ -160,7 +160,27 @@ def test_what_a_continued_program_was_changed_in_is_told(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     trainer = fit(6, optimizer=keras.optimizers.SGD(0.01), loss="mae")
     assert capsys.readouterr().out == (
-        "changed since the first start: optimizer.learning_rate = 0.01 (not taken: 0.1 of the "
-        "checkpoint counts; set it after restore()), weights.mean_absolute_error = 1\n"
+        "changed since the first start: optimizer.learning_rate = 0.01 (not taken: the saved 0.1 "
+        "counts; set it between two fits), weights.mean_absolute_error = 1\n"
     )
     assert float(trainer.optimizer.learning_rate) == np.float32(0.1)
+
+
+def test_a_rate_set_between_two_fits_counts_in_a_continued_program_too(tmp_path, capsys):
+    def trainer(rate):
+        return Trainer(
+            lambda: keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]),
+            optimizer=keras.optimizers.SGD(rate),
+            loss="mse",
+            workdir=tmp_path / "run",
+        )
+
+    data = np.ones((8, 2), "float32"), np.ones((8, 1), "float32")
+    fit = {"batch_size": 4, "verbose": False}
+    trainer(0.1).fit(data, steps=2, **fit)
+    continued = trainer(0.01)
+    continued.fit(data, steps=2, **fit)  # has nothing to do, and stands where the run does
+    assert float(continued.optimizer.learning_rate) == np.float32(0.1)
+    continued.optimizer.learning_rate = 0.01
+    history = continued.fit(data, steps=4, **fit)
+    assert history.last("train")["learning_rate"] == np.float32(0.01)
