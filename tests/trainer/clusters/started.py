@@ -2,15 +2,15 @@
 
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+
+from tests.trainer.said import Said
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = Path(__file__).parents[1] / "kill_worker.py"
@@ -37,18 +37,16 @@ def environment(**more):
     return {**own, **{name: str(value) for name, value in more.items()}}
 
 
-class Started:
+class Started(Said):
     """A process in a session of its own; the end of `with` ends it and its children.
 
     Args:
       arguments: list of str, what is run.
       variables: its environment, by default `environment()`.
-    Attributes:
-      said: list of str, the lines that were read so far.
     """
 
     def __init__(self, arguments, variables=None):
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             arguments,
             env=environment() if variables is None else variables,
             cwd=ROOT,
@@ -58,29 +56,7 @@ class Started:
             text=True,
             start_new_session=True,
         )
-        self.said = []
-        self._lines = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def when(self, *words, seconds=LONGEST):
-        """The next line that has all the words; None when there is no further line."""
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                line = self._lines.get(timeout=max(0.0, end - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError("".join(self.said[-40:])) from None
-            if line is None:
-                return None
-            self.said.append(line)
-            if all(word in line for word in words):
-                return line
-
-    def end(self):
-        """The exit code, once it has ended."""
-        self.when("no line has this")
-        return self.process.wait(timeout=LONGEST)
+        super().__init__(process, LONGEST)
 
     def send(self, number, *, group=False):
         """Gives it a signal, or all of its group."""
@@ -94,13 +70,7 @@ class Started:
         if self.process.returncode is None:
             self.send(9, group=True)
         self.process.wait(timeout=LONGEST)
-        self._reader.join(timeout=10)
-        self.process.stdout.close()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self._lines.put(line)
-        self._lines.put(None)
+        self.stop_reading()
 
 
 def wait_for(holds, seconds=LONGEST):

@@ -2,17 +2,16 @@
 
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
+from tests.trainer.said import Said
 from trainer.launch.local_cluster import READY_S
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,7 +38,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-class Launched:
+class Launched(Said):
     """A launcher with two workers that train in a workdir, and all that is written, by line.
 
     Args:
@@ -55,7 +54,7 @@ class Launched:
         job |= {"hold": hold, "go": self._go}
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
         command = [sys.executable, *program, str(WORKER), json.dumps(job, default=str)]
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "trainer.launch", "--workers=2", *flags, "--", *command],
             env=environment,
             cwd=ROOT,
@@ -63,37 +62,16 @@ class Launched:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.said: list[str] = []
-        self._lines: queue.SimpleQueue = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        super().__init__(process, LONGEST)
 
     def go(self):
         """Lets the workers go on from where they hold."""
         self._go.touch()
 
-    def when(self, *words, seconds=LONGEST):
-        """The next line that has all the words; None when there is no further line."""
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                line = self._lines.get(timeout=max(0.0, end - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError("".join(self.said[-40:])) from None
-            if line is None:
-                return None
-            self.said.append(line)
-            if all(word in line for word in words):
-                return line
-
     def workers(self):
         """The processes of this life."""
         words = self.when("[launch]", "worker 0 is process").split()
         return [int(words[i + 1]) for i, word in enumerate(words) if word == "process"]
-
-    def end(self):
-        self.when("no line has this")
-        return self.process.wait(timeout=LONGEST)
 
     def close(self):
         if self.process.poll() is None:
@@ -105,13 +83,7 @@ class Launched:
             finally:
                 self.process.kill()
                 self.process.wait()
-        self._reader.join(timeout=10)
-        self.process.stdout.close()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self._lines.put(line)
-        self._lines.put(None)
+        self.stop_reading()
 
 
 @pytest.fixture
