@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import numpy as np
 import tensorflow as tf
 
 from losses.errors import TermwiseError
 from losses.objective.ratio import Ratio
+
+STACKED = 4  # of so many terms in a row the values are summed at once
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,19 @@ class Layout:
 
     def pack(self, terms: dict[str, Ratio]) -> tuple[tf.Tensor, tf.Tensor]:
         """float32 [K] numerators and [K] denominators (0 where a term has none)."""
-        numerators, denominators = [], []
-        for ratio, size in zip(terms.values(), self.sizes, strict=True):
-            numerator = tf.cast(ratio.numerator, tf.float32)
-            numerators.append(tf.reshape(numerator, [size]))
-            if ratio.denominator is None:
-                denominator = tf.zeros([], tf.float32)
-            else:
-                denominator = tf.cast(ratio.denominator, tf.float32)
-            denominators.append(tf.reshape(tf.broadcast_to(denominator, numerator.shape), [size]))
+        numerators = []
+        for length, run in groupby(terms.values(), _summed_length):
+            ratios = list(run)
+            if length is not None and len(ratios) >= STACKED:
+                numerators.append(tf.reduce_sum(tf.stack([r.values for r in ratios]), axis=1))
+                continue
+            for ratio in ratios:
+                numerators.append(tf.reshape(tf.cast(ratio.numerator, tf.float32), [-1]))
+        denominators = []
+        for ratio, shape, size in zip(terms.values(), self.shapes, self.sizes, strict=True):
+            whole = ratio.denominator is None
+            denominator = tf.zeros([]) if whole else tf.cast(ratio.denominator, tf.float32)
+            denominators.append(tf.reshape(tf.broadcast_to(denominator, shape), [size]))
         return tf.concat(numerators, 0), tf.stop_gradient(tf.concat(denominators, 0))
 
     def present(self, terms: dict[str, Ratio]) -> tf.Tensor | None:
@@ -220,3 +226,15 @@ class Layout:
           float32 [T]; 1 for a sum, which is divided by nothing.
         """
         return tf.math.divide_no_nan(self.by_term(denominators), mean_denominators)
+
+
+def _summed_length(ratio: Ratio) -> int | None:
+    """How many values a numerator is the sum of; None where that cannot be stacked with others.
+
+    Each sum by itself is an operation forward and two backward: with 32 terms as much as a small
+    model.
+    """
+    values = ratio.values
+    if not ratio.sums_values or values.dtype != tf.float32 or values.shape.rank != 1:
+        return None
+    return values.shape[0]

@@ -41,7 +41,8 @@ class Ratio:
     denominator: it counts labels, weights and masks.
 
     Args:
-      numerator: floating, [] or, with `after`, any shape; a sum over this replica's examples.
+      numerator: floating, [] or, with `after`, any shape; a sum over this replica's examples; None:
+        that of all `values`.
       denominator: floating, same shape as `numerator` or []; `None` divides by nothing
         (the value is the sum over the batch, Keras's reduction "sum").
       after: function of the divided sums (the numerator's shape) to [], applied after the
@@ -56,6 +57,7 @@ class Ratio:
         is the sum of, where it is known. With it each example of `values` has a value of its own.
       weights: floating, of the first axes of `values`, 0 where one does not count; None: all do.
     Attributes:
+      sums_values: bool, whether the numerator is the sum of all `values`, and was not given.
       placed: bool, whether what a replica without examples of its source counts is settled.
       source: str, the name of the source that it was placed by; None: of data without names.
 
@@ -68,7 +70,7 @@ class Ratio:
 
     __slots__ = (
         *("_present", "after", "alike", "counts", "denominator", "numerator", "placed", "values"),
-        *("source", "weights"),
+        *("source", "sums_values", "weights"),
     )
 
     def __init__(
@@ -87,6 +89,15 @@ class Ratio:
         self.source: str | None = None
         self.counts, self.weights = counts, weights
         self._present = present
+        self.sums_values = numerator is None
+        if numerator is None:
+            if values is None:
+                raise TermwiseTypeError(
+                    "A Ratio was given no numerator. Give the sum over the examples, or values=, "
+                    "of which it is the sum."
+                )
+            self.values = values = tf.convert_to_tensor(values)
+            numerator = tf.reduce_sum(values)
         self.numerator = tf.convert_to_tensor(numerator)
         self.denominator = (
             None if denominator is None else tf.convert_to_tensor(denominator, self.numerator.dtype)
@@ -109,7 +120,7 @@ class Ratio:
         """The mean of `values`, floating [examples]."""
         values = tf.convert_to_tensor(values)
         count = tf.cast(tf.size(values), values.dtype)
-        return cls(tf.reduce_sum(values), count, values=values, present=True, counts=1.0)
+        return cls(None, count, values=values, present=True, counts=1.0)
 
     @classmethod
     def by_share(cls, value, examples) -> Ratio:
@@ -156,7 +167,7 @@ class Ratio:
             counts = None if counts is None else counts * factor
         present = self.present
         present = True if present is True else present * tf.cast(factor, present.dtype)
-        numerator = self.numerator * factor
+        numerator = None if self.sums_values else self.numerator * factor
         of_values = self.alike, counts, self.weights
         return Ratio(numerator, denominator, self.after, values, present, *of_values)
 
@@ -199,7 +210,8 @@ class Ratio:
         present = self.present
         if present is not True:
             counted = tf.where(counted > 0, present, tf.zeros_like(present))
-        parts = self.numerator, self.denominator, self.after, self.values
+        numerator = None if self.sums_values else self.numerator
+        parts = numerator, self.denominator, self.after, self.values
         return Ratio(*parts, counted, self.alike, self.counts, self.weights)
 
     @property

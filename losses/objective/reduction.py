@@ -46,16 +46,16 @@ def reduce_values(
     if weight is not None:
         values = values * weight
         present = count_nonzero(weight)
-    numerator, of_values = tf.reduce_sum(values), {"values": values, "weights": weight}
+    of_values = {"values": values, "weights": weight}
     if reduction == "sum":
-        return Ratio(numerator, present=present, **of_values)
+        return Ratio(None, present=present, **of_values)
     counted = weight if reduction == "mean_with_sample_weight" else valid
     if counted is None:
         size = tf.cast(tf.size(values), dtype)
         present = True if present is None else present
-        return Ratio(numerator, size, present=present, counts=1.0, **of_values)
+        return Ratio(None, size, present=present, counts=1.0, **of_values)
     counts = tf.broadcast_to(counted, tf.shape(values))
-    return Ratio(numerator, tf.reduce_sum(counts), present=present, counts=counts, **of_values)
+    return Ratio(None, tf.reduce_sum(counts), present=present, counts=counts, **of_values)
 
 
 def count_nonzero(weights) -> tf.Tensor:

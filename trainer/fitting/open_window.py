@@ -12,7 +12,7 @@ from losses.terms.constraint import constraints_of
 from trainer.debugging.constraint_watch import ConstraintWatch
 from trainer.fitting.window_watch import WindowWatch
 from trainer.ledger.recorder import Recorder
-from trainer.ledger.window import WindowSums
+from trainer.ledger.window import StackedSums, WindowSums
 from trainer.ledger.writers import Writers
 from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import LoopResult
@@ -83,9 +83,9 @@ class OpenWindow:
         before = self.sums.taken
         self.values, self._result = result.window, result
         self.sums = result.now.sums
-        windows = [result.codec.read(row).sums for row in result.ended]
+        windows = result.codec.read_many(result.ended).sums
         self.epoch.add(windows, self.sums)
-        ends = [step + left + every * number for number in range(len(windows))]
+        ends = [step + left + every * number for number in range(len(result.ended))]
         after = ends[-1] + self.sums.taken if ends else step + self.sums.taken - before
         if ends:
             self._record(result, step, ends, after, seconds)
@@ -210,10 +210,10 @@ class EpochMean:
         """An epoch begins."""
         self._began = _plus(self._ended, self._open)
 
-    def add(self, ended: list[WindowSums], window: WindowSums) -> None:
+    def add(self, ended: StackedSums, window: WindowSums) -> None:
         """Takes the log windows that ended in a call, and the one that has not."""
-        for sums in ended:
-            self._ended = _plus(self._ended, _sums(sums))
+        for sums in zip(ended.loss.tolist(), ended.examples.tolist(), strict=True):
+            self._ended = _plus(self._ended, sums)  # one by one: alike however calls are cut
         self._open = _sums(window)
 
     def window_ended(self) -> None:

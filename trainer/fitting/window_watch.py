@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from losses.balancing.uncertainty import TrainedBalancer
 from losses.uncertainty_weight import UncertaintyWeight
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.debugging.errors import Nonfinite
 from trainer.ledger.history import History
-from trainer.ledger.window import WindowSums
+from trainer.ledger.window import StackedSums, WindowSums
 from trainer.step.program import StepProgram
 
 WINDOWS = 3  # in a row that are skipped whole: the run is over
@@ -62,7 +64,7 @@ class WindowWatch:
             known.update(dict.fromkeys(balanced.names, type(balanced.balancer).__name__))
         return cls(names, known, program.optimizers.scaled, history, say)
 
-    def look(self, ended: list[WindowSums], window: WindowSums, step: int, checkpoints) -> None:
+    def look(self, ended: StackedSums, window: WindowSums, step: int, checkpoints) -> None:
         """Looks at the windows that ended in a call of the loop, and at the one that has not.
 
         Args:
@@ -71,10 +73,10 @@ class WindowWatch:
         Raises:
           Nonfinite: every step of the last windows was skipped.
         """
-        for sums in [*ended, window]:
-            self._warn(sums, step)
-        for sums in ended:
-            self._count(not sums.steps, sums.skipped)
+        self._warn(ended.weighted, step)
+        self._warn(window.weighted[None], step)
+        for counted, skipped in zip(ended.steps.tolist(), ended.skipped.tolist(), strict=True):
+            self._count(not counted, skipped)
         if self._windows >= WINDOWS and self._steps >= self._least:
             last = step - window.taken
             newest = checkpoints.latest if checkpoints else None
@@ -90,9 +92,10 @@ class WindowWatch:
         self._windows = self._windows + 1 if skipped_whole else 0
         self._steps = self._steps + steps if skipped_whole else 0
 
-    def _warn(self, sums: WindowSums, step: int) -> None:
+    def _warn(self, weighted: np.ndarray, step: int) -> None:
+        """Looks at the terms of some windows, [W, T]."""
         for place, (name, by) in list(self._unsigned.items()):
-            if sums.weighted[place] < 0:
+            if (weighted[:, place] < 0).any():
                 del self._unsigned[place]
                 self._say(
                     f"term {name!r} is negative (seen up to step {step}). {by} is for terms of at "

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from losses.terms.constraint import Constraint
-from trainer.ledger.rows import stamped, violations, window_row
-from trainer.ledger.window import WindowReader, WindowSnapshot
+from trainer.ledger.rows import stamped, violations, window_rows
+from trainer.ledger.window import WindowColumns, WindowReader
 from trainer.ledger.writers import Writers
 
 WAITING = 2  # calls of the loop whose rows may wait to be written
@@ -64,8 +64,7 @@ class Recorder:
         """
 
         def write():
-            for step, vector, taken in zip(steps, packed, seconds, strict=True):
-                self._write(step, reader.read(vector), taken, more or {})
+            self._write(reader.read_many(packed), steps, seconds, more or {})
             if time.monotonic() - self._flushed_at > FLUSH_SECONDS:
                 self.writers.show()
                 self._flushed_at = time.monotonic()
@@ -89,26 +88,30 @@ class Recorder:
         self._thread.shutdown()
         self.settle()
 
-    def _write(self, step: int, window: WindowSnapshot, seconds: float, more: dict) -> None:
-        sums = window.sums
-        beside = {**window.values, **more}
-        if not sums.steps:  # what no step has measured is no number
-            beside = {k: None if k.startswith("metrics/") else v for k, v in beside.items()}
-        row = {**window_row(self._names, sums), **beside}
-        row.update(violations(self._constraints, row))
-        if window.gradients is not None:
-            row.update(self._measured(step, window))
-        seconds = max(seconds, 1e-6)
-        row["steps_per_second"] = sums.taken / seconds
-        row["examples_per_second"] = sums.examples / seconds
-        row = stamped(row, step=step, split="train", seconds=window.time)
-        self.writers.write(row, self._total_steps)
-        self._look(row)
+    def _write(self, windows: WindowColumns, steps, seconds, more: dict) -> None:
+        """Writes the rows of windows that ended at `steps` and took so many `seconds`."""
+        sums = windows.sums
+        rows = window_rows(self._names, sums)
+        taken, examples = sums.taken.tolist(), sums.examples.tolist()
+        counted = (sums.steps > 0).tolist()
+        for number, (row, step) in enumerate(zip(rows, steps, strict=True)):
+            beside = {tag: values[number] for tag, values in windows.values.items()} | more
+            if not counted[number]:  # what no step has measured is no number
+                beside = {k: None if k.startswith("metrics/") else v for k, v in beside.items()}
+            row.update(beside)
+            row.update(violations(self._constraints, row))
+            if windows.gradients is not None:
+                row.update(self._measured(step, taken[number], windows.gradients[number]))
+            duration = max(seconds[number], 1e-6)
+            row["steps_per_second"] = taken[number] / duration
+            row["examples_per_second"] = examples[number] / duration
+            row = stamped(row, step=step, split="train", seconds=windows.times[number])
+            self.writers.write(row, self._total_steps)
+            self._look(row)
 
-    def _measured(self, step: int, window: WindowSnapshot) -> dict:
-        """What was measured in the window; the picture of the gradients' cosines is written."""
-        first = step - window.sums.taken + 1
-        measured, picture = self._beside.read(window.gradients, first, step)
+    def _measured(self, step: int, taken: int, gradients) -> dict:
+        """What was measured in a window; the picture of the gradients' cosines is written."""
+        measured, picture = self._beside.read(gradients, step - taken + 1, step)
         if picture is not None:
             self.writers.image("gradient cosines", step, picture)
         return measured

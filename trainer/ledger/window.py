@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -79,6 +80,60 @@ class WindowSums(NamedTuple):
         return bool(np.isfinite(self.weighted).all() and np.isfinite(self.grad_norm))
 
 
+class StackedSums(NamedTuple):
+    """The sums of W log windows as columns; each is that of `WindowSums` with a first axis [W].
+
+    Attributes:
+      raw, weighted, absent: float64 [W, T].
+      weight: float32 [W, T].
+      examples, grad_norm, loss: float64 [W].
+      steps, skipped: int64 [W].
+      by_examples: as in `WindowSums`.
+    """
+
+    raw: np.ndarray
+    weighted: np.ndarray
+    weight: np.ndarray
+    examples: np.ndarray
+    grad_norm: np.ndarray
+    steps: np.ndarray
+    skipped: np.ndarray
+    absent: np.ndarray
+    loss: np.ndarray
+    by_examples: bool
+
+    @classmethod
+    def of(cls, sums: np.ndarray, weight: np.ndarray, by_examples: bool = False) -> StackedSums:
+        """The columns of vectors as `WindowSums.of` takes them, [W, 3T + 5] and [W, T]."""
+        terms = weight.shape[1]
+        raw, weighted, numbers, absent, loss = np.split(
+            sums, np.cumsum([terms, terms, NUMBERS, terms]), axis=1
+        )
+        examples, norm, steps, skipped = numbers.T
+        counts = steps.astype(np.int64), skipped.astype(np.int64)
+        last = weight.astype(np.float32)
+        return cls(raw, weighted, last, examples, norm, *counts, absent, loss[:, 0], by_examples)
+
+    @classmethod
+    def stack(cls, windows: Sequence[WindowSums]) -> StackedSums:
+        """The columns of some windows, one at least."""
+        zeros = np.zeros(len(windows[0].weight))  # `absent` may be one number
+        whole = [window._replace(absent=window.absent + zeros) for window in windows]
+        *columns, by_examples = zip(*whole, strict=True)
+        named = zip(cls._fields, map(np.asarray, columns), strict=False)
+        return cls(**dict(named), by_examples=by_examples[0])
+
+    @property
+    def mass(self) -> np.ndarray:
+        """[W], as of `WindowSums`."""
+        return self.examples if self.by_examples else self.steps
+
+    @property
+    def taken(self) -> np.ndarray:
+        """int64 [W], as of `WindowSums`."""
+        return self.steps + self.skipped
+
+
 class WindowSnapshot(NamedTuple):
     """What the host reads of one log window.
 
@@ -95,9 +150,29 @@ class WindowSnapshot(NamedTuple):
     time: float
 
 
+class WindowColumns(NamedTuple):
+    """What the host reads of W log windows.
+
+    Attributes:
+      sums: over their steps.
+      values: tag -> W numbers, as of `WindowSnapshot`.
+      gradients: float64 [W, ...]; None where nothing is measured.
+      times: W numbers, each window's end.
+    """
+
+    sums: StackedSums
+    values: dict[str, list[float]]
+    gradients: Any
+    times: list[float]
+
+
 class WindowReader(Protocol):
     """Knows how the compiled loop packs a log window in one vector."""
 
     def read(self, row: np.ndarray, /) -> WindowSnapshot:
         """The snapshot that a float64 vector holds."""
+        ...
+
+    def read_many(self, rows: np.ndarray, /) -> WindowColumns:
+        """What W such vectors hold, float64 [W, ...]."""
         ...

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,30 +12,10 @@ import tensorflow as tf
 from trainer.loop.feeds import Feed, LoopCarry, make_feed
 from trainer.loop.graph import slow_in_a_loop
 from trainer.loop.traced_step import TracedStep
-from trainer.loop.window import LogWindow, WindowCodec
+from trainer.loop.window import LogWindow, OnNonfinite, WindowCodec
 from trainer.step.outputs import StepRecord
 
 FAR = 2**31 - 1  # steps: no log window ends within a call
-
-
-class OnNonfinite(enum.Enum):
-    """What a loop does after a step whose values or gradient are not finite.
-
-    STOP: it is the last step. FREEZE: the steps go on to the end of the segment, and the window
-    stays as it is: on a GPU a check would cost a transfer to the host in every step.
-    SKIP: the step is left out, and counted.
-    """
-
-    STOP = "stop"
-    FREEZE = "freeze"
-    SKIP = "skip"
-
-    @classmethod
-    def of(cls, skips: bool) -> OnNonfinite:
-        """The way of this machine."""
-        if skips:
-            return cls.SKIP
-        return cls.FREEZE if tf.config.list_logical_devices("GPU") else cls.STOP
 
 
 class LoopResult(NamedTuple):
@@ -68,12 +47,14 @@ class Segments:
       on_nonfinite: what follows a step that is not finite.
       program: (inputs, segment, window, changing, count, position) -> window, changing, compiled
         by XLA; or None.
+      single: whether a segment is one step, for which no loop is entered.
     """
 
     step: TracedStep
     feed: Feed
     on_nonfinite: OnNonfinite
     program: Any = None
+    single: bool = False
 
     def run(self, inputs, window: LogWindow, carry: LoopCarry, position, count):
         """Up to `count` steps, int32 [], from `position` of the data, int64 []; in a graph.
@@ -84,9 +65,10 @@ class Segments:
         feed = self.feed
         carry, segment = feed.enter(inputs, carry, position)
         count = feed.limit(position, count, self.program is not None)
+        count = tf.ones_like(count) if self.single else count
         whole, changing = feed.is_whole(position), feed.changing(carry)
         if self.program is None or whole is True:
-            take = self.program or self.steps
+            take = self.program or (self.one if self.single else self.steps)
             window, changing = take(inputs, segment, window, changing, count, position)
             return window, feed.changed(carry, changing), count
 
@@ -124,6 +106,12 @@ class Segments:
         )
         return window, changing
 
+    def one(self, inputs, segment, window, changing, _count, position):
+        """One step: what `steps` does with a count of 1, without a loop around it."""
+        first = self.feed.first(segment)
+        batch, arguments, changing = self.feed.next(inputs, segment, changing, first)
+        return self._take(window, batch, arguments, position), changing
+
     def _take(self, window: LogWindow, batch, arguments, position) -> LogWindow:
         """The window with one more step, which is taken, at a position of the data, int64 []."""
         if self.step.variants:
@@ -154,20 +142,22 @@ class CompiledLoop:
     codec: WindowCodec
 
 
-def make_segments(step: TracedStep, feed: Feed, on_nonfinite: OnNonfinite) -> Segments:
+def make_segments(
+    step: TracedStep, feed: Feed, on_nonfinite: OnNonfinite, single: bool = False
+) -> Segments:
     """The segments of a step, as one XLA program where that is possible and no slower."""
-    segments = Segments(step, feed, on_nonfinite)
+    segments = Segments(step, feed, on_nonfinite, single=single)
     placement = step.program.placement
     compiled = placement.xla and not placement.precomputes_sums
     if not compiled or not feed.in_one_program or slow_in_a_loop(step.function.graph):
         return segments
     whole_steps = functools.partial(segments.steps, whole=True)
     program = tf.function(whole_steps, jit_compile=True, autograph=False)
-    return Segments(step, feed, on_nonfinite, program)
+    return replace(segments, program=program)
 
 
 def make_loop(
-    step: TracedStep, feed: Feed, on_nonfinite: OnNonfinite, carry: LoopCarry
+    step: TracedStep, feed: Feed, on_nonfinite: OnNonfinite, carry: LoopCarry, single: bool = False
 ) -> CompiledLoop:
     """Traces the loop over any number of log windows.
 
@@ -179,11 +169,12 @@ def make_loop(
       feed: the batches, which are open.
       on_nonfinite: what follows a step that is not finite.
       carry: of `feed.start`.
+      single: as in `Segments`; right for all windows, and fast for those of one step.
     """
     program, terms = step.program, len(step.program.layout.names)
     tags = tuple(step.row_values)
     codec = WindowCodec(terms, step.measured.size, tags, program.means_by_examples)
-    segments = make_segments(step, feed, on_nonfinite)
+    segments = make_segments(step, feed, on_nonfinite, single)
     body = _window_body(segments, codec, terms)
 
     def loop(inputs, window, carry, position, steps, left, every):
@@ -331,20 +322,28 @@ class TrainLoops:
     def __len__(self) -> int:
         return len(self._loops)
 
-    def open(self, step: TracedStep, source, position: int, now: int) -> OpenLoop:
-        """The loop over a source that is opened at batch `position`, at the global step `now`."""
+    def open(
+        self, step: TracedStep, source, position: int, now: int, single: bool = False
+    ) -> OpenLoop:
+        """The loop over a source that is opened at batch `position`, at the global step `now`.
+
+        Args:
+          single: whether most log windows are one step long.
+        """
         looked_at = self.on_nonfinite is OnNonfinite.STOP or step.helps is not None
         feed = make_feed(step, source, looked_at)
-        return self._loop(step, source, feed, feed.start(position, now))
+        return self._loop(step, source, feed, feed.start(position, now), single)
 
-    def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:
-        """The loop of a step that was traced anew, over data that stays open."""
-        return self._loop(step, source, loop.feed, loop.carry)
+    def continued(self, loop: OpenLoop, step: TracedStep, source, single: bool) -> OpenLoop:
+        """The loop of a step that may have been traced anew, over data that stays open."""
+        return self._loop(step, source, loop.feed, loop.carry, single)
 
-    def _loop(self, step: TracedStep, source, feed: Feed, carry: LoopCarry) -> OpenLoop:
-        key = step.key, source.key, feed.key
+    def _loop(
+        self, step: TracedStep, source, feed: Feed, carry: LoopCarry, single: bool
+    ) -> OpenLoop:
+        key = step.key, source.key, feed.key, single
         if key not in self._loops:
             for oldest in list(self._loops)[: 1 - self.KEPT]:
                 del self._loops[oldest]
-            self._loops[key] = make_loop(step, feed, self.on_nonfinite, carry)
+            self._loops[key] = make_loop(step, feed, self.on_nonfinite, carry, single)
         return OpenLoop(self._loops[key], feed, carry)

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from trainer.ledger.window import NUMBERS, WindowSnapshot, WindowSums
+from trainer.ledger.window import (
+    NUMBERS,
+    StackedSums,
+    WindowColumns,
+    WindowSnapshot,
+    WindowSums,
+)
 from trainer.step.outputs import StepRecord
+
+
+class OnNonfinite(enum.Enum):
+    """What a loop does after a step whose values or gradient are not finite.
+
+    STOP: it is the last step. FREEZE: the steps go on to the end of the segment, and the window
+    stays as it is: on a GPU a check would cost a transfer to the host in every step.
+    SKIP: the step is left out, and counted.
+    """
+
+    STOP = "stop"
+    FREEZE = "freeze"
+    SKIP = "skip"
+
+    @classmethod
+    def of(cls, skips: bool) -> OnNonfinite:
+        """The way of this machine."""
+        if skips:
+            return cls.SKIP
+        return cls.FREEZE if tf.config.list_logical_devices("GPU") else cls.STOP
 
 
 class LogWindow(NamedTuple):
@@ -130,4 +157,15 @@ class WindowCodec:
             dict(zip(self._tags, values, strict=True)),
             measured if len(measured) else None,
             time,
+        )
+
+    def read_many(self, vectors: np.ndarray) -> WindowColumns:
+        """What `pack` has put together W times, float64 [W, ...]."""
+        sums, weight, measured, rest = np.split(vectors, np.cumsum(self._sizes), axis=1)
+        *values, times = rest.T.tolist()
+        return WindowColumns(
+            StackedSums.of(sums, weight, self._by_examples),
+            dict(zip(self._tags, values, strict=True)),
+            measured if measured.shape[1] else None,
+            times,
         )

@@ -87,16 +87,22 @@ class Run:
 
         decide(self.jit, source, self.loops, traced, noted, self.state.step)
 
-    def open(self, step: TracedStep, source, data_start: int) -> OpenLoop:
-        """The loop over a source, at the present step of a run whose data began at `data_start`."""
+    def open(self, step: TracedStep, source, data_start: int, single: bool = False) -> OpenLoop:
+        """The loop over a source, at the present step of a run whose data began at `data_start`.
+
+        Args:
+          single: whether most log windows are one step long.
+        """
         now, state, source = self.state.step, self.state, step.of_source(source)
         source.keep_shuffling(state.host.shuffling)
         left = state.data.opened(step, source, now - data_start)
-        return left or self.loops.open(step, source, now - data_start, now)
+        if left:
+            return self.loops.continued(left, step, source, single)
+        return self.loops.open(step, source, now - data_start, now, single)
 
-    def continued(self, loop: OpenLoop, step: TracedStep, source) -> OpenLoop:
-        """The loop of a step that was traced anew, over data that stays open."""
-        return self.loops.continued(loop, step, step.of_source(source))
+    def continued(self, loop: OpenLoop, step: TracedStep, source, single: bool = False) -> OpenLoop:
+        """The loop of a step that was traced anew, over data that stays open; see `open`."""
+        return self.loops.continued(loop, step, step.of_source(source), single)
 
     def restore(self) -> None:
         """Restores the workdir's newest checkpoint, to be looked at; a fit restores it anew."""

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from losses.objective import Layout, Ratio
+from losses.objective.layout import STACKED
 
 # a mean 6 / 3, a sum 5, and the root of 8 / 2 and 18 / 2 added up
 MEAN = Ratio(tf.constant(6.0), tf.constant(3.0))
@@ -21,6 +22,46 @@ def test_the_sums_of_all_terms_stand_one_after_another():
     numerators, denominators = layout.pack(TERMS)
     assert numerators.numpy().tolist() == [6.0, 5.0, 8.0, 18.0]
     assert denominators.numpy().tolist() == [3.0, 0.0, 2.0, 2.0]
+
+
+def test_values_of_equal_length_are_summed_at_once_wherever_they_stand():
+    rows = np.random.default_rng(0).normal(size=(9, 3)).astype("float32")
+    lengths = [3, 3, 3, 3, 2, 3, None, 3, 3]  # the first four stand in a row
+
+    def terms_of(values):
+        parts = {f"of_{n}": values[n] if k else values[n, 0] for n, k in enumerate(lengths)}
+        cut = {name: part[: lengths[n]] for n, (name, part) in enumerate(parts.items()) if n != 6}
+        terms = {name: Ratio.of_examples(part) for name, part in cut.items()}
+        return dict(sorted({**terms, "of_6": Ratio(parts["of_6"] * 5, tf.constant(2.0))}.items()))
+
+    @tf.function
+    def packed(values):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            terms = terms_of(values)
+            numerators, denominators = Layout.of(terms).pack(terms)
+            total = tf.reduce_sum(numerators * tf.range(1.0, 10))
+        return numerators, denominators, tape.gradient(total, values)
+
+    numerators, denominators, gradient = packed(tf.constant(rows))
+    sums = [rows[n, :k].sum() if k else 5 * rows[n, 0] for n, k in enumerate(lengths)]
+    np.testing.assert_allclose(numerators, sums, rtol=1e-6, atol=1e-6)
+    assert denominators.numpy().tolist() == [k or 2 for k in lengths]
+    counted = np.array(
+        [[(n + 1) * (k is not None and j < k) for j in range(3)] for n, k in enumerate(lengths)],
+        "float32",
+    )
+    counted[6, 0] = 7 * 5
+    np.testing.assert_allclose(gradient, counted, rtol=1e-6)
+    nodes = packed.get_concrete_function(tf.constant(rows)).graph.get_operations()
+    stacks = [node for node in nodes if node.type == "Pack" and len(node.inputs) == STACKED]
+    assert len(stacks) == 1
+
+
+def test_a_numerator_or_what_it_is_the_sum_of_must_be_given():
+    assert float(Ratio(None, 4.0, values=[1.0, 2.0, 3.0]).value()) == 1.5
+    with pytest.raises(TypeError, match=r"no numerator\. Give the sum"):
+        Ratio(None, 2.0)
 
 
 def test_the_values_are_divided_and_then_go_through_what_follows():

@@ -11,7 +11,7 @@ from trainer import Nonfinite, Trainer
 from trainer.fitting.callbacks import open_callbacks
 from trainer.fitting.window_watch import WindowWatch
 from trainer.ledger.history import History
-from trainer.ledger.window import WindowSums
+from trainer.ledger.window import StackedSums, WindowSums
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 
@@ -35,37 +35,43 @@ def window(steps=0, skipped=0, weighted=0.0):
     return WindowSums(values, values, np.float32([1.0]), 8.0, 1.0, steps, skipped)
 
 
+def many(*windows):
+    """Windows that ended in one call of the loop, as the loop's codec reads them."""
+    nothing = StackedSums.of(np.zeros([0, 8]), np.zeros([0, 1]))
+    return StackedSums.stack(windows) if windows else nothing
+
+
 def watch_of(*, scaled=False, rows=(), at_least_0=(), say=None):
     return WindowWatch(["a"], dict(at_least_0), scaled, History(rows), say)
 
 
 def test_three_windows_of_skipped_steps_in_a_row_are_an_error_that_says_which():
     watch, skipped = watch_of(), window(skipped=10)
-    watch.look([skipped, skipped, window(steps=10), skipped, skipped], window(), 50, None)
+    watch.look(many(skipped, skipped, window(steps=10), skipped, skipped), window(), 50, None)
     with pytest.raises(Nonfinite, match=r"last 3 log windows was skipped \(steps 31 to 60\)"):
-        watch.look([skipped], window(), 60, None)
+        watch.look(many(skipped), window(), 60, None)
 
 
 def test_those_of_a_run_before_it_was_resumed_count():
     rows = [{"split": "train", "total": None, "skipped_steps": 10}] * 2
     with pytest.raises(Nonfinite, match="nothing is trained"):
-        watch_of(rows=rows).look([window(skipped=10)], window(), 30, None)
+        watch_of(rows=rows).look(many(window(skipped=10)), window(), 30, None)
 
 
 def test_a_loss_scale_that_is_too_large_at_first_is_no_error():
     watch = watch_of(scaled=True)
-    watch.look([window(skipped=1)] * 20, window(), 20, None)
+    watch.look(many(*[window(skipped=1)] * 20), window(), 20, None)
     with pytest.raises(Nonfinite):
-        watch.look([window(skipped=1)] * 44, window(), 64, None)
+        watch.look(many(*[window(skipped=1)] * 44), window(), 64, None)
 
 
 def test_a_negative_term_under_a_learned_weight_is_warned_of_once_by_its_name():
     told: list = []
     watch = watch_of(at_least_0={"a": "UncertaintyWeight"}, say=told.append)
-    watch.look([window(steps=1, weighted=0.5)], window(), 1, None)
+    watch.look(many(window(steps=1, weighted=0.5)), window(), 1, None)
     assert not told
     for _ in range(2):
-        watch.look([], window(steps=1, weighted=-0.5), 2, None)
+        watch.look(many(), window(steps=1, weighted=-0.5), 2, None)
     assert len(told) == 1 and "term 'a' is negative" in told[0] and "UncertaintyWeight" in told[0]
 
 

@@ -103,6 +103,34 @@ def test_a_window_goes_on_from_call_to_call(make_step):
     assert second.now.sums.raw.tolist() == [5]
 
 
+@pytest.mark.parametrize("on_nonfinite", OnNonfinite)
+@pytest.mark.parametrize("kind", ["arrays", "pipeline"])
+@pytest.mark.parametrize("left, every", [(1, 1), (2, 3)])
+def test_a_loop_for_windows_of_one_step_is_right_for_all(
+    left, every, kind, on_nonfinite, make_step
+):
+    data, results = BAD["a value"], []
+    for single in (False, True):
+        loop = TrainLoops(on_nonfinite).open(make_step(), source_of(data, kind), 0, 0, single)
+        results.append(loop.run(LogWindow.empty(1), 0, steps=7, left=left, every=every))
+    plain, of_one = results
+    assert ended(of_one) == ended(plain) and len(of_one.ended) >= 1
+    np.testing.assert_array_equal(of_one.window.sums, plain.window.sums)
+    np.testing.assert_array_equal(of_one.packed[:-1], plain.packed[:-1])  # the last is the time
+
+
+def test_a_loop_for_windows_of_one_step_enters_no_inner_loop(make_step):
+    def loops_in(single):
+        loop = TrainLoops(OnNonfinite.STOP).open(
+            make_step(), source_of(examples(VALUES)), 0, 0, single
+        )
+        definition = loop._loop.function.graph.as_graph_def()
+        nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+        return sum(node.op in ("While", "StatelessWhile") for node in nodes)
+
+    assert (loops_in(single=True), loops_in(single=False)) == (1, 2)
+
+
 def test_without_a_window_to_end_all_steps_are_in_one(make_step):
     loop = open_loop(make_step(), source_of(examples([1, 2, 3])))
     result = loop.run(LogWindow.empty(1), 0, steps=3)
