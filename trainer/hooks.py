@@ -95,7 +95,11 @@ class Parts(keras.callbacks.Callback):
     @property
     def step(self) -> tf.Variable:
         """int64 [], the global step: how many batches the run has seen."""
-        return self._run.program.counter
+        program = self._run.program
+        if not tf.executing_eagerly():
+            return program.counter
+        # all copies are alike, and the variable of a strategy is no number to Python
+        return program.placement.strategy.experimental_local_results(program.counter)[0]
 
 
 class Hooks(Parts):

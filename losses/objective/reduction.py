@@ -138,9 +138,15 @@ def takes_class_ids(loss) -> bool:
     return type(loss).__name__.startswith("Sparse")
 
 
-def of_whole_ids(loss, values, labels):
-    """A loss's values, NaN where a label such as 1.5 is no class id: it would be rounded down."""
+def of_whole_ids(loss, values, labels, given):
+    """A loss's values, NaN where a label such as 1.5 is no class id: it would be rounded down.
+
+    Args:
+      given: the labels before they were cast; whole numbers need no look.
+    """
     if not takes_class_ids(loss) or not tf.is_tensor(labels) or not labels.dtype.is_floating:
+        return values
+    if tf.as_dtype(getattr(given, "dtype", tf.float32)).is_integer:
         return values
     if not tf.is_tensor(values):
         return values

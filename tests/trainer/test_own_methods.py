@@ -112,3 +112,16 @@ def test_batch_normalization_by_shares_is_told_on_several_replicas_alone(two_rep
                 strategy=two_replicas,
             )
         )
+
+
+def test_the_step_is_a_number_outside_and_a_tensor_within_on_two_replicas_too(two_replicas):
+    class Own(Trainer):
+        def compute_terms(self, step):
+            later = tf.cast(self.step, tf.float32) * tf.ones_like(step.y_pred[:, 0])
+            return {**super().compute_terms(step), "later": later}
+
+    for strategy in ("one_device", two_replicas):
+        trainer = Own(model, loss="mse", strategy=strategy)
+        history = trainer.fit((X, X[:, :1]), steps=3, batch_size=10, log_every=1, verbose=False)
+        assert int(trainer.step) == trainer.step.numpy() == 3 and trainer.step == 3
+        assert [row["raw/later"] for row in history.rows] == [0, 1, 2]

@@ -292,9 +292,8 @@ class BalancedTerms:
 
     def describe(self, described: Iterable[Described]) -> list[Described]:
         """The table of terms with what the balancer does to it."""
-        kind = type(self.balancer).__name__
-        if isinstance(self.balancer, JacobianBalancer):
-            kind += " (effective)"  # it makes a direction; these weights come nearest to it
+        notes = _notes(self.balancer, len(self.names))
+        kind = type(self.balancer).__name__ + (f" ({', '.join(notes)})" if notes else "")
         lines = []
         for line in described:
             if line.name in self.names:
@@ -306,6 +305,18 @@ class BalancedTerms:
         added = [f"uncertainty/{name}" for name in self.names] if trained else []
         added = [name for name in added if name not in known]
         return lines + [Described(name, "balancer", "1") for name in added]
+
+
+def _notes(balancer: Balancer, terms: int) -> list[str]:
+    """What else the table says of it; the weights nearest to a direction are effective ones."""
+    notes = ["effective"] if isinstance(balancer, JacobianBalancer) else []
+    if balancer.every != 1:
+        notes.append(f"every={balancer.every}")
+    if isinstance(balancer.at, str):
+        notes.append(f"at={balancer.at!r}")
+    if terms == 1 and not balancer.trained:
+        notes.append("of one term: nothing to balance")
+    return notes
 
 
 def _told(balancer, method: Callable, seen: tuple, state: dict, step):

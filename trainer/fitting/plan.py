@@ -20,6 +20,7 @@ AUTO = "auto"  # of checkpoint_every
 
 FIRST_S = 5.0  # after which a checkpoint is saved to see what one costs
 FAILURE_S = 3600.0  # taken to lie between two failures, until a run has had some
+BELIEF = 0.1  # of a failure seen: too many checkpoints cost LARGEST_SHARE at most, too few any time
 LARGEST_SHARE = 0.03  # of the time that checkpoints may cost
 LONGEST_S = 1800.0  # between two checkpoints, where that share allows it
 LONGEST_LIFE_S = 86400.0  # a run that was started again later than that was not missed before
@@ -170,7 +171,7 @@ def seconds_between(cost: float, failure: float, restart: float = 0.0) -> float:
 def failure_seconds(starts: Iterable[Mapping]) -> float:
     """The seconds between two failures of a run: FAILURE_S, moved by those that it has had.
 
-        (FAILURE_S + time from start to start) / (1 + starts that were failures)
+        (BELIEF * FAILURE_S + time from start to start) / (BELIEF + starts that were failures)
 
     Each start but the first counts as one, unless the run had come to its end before it.
     TERMWISE_FAILURE_S of the environment is taken instead where it is set.
@@ -197,7 +198,7 @@ def failure_seconds(starts: Iterable[Mapping]) -> float:
             elapsed += min(max(now - before, 0.0), LONGEST_LIFE_S)
             failures += 1
         before = before if now is None else now
-    return (FAILURE_S + elapsed) / (1 + failures)
+    return (BELIEF * FAILURE_S + elapsed) / (BELIEF + failures)
 
 
 class Timing:

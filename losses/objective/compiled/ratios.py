@@ -150,13 +150,14 @@ def _loss_ratio(compiled: CompiledLoss, y_true, y_pred, sample_weight, examples)
     mask = mask_of(y_pred)
     y_pred = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_pred)
     y_pred = with_mask(y_pred, mask)  # a cast loses it, and a loss may read it
-    if not isinstance(y_true, MissingLabel):
-        y_true = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), y_true)
-        y_true = _readable_labels(loss, y_true, y_pred, sample_weight, mask)
+    label = y_true
+    if not isinstance(label, MissingLabel):
+        label = tf.nest.map_structure(lambda t: _to_dtype(t, loss.dtype), label)
+        label = _readable_labels(loss, label, y_pred, sample_weight, mask)
     if isinstance(loss, RatioLoss):
-        value = loss.ratio(y_true, y_pred, sample_weight=sample_weight)
+        value = loss.ratio(label, y_pred, sample_weight=sample_weight)
         return _counting(value, sample_weight, mask)
-    values = of_whole_ids(loss, loss.call(y_true, y_pred), y_true)
+    values = of_whole_ids(loss, loss.call(label, y_pred), label, y_true)
     mask = _joined(mask, mask_of(values))
     values = _floating(compiled.name, values)
     if values.shape.rank == 0:
@@ -265,8 +266,7 @@ def _refuse_complex(compiled: CompiledLoss, y_true, y_pred) -> None:
 def _complex_dtype(nest) -> str | None:
     """complex64 or complex128 where a tensor among them is that."""
     dtypes = (getattr(leaf, "dtype", None) for leaf in tf.nest.flatten(nest))
-    complex_ones = (d.name for d in dtypes if isinstance(d, tf.DType) and d.is_complex)
-    return next(complex_ones, None)
+    return next((d.name for d in dtypes if isinstance(d, tf.DType) and d.is_complex), None)
 
 
 def _refuse_strings(term: str, tensors: dict) -> None:

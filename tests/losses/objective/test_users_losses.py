@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import losses
-from losses.objective.compiled import compiled_ratios, name_losses
+from losses.objective.compiled import CompiledLoss, compiled_ratios, name_losses
 from losses.objective.model_terms import add_loss_terms, regularization_terms
 
 RNG = np.random.default_rng(0)
@@ -132,3 +132,18 @@ def test_regularizers_of_variables_with_one_path_both_count():
     assert list(terms) == ["regularization/pair/d/kernel", "regularization/pair/d/kernel_1"]
     total = sum(float(ratio.value()) for ratio in terms.values())
     assert total == pytest.approx(float(sum(model.losses)))
+
+
+@pytest.mark.parametrize(("dtype", "looked_at"), [(tf.int32, False), (tf.float32, True)])
+def test_class_ids_are_looked_at_only_where_they_may_be_no_whole_numbers(dtype, looked_at):
+    compiled = CompiledLoss("ids", "", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+
+    @tf.function(input_signature=[tf.TensorSpec([2], dtype), tf.TensorSpec([2, 3])])
+    def value(labels, logits):
+        arguments = {"y": labels, "y_pred": logits, "sample_weight": None, "examples": 2.0}
+        return compiled_ratios([compiled], **arguments)["ids"].value()
+
+    logits = tf.constant([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]])
+    assert float(value(tf.constant([2, 0], dtype), logits)) == pytest.approx(0.40760597)
+    operations = value.get_concrete_function().graph.get_operations()
+    assert any(operation.type == "Floor" for operation in operations) == looked_at

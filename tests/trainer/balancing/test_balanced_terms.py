@@ -162,6 +162,14 @@ def test_the_table_says_what_the_balancer_does_to_each_weight():
 
     assert described(balancing.MGDA()) == {"a": "MGDA", "b": "2 * MGDA", "c": "3"}
     assert described(balancing.GradDrop())["a"] == "GradDrop (effective)"
+    assert described(balancing.UPGrad(every=20, at="features"))["a"] == (
+        "UPGrad (every=20, at='features')"
+    )
+    assert described(balancing.MGDA(terms="b")) == {
+        "a": "1",
+        "b": "2 * MGDA (of one term: nothing to balance)",
+        "c": "3",
+    }
     assert described(balancing.Uncertainty()) == {
         "a": "Uncertainty",
         "b": "2 * Uncertainty",
