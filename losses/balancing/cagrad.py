@@ -25,7 +25,7 @@ class CAGrad(GramianBalancer):
       preference: None, or m positive numbers that weigh g0.
       every, seed, at, terms: as in `Balancer`; the method draws nothing.
     Raises:
-      ValueError: `c` is negative or not finite.
+      ValueError: `c` is negative or not finite; in `weights`, there are more than 12 terms.
     Source: Liu et al. 2021, eq. 3 and algorithm 1, without its optional rescaling. The optimum is
       exact. Unlike in TorchJD: zero rows take no part in the minimum, where TorchJD would stop; at
       a Pareto-stationary point, where g_w can be zero, d keeps to the formula above (d = 0 is

@@ -20,7 +20,8 @@ class MGDA(GramianBalancer):
     Args:
       every, seed, at, terms: as in `Balancer`; the method draws nothing.
     Source: Désidéri 2012; Sener and Koltun 2018. TorchJD and the latter iterate (Frank-Wolfe); here
-      the optimum is exact: all supports are solved, in cosines, whatever the rows' norms.
+      the optimum is exact, in cosines, whatever the rows' norms: of up to twelve terms all supports
+      are solved, of more one leads to the next.
       A zero row takes all the weight, as it is the shortest point; several share it.
 
     Example: the shorter gradient weighs more

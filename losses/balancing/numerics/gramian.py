@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from losses.errors import TermwiseError
 
-_MOST_TERMS = 12  # 2^12 subsets of 12 x 12: some ten megabytes
 _ZERO = 1e-60  # squared norm, as a share of the trace, at which a row counts as zero
 
 
@@ -44,7 +43,7 @@ def split_gramian(gramian) -> Cosines:
     Args:
       gramian: floating [m, m], m known when traced.
     Raises:
-      ValueError: it is not square, of unknown size, or of more than 12 terms.
+      ValueError: it is not square, or of unknown size.
 
     Example:
       >>> split_gramian([[4.0, -2.0], [-2.0, 4.0]]).cosines.numpy()
@@ -75,10 +74,5 @@ def count_terms(gramian: tf.Tensor) -> int:
         raise TermwiseError(
             f"A Gramian of shape {shape} was given; a square one [m, m] of known size is needed, "
             "with one row per term."
-        )
-    if shape[0] > _MOST_TERMS:
-        raise TermwiseError(
-            f"The Gramian has {shape[0]} terms; the Gramian balancers take at most {_MOST_TERMS}. "
-            "Add terms that belong together into one."
         )
     return shape[0]

@@ -2,6 +2,7 @@
 
 With m terms there are 2^m choices; m principal pivots, each of the whole batch, solve them all. It
 is a fixed amount of work without a branch, which XLA compiles, and has no tolerance to stop at.
+With more than twelve terms the choices are too many, and one leads to the next (`pivoting.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from losses.balancing.numerics.eigen import raise_eigenvalues
+from losses.balancing.numerics.pivoting import find_subsets, solve_on
+from losses.errors import TermwiseError
 
+MOST_TERMS = 12  # of which all are tried: 2^12 subsets of 12 x 12 take some ten megabytes
 _SAME_COST = 1e-13  # relative; costs of two subsets that differ by rounding
 _DOUBLE = 1e-12  # regularization of a matrix that was computed in float64
 
@@ -42,7 +46,15 @@ def solve_all_bases(matrix, offsets, regularization: float) -> Bases:
       matrix: float64 [m, m], positive semidefinite to rounding.
       offsets: float64 [m, r], r vectors q.
       regularization: float > 0; also the least pivot.
+    Raises:
+      ValueError: M is of more than 12 terms.
     """
+    if matrix.shape[0] > MOST_TERMS:
+        raise TermwiseError(
+            f"The Gramian has {matrix.shape[0]} terms; CAGrad, which solves for every subset of "
+            f"them, takes at most {MOST_TERMS}. Add terms that belong together into one, or take "
+            "another balancer."
+        )
     terms, width = matrix.shape[0], matrix.shape[0] + offsets.shape[1]
     regular = matrix + regularization * tf.eye(terms, dtype=matrix.dtype)
     start = tf.tile(tf.concat([regular, offsets], axis=1)[None], [2**terms, 1, 1])
@@ -97,6 +109,8 @@ def solve_complementarity(matrix, offsets, regularization: float) -> tf.Tensor:
     size = tf.reduce_max(tf.abs(offsets), axis=0, keepdims=True)
     size = tf.where(size > 0, size, tf.ones_like(size))
     offsets = offsets / size
+    if matrix.shape[0] > MOST_TERMS:
+        return _by_pivoting(raise_eigenvalues(matrix, 0.0), offsets, regularization) * size
     matrix, bases = _semidefinite_bases(matrix, offsets, regularization)
     solutions = tf.transpose(bases.solutions, [2, 0, 1])  # [r, 2^m, m]
     candidates = tf.nn.relu(tf.where(bases.members, solutions, tf.zeros_like(solutions)))
@@ -105,6 +119,16 @@ def solve_complementarity(matrix, offsets, regularization: float) -> tf.Tensor:
     gaps = tf.transpose(offsets) + tf.matmul(y, matrix)  # of the unregularized program
     y -= tf.linalg.matvec(tf.gather(bases.inverses, best), gaps)
     return tf.transpose(tf.nn.relu(y)) * size
+
+
+def _by_pivoting(matrix, offsets, regularization: float) -> tf.Tensor:
+    """What `solve_complementarity` returns, of a program of many terms."""
+    offsets = tf.transpose(offsets)
+    regular = matrix + regularization * tf.eye(matrix.shape[0], dtype=matrix.dtype)
+    members = find_subsets(regular, offsets)
+    y = tf.nn.relu(solve_on(members, regular, -offsets))
+    gaps = offsets + tf.matmul(y, matrix)  # of the unregularized program
+    return tf.transpose(tf.nn.relu(y - solve_on(members, regular, gaps)))
 
 
 def _semidefinite_bases(matrix, offsets, regularization):

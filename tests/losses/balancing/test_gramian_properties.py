@@ -195,8 +195,8 @@ def test_an_argument_out_of_range_is_named_with_its_value(kind, value):
         kind(value)
 
 
-@pytest.mark.parametrize("shape", [[2, 3], [13, 13], [4]])
-def test_what_is_no_gramian_of_up_to_twelve_terms_is_refused(shape):
+@pytest.mark.parametrize("shape", [[2, 3], [4]])
+def test_what_is_no_gramian_is_refused(shape):
     with pytest.raises(ValueError, match="Gramian"):
         MGDA().weights(tf.zeros(shape))
 
