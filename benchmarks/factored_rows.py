@@ -2,7 +2,7 @@
 
     python -m benchmarks.factored_rows [MODEL ...] [--rounds=40]
 
-Each model with 4 and 12 terms: UPGrad over all shared variables against the plain step of the same
+Each model with 4 and 16 terms: UPGrad over all shared variables against the plain step of the same
 model, the contestants in turns of a few steps. Processor time of one thread says what a step
 costs on a machine that others use too; prints one line for each contestant.
 """
@@ -129,7 +129,7 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--terms", type=int, nargs="*", default=[4, 12])
+    parser.add_argument("--terms", type=int, nargs="*", default=[4, 16])
     given = parser.parse_args(argv)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -19,7 +19,7 @@ def unit_rows(seed, terms, width):
     return rows / np.linalg.norm(rows, axis=1)[:, None]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(st.integers(0, 10**6), st.integers(2, 8))
 def test_they_find_what_all_subsets_do(seed, terms):
     rows = unit_rows(seed, terms, 2 * terms)
@@ -31,7 +31,7 @@ def test_they_find_what_all_subsets_do(seed, terms):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(st.integers(0, 10**6), st.sampled_from([13, 16, 40]), st.sampled_from([1.2, 3.0]))
 def test_they_find_what_scipy_does(seed, terms, wide):
     """min y.(M y) / 2 + q.y, y >= 0, is min |R y - b|^2 with M = R^T R and q = -R^T b."""
@@ -43,7 +43,7 @@ def test_they_find_what_scipy_does(seed, terms, wide):
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(st.integers(0, 10**6), st.integers(1, 12))
 def test_the_conditions_hold_for_singular_programs_too(seed, rank):
     matrix = unit_rows(seed, 16, rank)

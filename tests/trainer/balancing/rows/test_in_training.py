@@ -3,7 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import scipy.optimize
+import tensorflow as tf
 
+import losses
 from losses import balancing
 from tests.trainer.balancing.quadratics import STRATEGY, backward_of, balanced
 from trainer import Trainer
@@ -136,3 +139,42 @@ def test_what_is_summed_over_steps_or_read_itself_is_written_out(
     weighting = weightings.JacobianWeighting(terms, STRATEGY, Discovery(), accumulation)
     weighting.differentiate(backward_of(), None, None, None)
     assert asked == [may_factor]
+
+
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.very_slow)])
+def test_sixteen_terms_are_balanced_as_by_hand_on_one_replica_and_two(two_replicas, jit):
+    terms, x, rate = 16, X["size"], 0.5
+    y = RANDOM.normal(size=(48, terms)).astype("float32")
+
+    def build():
+        keras.utils.set_random_seed(0)
+        dense = [keras.layers.Dense(6, activation="tanh"), keras.layers.Dense(terms)]
+        return keras.Sequential([keras.Input((5,)), *dense])
+
+    def square(k):
+        return losses.term(lambda step: (step.y_pred[:, k] - step.y[:, k]) ** 2, name=f"t{k:02}")
+
+    model = build()
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            values = tf.reduce_mean((model(x) - y) ** 2, axis=0)
+        rows = [
+            tf.reshape(j, [terms, -1]) for j in tape.jacobian(values, model.trainable_variables)
+        ]
+        rows = tf.concat(rows, 1).numpy().astype("float64")
+        direction = np.mean([r + rows.T @ scipy.optimize.nnls(rows.T, -r)[0] for r in rows], axis=0)
+        sizes = np.cumsum([0, *(tf.size(v).numpy() for v in model.trainable_variables)])
+        for v, start, end in zip(model.trainable_variables, sizes, sizes[1:], strict=False):
+            v.assign_sub(rate * direction[start:end].reshape(v.shape))
+    for strategy in ("one_device", two_replicas):
+        trainer = Trainer(
+            build,
+            optimizer=keras.optimizers.SGD(rate),
+            terms=[square(k) for k in range(terms)],
+            balancer=balancing.UPGrad(),
+            strategy=strategy,
+            jit_compile=jit,
+        )
+        trainer.fit((x, y), batch_size=48, steps=3, log_every=1, verbose=False)
+        for mine, theirs in zip(trainer.model.weights, model.weights, strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=2e-5)
