@@ -27,7 +27,8 @@ def table(results: dict[str, dict]) -> str:
         rounds = max(len(one["rates"]) for one in result["contestants"].values())
         columns, of = list(result.get("columns", {})), shares(result)
         heads = ["", "against", "best", "median", "low", "high", "CPU", *columns, result["unit"]]
-        lines += [f"## {name}", "", f"{result['title']}; {rounds} rounds.", ""]
+        measured = f"{result['title']}; {rounds} rounds{_where(result.get('machine', {}))}."
+        lines += [f"## {name}", "", measured, ""]
         lines += [_row(heads), "|" + "---|" * len(heads)]
         shown = set()
         for ratio in ratios(result):
@@ -46,6 +47,12 @@ def table(results: dict[str, dict]) -> str:
                 )
         lines += ["", *(f"{line}\n" for line in result.get("missing", ()))]
     return "\n".join(lines)
+
+
+def _where(machine: dict[str, str]) -> str:
+    """The machine, and the revision, that measured one benchmark; not all were on one day."""
+    told = [machine[key] for key in ("processor", "revision") if key in machine]
+    return f" on {', revision '.join(told)}" if told else ""
 
 
 def _row(cells: list[str]) -> str:
