@@ -33,7 +33,7 @@ help:
 	@echo "make docs         build the site into docs/_build"
 	@echo "make bench        time Termwise against what else one would pick"
 	@echo "make fuzz         draw programs and compare them with Keras, MINUTES=30"
-	@echo "make fault-test   make every write of a run fail in every way; half an hour"
+	@echo "make fault-test   make every write of a run fail in every way; four minutes"
 	@echo "make experiments  run the gallery and write docs/gallery.md of what it measured; hours"
 	@echo "make tensorboard  open TensorBoard on runs/"
 	@echo "make clean        remove .venv and all caches; runs/ stays"

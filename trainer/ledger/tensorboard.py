@@ -24,6 +24,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 
 from losses.errors import TermwiseError
 from trainer.persistence.errors import FileError
+from trainer.persistence.files import refusal
 
 SPLITS = ("train", "eval")
 
@@ -241,6 +242,8 @@ class EventFiles:
                 f"TensorBoard events could not be written to {directory}: {error.message}. "
                 "Make room there, or give another workdir; workdir=None keeps nothing on disk."
             ) from error
+        except OSError as error:  # the folder cannot be made
+            raise refusal(directory, error) from error
 
     def _first_events(self, split: str) -> Iterator[event_pb2.Event]:
         now = time.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -62,7 +63,8 @@ class WorkdirLock:
         if self._descriptor is None:
             return
         if _same_file(self._descriptor, self.file):  # the workdir may have been moved meanwhile
-            self.file.unlink(missing_ok=True)  # while it is still locked: see _acquire
+            with contextlib.suppress(OSError):  # a file that nobody has locked stands in no way
+                self.file.unlink()  # while it is still locked: see _acquire
         self._drop()
 
     def __enter__(self) -> WorkdirLock:

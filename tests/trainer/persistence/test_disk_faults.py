@@ -40,6 +40,7 @@ SOME = [
     ("torn", "fwrite", 9, "ckpt-N.index"),
     ("kill", "rename", 2, "ckpt-N.json"),
     ("lie", "fsync", 3, "ckpt-N.data-N-of-N"),
+    ("io", "mkdir", 1, "tb/train"),
 ]
 
 
@@ -148,7 +149,7 @@ def undisturbed(_faulty_runs, tmp_path_factory):
     return undisturbed
 
 
-@pytest.mark.parametrize("fault", SOME, ids=[fault[0] for fault in SOME])
+@pytest.mark.parametrize("fault", SOME, ids=["-".join(fault[:2]) for fault in SOME])
 @pytest.mark.parametrize("kind", ["writes", pytest.param("fit", marks=pytest.mark.very_slow)])
 def test_a_fault_of_the_disk_costs_nothing_that_counted(
     kind, fault, faulty_runs, undisturbed, left_by, tmp_path

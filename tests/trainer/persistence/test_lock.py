@@ -163,3 +163,14 @@ def test_a_link_in_place_of_the_lock_is_not_written_through(workdir, tmp_path):
     with pytest.raises(OSError, match="lock cannot be written: Too many levels"):
         WorkdirLock(workdir)
     assert (tmp_path / "mine").read_text() == ""
+
+
+def test_a_lock_whose_file_cannot_be_removed_is_given_back(tmp_path, monkeypatch):
+    lock = WorkdirLock(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", lambda *_: (_ for _ in ()).throw(OSError(5, "no")))
+        lock.release()
+    assert (tmp_path / "lock").exists()
+    with WorkdirLock(tmp_path):
+        pass
+    assert not (tmp_path / "lock").exists()
