@@ -16,9 +16,9 @@ hypothesis.settings.load_profile("no clock")
 
 # of the cases of a test in these files `make test` runs every so manieth
 EVERY = {
-    "tests/losses/balancing/test_balancer.py": 2,
-    "tests/losses/balancing/test_exact_optima.py": 2,
-    "tests/losses/balancing/test_gramian_properties.py": 2,
+    "tests/losses/balancing/test_balancer.py": 3,
+    "tests/losses/balancing/test_exact_optima.py": 3,
+    "tests/losses/balancing/test_gramian_properties.py": 3,
     "tests/losses/balancing/test_torchjd_records.py": 2,
     "tests/losses/balancing/test_values_and_norms.py": 2,
     "tests/losses/catalog/test_contrastive.py": 2,
@@ -27,11 +27,11 @@ EVERY = {
     "tests/losses/catalog/test_segmentation.py": 2,
     "tests/losses/catalog/test_triplet.py": 3,
     "tests/losses/objective/test_compiled_properties.py": 3,
-    "tests/trainer/balancing/test_active_terms.py": 2,
+    "tests/trainer/balancing/test_active_terms.py": 3,
     "tests/trainer/data/test_augment.py": 2,
-    "tests/trainer/optimizers/test_copies.py": 2,
-    "tests/trainer/optimizers/test_fused.py": 2,
-    "tests/trainer/second_order/test_methods.py": 2,
+    "tests/trainer/optimizers/test_copies.py": 3,
+    "tests/trainer/optimizers/test_fused.py": 3,
+    "tests/trainer/second_order/test_methods.py": 3,
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import losses
+from tests.thinned import very_slow
 from trainer import Nonfinite, Sources, Trainer
 
 RNG = np.random.default_rng(0)
@@ -320,7 +321,7 @@ def rated(source, settings, steps=12, **fit):
 
 
 @pytest.mark.parametrize(
-    ("source", "settings"), [(data, {}), (data, {"jit_compile": True}), (pipelines, {})]
+    ("source", "settings"), [(data, {}), very_slow(data, {"jit_compile": True}), (pipelines, {})]
 )
 def test_a_source_drawn_at_some_steps_counts_at_these_alone(source, settings):
     trainer, history = rated(source, settings)

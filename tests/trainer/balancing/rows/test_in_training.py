@@ -107,7 +107,7 @@ def test_two_replicas_sum_rows_of_one_pass_and_agree_with_one(two_replicas, one_
     alike(found, one_by_one)
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_rows_of_one_pass_are_those_one_by_one(one_by_one):
     alike(train("rows", balancing.UPGrad()), one_by_one)
 
