@@ -7,8 +7,9 @@ import tensorflow as tf
 from losses.balancing.balancer import GramianBalancer
 from losses.balancing.numerics.eigen import eigen, raise_eigenvalues, solve_where
 from losses.balancing.numerics.gramian import split_gramian
-from losses.balancing.numerics.quadratic_program import solve_all_bases
+from losses.balancing.numerics.quadratic_program import MOST_TERMS, solve_all_bases
 from losses.checks import number
+from losses.errors import TermwiseError
 
 
 class CAGrad(GramianBalancer):
@@ -57,6 +58,12 @@ class CAGrad(GramianBalancer):
         gramian = tf.convert_to_tensor(gramian)
         split = split_gramian(gramian)
         terms = gramian.shape[0]
+        if terms > MOST_TERMS:
+            raise TermwiseError(
+                f"{self!r} was given {terms} terms; it solves for every subset of them, and takes "
+                f"at most {MOST_TERMS}. Add terms that belong together into one, or take another "
+                "balancer."
+            )
         preferred = self.preferred(terms)
         if terms == 1 or self.c == 0:
             return tf.cast(tf.ones_like(preferred) if terms == 1 else preferred, gramian.dtype)

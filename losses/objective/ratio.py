@@ -167,7 +167,8 @@ class Ratio:
             counts = None if counts is None else counts * factor
         present = self.present
         present = True if present is True else present * tf.cast(factor, present.dtype)
-        numerator = None if self.sums_values else self.numerator * factor
+        of_scaled = self.sums_values and not self.alike  # whose values are not scaled
+        numerator = None if of_scaled else self.numerator * factor
         of_values = self.alike, counts, self.weights
         return Ratio(numerator, denominator, self.after, values, present, *of_values)
 

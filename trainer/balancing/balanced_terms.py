@@ -310,10 +310,10 @@ class BalancedTerms:
 def _notes(balancer: Balancer, terms: int) -> list[str]:
     """What else the table says of it; the weights nearest to a direction are effective ones."""
     notes = ["effective"] if isinstance(balancer, JacobianBalancer) else []
-    if balancer.every != 1:
-        notes.append(f"every={balancer.every}")
-    if isinstance(balancer.at, str):
-        notes.append(f"at={balancer.at!r}")
+    notes += [] if balancer.every == 1 else [f"every={balancer.every}"]
+    if balancer.at is not None:
+        places = [str(getattr(each, "path", each)) for each in tf.nest.flatten(balancer.at)]
+        notes.append(f"at={', '.join(map(repr, places))}")
     if terms == 1 and not balancer.trained:
         notes.append("of one term: nothing to balance")
     return notes

@@ -106,8 +106,7 @@ class OuterLoop:
     def open(self, data_start: int) -> None:
         """Opens the data, which began at a step; at the run's present step."""
         self._data_start = data_start
-        single = self._plan.log_every == 1
-        self._loop = self._run.open(self._step, self._source, data_start, single)
+        self._loop = self._run.open(self._step, self._source, data_start, self._plan.single)
 
     def run(self, step: int, events, callbacks) -> None:
         """Trains from `step` to the plan's last step, or until a callback or a signal stops it.
@@ -229,8 +228,7 @@ class OuterLoop:
         if drawn_otherwise or before.memory is not self._step.memory:
             self.open(self._data_start)
         else:
-            single = self._plan.log_every == 1
-            self._loop = run.continued(self._loop, self._step, self._source, single)
+            self._loop = run.continued(self._loop, self._step, self._source, self._plan.single)
         run.state.hold(run.programs, self._checkpoints)
 
     def _end_epoch(self, step: int, epoch: Epoch, events) -> dict:

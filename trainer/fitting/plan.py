@@ -37,6 +37,11 @@ class Plan:
     steps_per_loop: int | None
 
     @property
+    def single(self) -> bool:
+        """Whether each step is a log window of its own."""
+        return self.log_every == 1
+
+    @property
     def auto(self) -> bool:
         """Whether the time between checkpoints is chosen by what they cost."""
         return self.checkpoint_every == AUTO

@@ -46,23 +46,7 @@ class WindowSums(NamedTuple):
           weight: [T].
           by_examples: as in the attributes.
         """
-        terms = len(weight)
-        raw, weighted, numbers, absent, loss = np.split(
-            sums, np.cumsum([terms, terms, NUMBERS, terms])
-        )
-        examples, norm, steps, skipped = numbers.tolist()
-        return cls(
-            raw,
-            weighted,
-            weight.astype(np.float32),
-            examples,
-            norm,
-            int(steps),
-            int(skipped),
-            absent,
-            float(loss[0]),
-            by_examples,
-        )
+        return StackedSums.of(sums[None], weight[None], by_examples).at(0)
 
     @property
     def mass(self) -> float:
@@ -123,6 +107,14 @@ class StackedSums(NamedTuple):
         named = zip(cls._fields, map(np.asarray, columns), strict=False)
         return cls(**dict(named), by_examples=by_examples[0])
 
+    def at(self, place: int) -> WindowSums:
+        """One of the windows."""
+        raw, weighted, weight, examples, norm, steps, skipped, absent, loss = (
+            column[place] for column in self[:-1]
+        )
+        numbers = float(examples), float(norm), int(steps), int(skipped)
+        return WindowSums(raw, weighted, weight, *numbers, absent, float(loss), self.by_examples)
+
     @property
     def mass(self) -> np.ndarray:
         """[W], as of `WindowSums`."""
@@ -169,10 +161,6 @@ class WindowColumns(NamedTuple):
 class WindowReader(Protocol):
     """Knows how the compiled loop packs a log window in one vector."""
 
-    def read(self, row: np.ndarray, /) -> WindowSnapshot:
-        """The snapshot that a float64 vector holds."""
-        ...
-
     def read_many(self, rows: np.ndarray, /) -> WindowColumns:
-        """What W such vectors hold, float64 [W, ...]."""
+        """What W vectors hold, float64 [W, ...]."""
         ...

@@ -150,14 +150,10 @@ class WindowCodec:
 
     def read(self, vector: np.ndarray) -> WindowSnapshot:
         """What `pack` has put together."""
-        sums, weight, measured, rest = np.split(vector, np.cumsum(self._sizes))
-        *values, time = rest.tolist()
-        return WindowSnapshot(
-            WindowSums.of(sums, weight, self._by_examples),
-            dict(zip(self._tags, values, strict=True)),
-            measured if len(measured) else None,
-            time,
-        )
+        windows = self.read_many(vector[None])
+        values = {tag: numbers[0] for tag, numbers in windows.values.items()}
+        gradients = None if windows.gradients is None else windows.gradients[0]
+        return WindowSnapshot(windows.sums.at(0), values, gradients, windows.times[0])
 
     def read_many(self, vectors: np.ndarray) -> WindowColumns:
         """What `pack` has put together W times, float64 [W, ...]."""

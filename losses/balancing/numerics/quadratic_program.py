@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from losses.balancing.numerics.eigen import raise_eigenvalues
 from losses.balancing.numerics.pivoting import find_subsets, solve_on
-from losses.errors import TermwiseError
 
 MOST_TERMS = 12  # of which all are tried: 2^12 subsets of 12 x 12 take some ten megabytes
 _SAME_COST = 1e-13  # relative; costs of two subsets that differ by rounding
@@ -43,18 +42,10 @@ def solve_all_bases(matrix, offsets, regularization: float) -> Bases:
     """Solves M y + q = slack for every subset, with M = matrix + regularization * I.
 
     Args:
-      matrix: float64 [m, m], positive semidefinite to rounding.
+      matrix: float64 [m, m], positive semidefinite to rounding; m at most MOST_TERMS.
       offsets: float64 [m, r], r vectors q.
       regularization: float > 0; also the least pivot.
-    Raises:
-      ValueError: M is of more than 12 terms.
     """
-    if matrix.shape[0] > MOST_TERMS:
-        raise TermwiseError(
-            f"The Gramian has {matrix.shape[0]} terms; CAGrad, which solves for every subset of "
-            f"them, takes at most {MOST_TERMS}. Add terms that belong together into one, or take "
-            "another balancer."
-        )
     terms, width = matrix.shape[0], matrix.shape[0] + offsets.shape[1]
     regular = matrix + regularization * tf.eye(terms, dtype=matrix.dtype)
     start = tf.tile(tf.concat([regular, offsets], axis=1)[None], [2**terms, 1, 1])

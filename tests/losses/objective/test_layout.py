@@ -62,6 +62,8 @@ def test_a_numerator_or_what_it_is_the_sum_of_must_be_given():
     assert float(Ratio(None, 4.0, values=[1.0, 2.0, 3.0]).value()) == 1.5
     with pytest.raises(TypeError, match=r"no numerator\. Give the sum"):
         Ratio(None, 2.0)
+    alike = Ratio(None, 1.0, values=[1.0, 2.0], alike=True)
+    assert [float(alike.scaled(k).numerator) for k in (0.0, 1.0)] == [0.0, 3.0]
 
 
 def test_the_values_are_divided_and_then_go_through_what_follows():

@@ -1,5 +1,6 @@
 """The terms that a balancer weighs: which they are, their factors, and what it remembers."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -165,6 +166,8 @@ def test_the_table_says_what_the_balancer_does_to_each_weight():
     assert described(balancing.UPGrad(every=20, at="features"))["a"] == (
         "UPGrad (every=20, at='features')"
     )
+    at = [keras.Variable([1.0, 2.0], name="w"), "features/*"]
+    assert described(balancing.MGDA(at=at))["a"] == "MGDA (at='w', 'features/*')"
     assert described(balancing.MGDA(terms="b")) == {
         "a": "1",
         "b": "2 * MGDA (of one term: nothing to balance)",
