@@ -103,6 +103,7 @@ BARE: dict[str, Callable[[int], Bare]] = {
     "mlp_16x64": lambda batch: mlp(batch, 64),
     "cnn": cnn,
     "lstm": lstm,
+    "lstm_unrolled": lstm,
     "transformer": transformer,
 }
 

@@ -195,6 +195,7 @@ _TITLES = {
     "mlp_16x64": "MLP, one hidden layer of 64, batch 16",
     "cnn": "CNN, two convolutions, batch 64",
     "lstm": "LSTM with masks, batch 32",
+    "lstm_unrolled": "LSTM with masks, unroll=True, batch 32",
     "transformer": "transformer of 4 blocks, batch 8",
 }
 

@@ -72,15 +72,19 @@ def cnn(batch: int = 64) -> Workload:
     return Workload(build, lambda: _classes((16, 16, 1), 4096), batch, _classification, 200)
 
 
-def lstm(batch: int = 32) -> Workload:
-    """Sequences of up to 16 words, padded with 0, which the Embedding masks."""
+def lstm(batch: int = 32, unroll: bool = False) -> Workload:
+    """Sequences of up to 16 words, padded with 0, which the Embedding masks.
+
+    Args:
+      unroll: Keras's, of the LSTM: its 16 steps without a loop.
+    """
 
     def build():
         return keras.Sequential(
             [
                 keras.Input((16,), dtype="int32"),
                 keras.layers.Embedding(500, 32, mask_zero=True),
-                keras.layers.LSTM(32),
+                keras.layers.LSTM(32, unroll=unroll),
                 keras.layers.Dense(10),
             ]
         )
@@ -136,5 +140,6 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "mlp_16x64": lambda: mlp(16, 64),
     "cnn": cnn,
     "lstm": lstm,
+    "lstm_unrolled": lambda: lstm(unroll=True),
     "transformer": transformer,
 }

@@ -5,6 +5,8 @@ Each is (weights, x) -> logits, float32 [B, 10]; `weights` is an iterator of arr
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -34,8 +36,12 @@ def cnn(weights, x):
     return dense(weights, x.reshape(x.shape[0], -1))
 
 
-def lstm(weights, words):
-    """An embedding whose word 0 is masked, an LSTM that skips it, a dense layer."""
+def lstm(weights, words, unroll=1):
+    """An embedding whose word 0 is masked, an LSTM that skips it, a dense layer.
+
+    Args:
+      unroll: so many of its steps make one of the scan's.
+    """
     embedding, kernel, recurrent, bias = (next(weights) for _ in range(4))
     inputs = embedding[words.T] @ kernel + bias  # [T, B, 4 * units]: independent of the state
 
@@ -49,7 +55,7 @@ def lstm(weights, words):
         return (jnp.where(known, output, hidden), jnp.where(known, following, cell)), None
 
     zeros = jnp.zeros((words.shape[0], recurrent.shape[0]))
-    (hidden, _), _ = lax.scan(advance, (zeros, zeros), (inputs, words.T != 0))
+    (hidden, _), _ = lax.scan(advance, (zeros, zeros), (inputs, words.T != 0), unroll=unroll)
     return dense(weights, hidden)
 
 
@@ -78,4 +84,11 @@ def transformer(weights, words, blocks=4):
     return dense(weights, normalised(weights, x).mean(1))
 
 
-MODELS = {"mlp": mlp, "mlp_16x64": mlp, "cnn": cnn, "lstm": lstm, "transformer": transformer}
+MODELS = {
+    "mlp": mlp,
+    "mlp_16x64": mlp,
+    "cnn": cnn,
+    "lstm": lstm,
+    "lstm_unrolled": functools.partial(lstm, unroll=True),
+    "transformer": transformer,
+}

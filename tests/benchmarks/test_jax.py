@@ -44,7 +44,7 @@ def losses_of_keras(workload: Workload, steps: int) -> list[float]:
         "mlp_16x64",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("mlp", "cnn", "lstm", "transformer")
+            for name in ("mlp", "cnn", "lstm", "lstm_unrolled", "transformer")
         ),
     ],
 )

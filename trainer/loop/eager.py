@@ -34,7 +34,7 @@ class PythonStep:
     """A training step as Python code, called as a traced one is.
 
     Attributes:
-      train_step: batch, further tensors -> StepRecord.
+      train_step: batch, further tensors -> StepLine.
       spec: of a batch.
     """
 

@@ -20,9 +20,11 @@ from trainer.loop.graph import written_variables
 from trainer.loop.row_values import row_values
 from trainer.loop.specs import means_spec
 from trainer.loop.train_step import StepContext, TrainPasses, step_context
+from trainer.loop.window import StepLine
 from trainer.model.teachers import check_teachers_moved
 from trainer.second_order.memory import Memory
 from trainer.second_order.step import second_order_step
+from trainer.step.outputs import StepRecord
 from trainer.step.program import NO_PHASE, PhaseOfStep, StepProgram
 
 
@@ -71,11 +73,11 @@ class TracedStep:
 
     Attributes:
       function: the concrete function, or Python's: the tensors of a batch; with accumulation also
-        float32 [T], the mean denominators -> StepRecord.
+        float32 [T], the mean denominators -> StepLine.
       passes: what the step is made of.
       diagnostics: of the terms' gradients, or None.
       key: what it was traced for.
-      in_place: (batch, *further tensors) -> StepRecord, traced where it is called.
+      in_place: (batch, *further tensors) -> StepLine, traced where it is called.
       variants: the steps that leave something out, of which `which` chooses one; empty: none does.
       which: (position of the data, int64 []) -> int32 [], the variant.
       helps: what the terms do for validation, or None.
@@ -134,15 +136,20 @@ class StepParts:
     memory: Memory | None
 
     def function(self, passes: TrainPasses) -> Callable:
-        """(batch, float32 [T] mean denominators or None) -> StepRecord."""
-        if self.memory is not None:
-            return functools.partial(second_order_step, passes.program, self.memory)
+        """(batch, float32 [T] mean denominators or None) -> StepLine."""
+        program = passes.program
 
         def train_step(batch, accumulation=None):
-            with step_context(StepContext(passes, self.diagnostics, accumulation)):
-                return self.train_step(batch)
+            record = self._record(passes, batch, accumulation)
+            return StepLine.of(record, program.skips, program.means_by_examples)
 
         return train_step
+
+    def _record(self, passes: TrainPasses, batch, accumulation) -> StepRecord:
+        if self.memory is not None:
+            return second_order_step(passes.program, self.memory, batch)
+        with step_context(StepContext(passes, self.diagnostics, accumulation)):
+            return self.train_step(batch)
 
 
 def trace_step(parts: StepParts, key: tuple, spec) -> TracedStep:
@@ -196,7 +203,7 @@ class Variant:
     part: Callable
 
     def take(self, batch, arguments):
-        """The StepRecord of a batch of all sources."""
+        """The StepLine of a batch of all sources."""
         batch = self.part(batch)
         if self.step.program.placement.replicas > 1:
             # a function that holds collectives cannot be called in a branch

@@ -12,8 +12,7 @@ import tensorflow as tf
 from trainer.loop.feeds import Feed, LoopCarry, make_feed
 from trainer.loop.graph import slow_in_a_loop
 from trainer.loop.traced_step import TracedStep
-from trainer.loop.window import LogWindow, OnNonfinite, WindowCodec
-from trainer.step.outputs import StepRecord
+from trainer.loop.window import LogWindow, OnNonfinite, StepLine, WindowCodec
 
 FAR = 2**31 - 1  # steps: no log window ends within a call
 
@@ -124,11 +123,10 @@ class Segments:
     def _variant(self, window: LogWindow, batch, arguments, variant) -> LogWindow:
         return self._added(window, variant.take(batch, arguments))
 
-    def _added(self, window: LogWindow, record: StepRecord) -> LogWindow:
-        """The window with the record of a step."""
+    def _added(self, window: LogWindow, line: StepLine) -> LogWindow:
+        """The window with the line of a step."""
         self.step.program.counter.assign_add(1)
-        skipping = self.on_nonfinite is OnNonfinite.SKIP
-        following = window.add(record, skipping, self.step.program.means_by_examples)
+        following = window.add(line)
         freezes = self.on_nonfinite is OnNonfinite.FREEZE
         return window.or_before(following) if freezes else following
 

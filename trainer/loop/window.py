@@ -38,6 +38,43 @@ class OnNonfinite(enum.Enum):
         return cls.FREEZE if tf.config.list_logical_devices("GPU") else cls.STOP
 
 
+class StepLine(NamedTuple):
+    """What one step adds to a log window.
+
+    It is made in the step's own graph: there it does not wait for the update of the weights.
+
+    numbers: float64 [3T + 5], in the order of `LogWindow.sums`; weight: float32 [T]; finite:
+    bool [], whether the step counts; None where each does.
+    """
+
+    numbers: tf.Tensor
+    weight: tf.Tensor
+    finite: tf.Tensor | None = None
+
+    @classmethod
+    def of(cls, record: StepRecord, skipping: bool = False, by_examples: bool = False) -> StepLine:
+        """The line of a step; a skipped step leaves only its count.
+
+        Args:
+          by_examples: as in `WindowSums`.
+        """
+        terms, examples, norm = record.raw.shape[0], record.examples, record.grad_norm
+        parts, absent = [record.raw, record.weighted], record.absent
+        if by_examples:
+            parts, norm = [part * examples for part in parts], norm * examples
+            absent = None if absent is None else absent * examples
+        absent = [0.0] * terms if absent is None else tf.unstack(absent, terms)
+        loss = examples * tf.reduce_sum(record.weighted)
+        rest = tf.stack([examples, norm, 1.0, 0.0, *absent, loss])
+        numbers = tf.concat([*parts, rest], 0)
+        if not skipping:
+            return cls(tf.cast(numbers, tf.float64), record.weight)
+        finite = record.finite()
+        only_skipped = tf.one_hot(2 * terms + NUMBERS - 1, vector_size(terms))
+        numbers = tf.where(finite, numbers, only_skipped)
+        return cls(tf.cast(numbers, tf.float64), record.weight, finite)
+
+
 class LogWindow(NamedTuple):
     """Sums over the steps of a log window, in one vector: few operations, and one transfer.
 
@@ -56,28 +93,12 @@ class LogWindow(NamedTuple):
         """bool [], whether every value so far is."""
         return tf.math.is_finite(tf.reduce_sum(self.sums))
 
-    def add(self, record: StepRecord, skipping: bool, by_examples: bool = False) -> LogWindow:
-        """The window with one more step; a skipped step leaves only its count.
-
-        Args:
-          by_examples: as in `WindowSums`.
-        """
-        terms, weight, examples = record.raw.shape[0], record.weight, record.examples
-        of_step = [record.raw, record.weighted, record.grad_norm, record.absent]
-        if record.absent is None:
-            of_step[-1] = tf.zeros([terms])
-        if by_examples:
-            of_step = [value * examples for value in of_step]
-        raw, weighted, norm, absent = of_step
-        numbers = tf.stack([examples, norm, 1.0, 0.0])
-        loss = tf.reshape(examples * tf.reduce_sum(record.weighted), [1])
-        step = tf.concat([raw, weighted, numbers, absent, loss], 0)
-        if skipping:
-            finite = record.finite()
-            only_skipped = tf.one_hot(2 * terms + NUMBERS - 1, vector_size(terms))
-            step = tf.where(finite, step, only_skipped)
-            weight = tf.where(finite, weight, self.weight)
-        return LogWindow(self.sums + tf.cast(step, tf.float64), weight)
+    def add(self, line: StepLine) -> LogWindow:
+        """The window with one more step."""
+        weight = line.weight
+        if line.finite is not None:
+            weight = tf.where(line.finite, weight, self.weight)
+        return LogWindow(self.sums + line.numbers, weight)
 
     def or_before(self, following: LogWindow) -> LogWindow:
         """The following window, but this one where it holds a value that is not finite."""

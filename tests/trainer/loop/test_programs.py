@@ -10,6 +10,7 @@ from losses import balancing
 from losses.objective.layout import Layout
 from trainer.balancing.weightings import JacobianWeighting
 from trainer.data.open import open_data
+from trainer.ledger.window import WindowSums
 from trainer.loop.programs import Programs
 from trainer.loop.traced_step import Asked
 from trainer.loop.train_step import apply_gradients, compute_gradients, current_context
@@ -91,12 +92,13 @@ def test_class_weights_in_another_order_are_the_same(make_programs):
 def test_a_traced_step_moves_the_weights_by_the_gradient(make_programs, batch):
     programs = make_programs(optimizer=keras.optimizers.SGD(0.1))
     step = programs.step(arrays(), False, Asked())
-    record = step.function(*batch)
-    np.testing.assert_allclose(record.raw, [3.75, 2])
-    np.testing.assert_allclose(record.weighted, [7.5, 6])
-    assert float(record.examples) == 4
+    line = step.function(*batch)
+    sums = WindowSums.of(line.numbers.numpy(), line.weight.numpy())
+    np.testing.assert_allclose(sums.raw, [3.75, 2])
+    np.testing.assert_allclose(sums.weighted, [7.5, 6])
+    assert (sums.examples, sums.steps) == (4, 1) and sums.loss == pytest.approx(4 * 13.5)
     # the gradient (9, 2.5) and 8
-    np.testing.assert_allclose(record.grad_norm, np.sqrt(9**2 + 2.5**2 + 8**2), rtol=1e-6)
+    np.testing.assert_allclose(sums.grad_norm, np.sqrt(9**2 + 2.5**2 + 8**2), rtol=1e-6)
     kernel, bias = programs.program.model.get_weights()
     np.testing.assert_allclose(kernel, [[2 - 0.9], [-1 - 0.25]], rtol=1e-6)
     np.testing.assert_allclose(bias, [0.5 - 0.8], rtol=1e-6)

@@ -5,6 +5,7 @@ The step's one term is the first number of its batch, of weight 2; its norm is t
 """
 
 import functools
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,24 +19,28 @@ from trainer.data.open import open_data
 from trainer.loop.feeds import AccumulatingFeed, ArrayFeed, IteratorFeed
 from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import FAR, OnNonfinite, TrainLoops, make_feed, make_segments
-from trainer.loop.window import LogWindow
+from trainer.loop.window import LogWindow, StepLine
 from trainer.step.outputs import StepRecord
 
 NAN, INF = float("nan"), float("inf")
 
 
-def record_of(program, batch):
-    """The record of a batch of one example, [1, 2]: its value and its norm."""
+def line_of(program, batch):
+    """The line of a batch of one example, [1, 2]: its value and its norm."""
     value, norm = batch[0, 0], batch[0, 1]
-    return StepRecord(value[None], tf.constant([2.0]), 2 * value[None], tf.constant(1.0), norm)
+    one, weight = tf.constant(1.0), tf.constant([2.0])
+    record = StepRecord(value[None], weight, 2 * value[None], one, norm)
+    return StepLine.of(record, program.skips)
 
 
 @pytest.fixture
 def make_step(make_program):
-    """A function that makes a traced step of a function such as `record_of`."""
+    """A function that makes a traced step of a function such as `line_of`."""
 
-    def make_step(function=record_of, key=("fake",), passes=(), **arguments) -> TracedStep:
-        program = make_program(**arguments)
+    def make_step(
+        function=line_of, key=("fake",), passes=(), skips=False, **arguments
+    ) -> TracedStep:
+        program = replace(make_program(**arguments), skips=skips)
         program.discovery.settle_layout(Layout(("value",), ((),), (None,), (False,)))
         specs = [tf.TensorSpec([1, 2], tf.float32)]
         if program.optimizers.accumulation > 1:
@@ -111,7 +116,8 @@ def test_a_loop_for_windows_of_one_step_is_right_for_all(
 ):
     data, results = BAD["a value"], []
     for single in (False, True):
-        loop = TrainLoops(on_nonfinite).open(make_step(), source_of(data, kind), 0, 0, single)
+        step = make_step(skips=on_nonfinite is OnNonfinite.SKIP)
+        loop = TrainLoops(on_nonfinite).open(step, source_of(data, kind), 0, 0, single)
         results.append(loop.run(LogWindow.empty(1), 0, steps=7, left=left, every=every))
     plain, of_one = results
     assert ended(of_one) == ended(plain) and len(of_one.ended) >= 1
@@ -149,7 +155,7 @@ def test_a_row_has_the_learning_rate_and_the_time_at_which_its_window_ended(make
 def test_metrics_that_a_graph_can_read_are_reset_with_their_window(make_step):
     def counted(program, batch):
         program.metrics.update(tf.zeros([1, 1]), batch[:, :1])
-        return record_of(program, batch)
+        return line_of(program, batch)
 
     step = make_step(counted, metrics=["mae"])
     loop = open_loop(step, source_of(examples([1, 2, 3, 4, 5])))
@@ -202,7 +208,7 @@ def test_a_loop_that_freezes_goes_on_to_the_windows_end_but_keeps_the_bad_window
 @pytest.mark.parametrize("value", [4, NAN])
 @pytest.mark.parametrize("kind", ["arrays", "pipeline"])
 def test_a_loop_that_skips_counts_a_bad_step_and_goes_on(kind, value, make_step):
-    step = make_step()
+    step = make_step(skips=True)
     data = examples([1, 2, 3, value, 5, 6, 7], [1, 1, 1, NAN, 1, 1, 1])
     loop = open_loop(step, source_of(data, kind), OnNonfinite.SKIP)
     result = loop.run(LogWindow.empty(1), 0, steps=7, left=5, every=5)
@@ -271,15 +277,15 @@ def test_the_feed_is_chosen_by_the_data_and_by_accumulation(make_step):
 def test_accumulated_steps_are_given_the_mean_denominators_of_their_window(make_step):
     """The sums of a batch: its value over its norm; the window's means are those of the norms."""
 
-    def record(program, batch, means):
+    def line(program, batch, means):
         one = tf.constant(1.0)
-        return StepRecord(means, tf.ones([1]), means, one, one)
+        return StepLine.of(StepRecord(means, tf.ones([1]), means, one, one))
 
     def counts(batch):
         return tf.stack([batch[0, 0], batch[0, 1], 1.0, 1.0])
 
     optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
-    step = make_step(record, optimizer=optimizer, passes={"counts": counts})
+    step = make_step(line, optimizer=optimizer, passes={"counts": counts})
     data = examples([0, 0, 0, 0], [2, 4, 10, 20])
     loop = open_loop(step, source_of(data, "pipeline"))
     result = loop.run(LogWindow.empty(1), 0, steps=4, left=1, every=1)

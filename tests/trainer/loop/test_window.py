@@ -12,7 +12,8 @@ from trainer.ledger.console import Console
 from trainer.ledger.recorder import Recorder
 from trainer.ledger.window import WindowSums
 from trainer.loop.train_loop import OnNonfinite
-from trainer.loop.window import LogWindow, WindowCodec
+from trainer.loop.window import LogWindow, StepLine, WindowCodec
+from trainer.step.outputs import StepRecord
 
 TIMES = ("time", "steps_per_second", "examples_per_second")
 
@@ -161,6 +162,44 @@ def test_without_a_check_in_each_step_the_window_stays_as_the_bad_step_left_it()
         rows(on_gpu, data, steps=5)
     assert "at step 3" in str(found.value)
     assert str(found.value).splitlines()[0] == str(expected.value).splitlines()[0]
+
+
+def record(raw, weighted, norm, absent=None):
+    numbers = [tf.constant(value) for value in (raw, [2.0, 3.0], weighted, 4.0, norm)]
+    return StepRecord(*numbers, None if absent is None else tf.constant(absent))
+
+
+def sums_of(window, by_examples=False):
+    sums = window.read(by_examples)
+    lists = (part.tolist() for part in (sums.raw, sums.weighted, sums.weight, sums.absent))
+    return [*lists, sums.examples, sums.grad_norm, sums.steps, sums.skipped, sums.loss]
+
+
+@pytest.mark.parametrize("by_examples", [False, True])
+def test_a_window_adds_up_its_steps(by_examples):
+    records = [
+        record([1.0, 0.0], [2.0, 0.0], 0.5, [0.0, 1.0]),
+        record([3.0, 5.0], [6.0, 15.0], 2.0),
+    ]
+    window = LogWindow.empty(2)
+    for each in records:
+        window = window.add(StepLine.of(each, by_examples=by_examples))
+    by = 4 if by_examples else 1  # each step has four examples
+    raw, weighted, absent = [4.0 * by, 5.0 * by], [8.0 * by, 15.0 * by], [0.0, 1.0 * by]
+    expected = [raw, weighted, [2, 3], absent, 8, 2.5 * by, 2, 0, 4 * 2.0 + 4 * 21.0]
+    assert sums_of(window, by_examples) == expected
+
+
+@pytest.mark.parametrize("last, norm", [(np.nan, 1.0), (6.0, np.inf)])
+def test_a_skipped_step_leaves_only_its_count(last, norm):
+    bad = record([1.0, 1.0], [2.0, last], norm)
+    good = StepLine.of(record([1.0, 2.0], [2.0, 6.0], 0.5), skipping=True)
+    before = LogWindow.empty(2).add(good)
+    line = StepLine.of(bad._replace(weight=tf.constant([9.0, 9.0])), skipping=True)
+    after = sums_of(before.add(line))
+    expected = sums_of(before)
+    expected[-2] += 1
+    assert after == expected
 
 
 def test_a_row_comes_back_from_the_vector_it_was_packed_in():
