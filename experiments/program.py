@@ -13,7 +13,7 @@ import traceback
 from ml_collections import ConfigDict
 from ml_collections.config_dict import RequiredValueError
 
-from experiments.cli import command_line, configuration, precision, saved
+from experiments.cli import command_line, configuration, precision, saved, xla_cache
 from experiments.cli.command_line import Command
 from experiments.cli.configuration import ConfigurationError
 from experiments.cli.startup import start_tensorflow
@@ -122,11 +122,13 @@ def _check_mode(command: Command) -> None:
 def carry_out(command: Command, resolved: dict) -> int:
     """Starts TensorFlow and does what the command says; gives the exit code."""
     code_of_missed = _code_of_missed()
-    start_tensorflow(command.virtual_devices)
+    place = start_tensorflow(command.virtual_devices, command.xla_cache)
     with precision.in_use(resolved):
         experiment = _build(command, _strategy(command), resolved)
         _MODES[command.mode](experiment, command)
         reached = command.mode not in ("train", "evaluate") or _conclude(experiment, command)
+    if place is not None and command.xla_cache is not None:
+        xla_cache.check_kept(command.xla_cache, place)
     return DONE if reached else code_of_missed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -36,6 +37,11 @@ _FRAME = re.compile(r'^\s*File "(?P<file>[^"\n]+)", line (?P<line>\d+)', re.MULT
 _ELSEWHERE = re.compile(r"site-packages|__autograph_generated_file")
 _XLA = re.compile(
     r"Detected unsupported operations when trying to compile graph .*? on \w+: (?P<op>\w+)"
+)
+# TensorFlow's flag of the folder in which XLA keeps what it has compiled, and what it says of it
+_CACHE = re.compile(r'--tf_xla_persistent_cache_directory=(?:"([^"]+)"|(\S+))')
+_OF_CACHE = re.compile(
+    r"xla_compile_cache|Serialized cache key does not match|Read less bytes than requested"
 )
 # what a pipeline refuses by `trainer.data.lengths`, which is a sentence
 _REFUSED = re.compile(r"assertion failed: \[(?P<said>[^\n]*has parts of different lengths[^\n]*)\]")
@@ -78,8 +84,24 @@ def explain(error: BaseException) -> str:
     return _one_line(cause) + "".join(f", {_one_line(note)}" for note in notes[:1])
 
 
+def cache_failure(error: BaseException) -> TermwiseError | None:
+    """The exception to raise where XLA's persistent cache is the cause; None where it is not.
+
+    TensorFlow ends a step that meets a damaged file in it, or has no space for another.
+    """
+    folder = _CACHE.search(os.environ.get("TF_XLA_FLAGS", ""))
+    if not folder or not _OF_CACHE.search(_plain(error)):
+        return None
+    return TermwiseError(
+        f"XLA cannot use what it keeps in {folder[1] or folder[2]}: {explain(error)}. Delete that "
+        "folder, or give it a disk with space."
+    )
+
+
 def reading_failure(source, error: Exception) -> Exception:
     """The exception to raise where evaluation or prediction has met one of `OF_INPUT`."""
+    if (failure := cache_failure(error)) is not None:
+        return failure
     if raised_by_user_code(error):
         return TermwiseError(user_failure(source, error))
     return TermwiseError(f"{source.what} cannot be evaluated: {explain(error)}.")

@@ -39,6 +39,8 @@ Trains, evaluates or describes an experiment.
   --virtual_devices=N       use N logical CPU devices, to try --strategy=mirrored on any machine
   --precision=PRECISION     float32 (default), float64, mixed_float16 (its loss is scaled),
                             mixed_bfloat16; sets the field precision, so a continued run keeps it
+  --xla_cache=FOLDER        keep there what XLA compiles, and load it at the next start; it may be
+                            deleted at any time
   --profile_steps=A,B       with --mode=train: profile the steps after A up to B for TensorBoard,
                             and say where their time went
   --picture=FILE.png        with --mode=train or evaluate: the experiment's picture of the result
@@ -63,6 +65,7 @@ class Command:
       strategy: one of `STRATEGIES`.
       virtual_devices: int, at least 1, or None.
       precision: one of `PRECISIONS`, or None for the configuration's.
+      xla_cache: path of the folder of compiled programs, or None.
       step: int, of the mode replay, or None.
       profile_steps: (first, last), or None.
       picture: path of a .png file to be drawn, or None.
@@ -78,6 +81,7 @@ class Command:
     strategy: str = "auto"
     virtual_devices: int | None = None
     precision: str | None = None
+    xla_cache: str | None = None
     step: int | None = None
     profile_steps: tuple[int, int] | None = None
     picture: str | None = None
@@ -109,6 +113,7 @@ def parse(argv: list[str]) -> Command:
         strategy=values.strategy,
         virtual_devices=values.virtual_devices,
         precision=values.precision,
+        xla_cache=values.xla_cache,
         step=values.step,
         profile_steps=values.profile_steps,
         picture=values.picture,
@@ -215,6 +220,7 @@ def _flags() -> flags.FlagValues:
     define(_Path(), "config", None)
     define(_Path(), "workdir", None)
     define(_Path(), "picture", None)
+    define(_Path(), "xla_cache", None)
     define(_Choice(MODES), "mode", "train")
     define(_Choice(STRATEGIES), "strategy", "auto")
     define(_Count(64, "a number of devices"), "virtual_devices", None)

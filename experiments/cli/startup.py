@@ -7,7 +7,9 @@ import os
 import re
 import sys
 import tempfile
+from pathlib import Path
 
+from experiments.cli import xla_cache
 from experiments.cli.configuration import ConfigurationError
 
 # what TensorFlow's C++ code says at every import, before its log level can be set
@@ -17,25 +19,30 @@ CUDA = re.compile(rb"E\d{4} .*\bcuda_")
 DRIVER = "/proc/driver/nvidia/version"
 
 
-def start_tensorflow(virtual_devices: int | None = None) -> None:
+def start_tensorflow(virtual_devices: int | None = None, cache: str | None = None) -> Path | None:
     """Imports TensorFlow without its chatter; prepares the GPUs, or makes logical CPU devices.
 
     Args:
       virtual_devices: int, logical CPU devices instead of the machine's own devices; None for
         those it has.
+      cache: the folder of `--xla_cache`; None: nothing is kept.
+    Returns:
+      what `cache` is for this machine.
     Raises:
-      ConfigurationError: this process has used its devices already.
+      ConfigurationError: this process has used its devices already, or the folder cannot be used.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _without_noise():
         import tensorflow as tf
 
+        # before it looks for devices, when it reads its flags
+        place = None if cache is None else xla_cache.use(cache, tf)
         gpus = tf.config.list_physical_devices("GPU")
     if virtual_devices is None:
         from trainer.distributed.devices import prepare_gpus
 
         prepare_gpus()
-        return
+        return place
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
         if gpus:
@@ -50,6 +57,7 @@ def start_tensorflow(virtual_devices: int | None = None) -> None:
                 f"--virtual_devices={virtual_devices}: TensorFlow has started with {have} already, "
                 "and devices are made before. Start a new process."
             ) from None
+    return place
 
 
 @contextlib.contextmanager

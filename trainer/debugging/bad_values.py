@@ -16,7 +16,7 @@ from losses.objective.class_ids import class_ids
 from trainer.data.batch import unpack
 from trainer.debugging.errors import OutOfMemoryError
 from trainer.distributed.hosts import peer_lost
-from trainer.errors import OF_INPUT, explain, raised_by_user_code, user_failure
+from trainer.errors import OF_INPUT, cache_failure, explain, raised_by_user_code, user_failure
 from trainer.ledger.examples import Examples
 from trainer.run.evaluate import evaluate
 from trainer.run.events import ReadingEvents
@@ -184,6 +184,8 @@ def step_failure(run: Run, source, position: int, steps: range, error: Exception
       steps: the global steps of that call.
       error: what TensorFlow raised.
     """
+    if (failure := cache_failure(error)) is not None:
+        return failure
     if isinstance(error, tf.errors.OutOfRangeError) and not raised_by_user_code(error):
         done = run.state.step - steps[0]
         return TermwiseError(_ended(source, position + done, steps))
