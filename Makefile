@@ -92,6 +92,7 @@ fuzz: $(INSTALLED)
 # In memory, where there is a file system of that kind: what is flushed then costs no time.
 fault-test: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -s tests/trainer/persistence/test_disk_faults.py \
+		tests/trainer/persistence/test_export_faults.py \
 		$(if $(wildcard /dev/shm),--basetemp=/dev/shm/termwise-faults)
 
 experiments: $(INSTALLED)

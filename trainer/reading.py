@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,33 @@ from trainer.fitting.course import Course, phase_at
 from trainer.hooks import Hooks
 from trainer.ledger.examples import Examples
 from trainer.loop.traced_step import Asked
-from trainer.model.export import export_model
+from trainer.model.export import Export
 from trainer.model.variables import owned_variables
+from trainer.persistence.checkpoint import system_error
+from trainer.persistence.files import refusal, replace_whole
 from trainer.run.evaluate import follow, predict, prepare_model, prepare_reading
 from trainer.run.events import ReadingEvents
+
+
+def export_model(model, path, outputs=None) -> Path:
+    """Writes an inference model: a SavedModel folder that holds `model.keras` as well.
+
+    A path that ends in ".keras" gets that file alone. The export is written beside the target and
+    renamed, so that the target is whole or what it was. An earlier export, or an empty folder, is
+    replaced; anything else that stands there is left as it is, a model that somebody saved too.
+
+    Raises:
+      FileExistsError: something else than an earlier export has this path.
+      OSError: it cannot be written; what stood there still does.
+    """
+    export = Export.of(model, path, outputs)
+    target = Path(os.path.realpath(path))  # of a link, what it leads to
+    try:
+        replace_whole(target, export.write, export.check)
+    except (OSError, tf.errors.OpError) as error:
+        raise refusal(path, system_error(error)) from error
+    export.warn(target)
+    return export.path
 
 
 class Reading(Hooks):

@@ -323,6 +323,11 @@ if job is not None:
     os.environ.update(job.pop("disk", {}))
     program = write_as_a_fit if job.pop("only_writes", False) else train
     program = write_cases if "cases" in job else program
+    if "exports" in job:
+        from tests.trainer.persistence.exporting import export_cases as program
+
+        job["cases"] = job.pop("exports")
+        del job["go"]
     try:
         program(**job)
     except TermwiseError as error:  # which the command line tells in one line

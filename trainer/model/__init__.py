@@ -11,15 +11,15 @@ from trainer.model.build import (
     may_add_losses,
     output_names,
 )
-from trainer.model.export import export_model
+from trainer.model.export import Export
 from trainer.model.variables import by_path, free_name, read, tensor_variable
 
 __all__ = [
+    "Export",
     "build_model",
     "by_path",
     "call_model",
     "compiled_arguments",
-    "export_model",
     "free_name",
     "make_model",
     "may_add_losses",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 import warnings
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,57 +82,63 @@ def _outputs_of_layers(model, names):
     return outputs[names] if isinstance(names, str) else outputs
 
 
-def export_model(model: keras.Model, path, outputs=None) -> Path:
-    """Writes the inference model: a SavedModel folder that holds `model.keras` as well.
+@dataclass(frozen=True)
+class Export:
+    """An inference model, and where it goes: a folder, or a path that ends in ".keras".
 
-    A path that ends in ".keras" gets that file alone. The export is written beside the target and
-    renamed, so that the target is whole or what it was. An earlier export, or an empty folder, is
-    replaced; anything else that stands there is left as it is, a model that somebody saved too.
-
-    Raises:
-      FileExistsError: something else than an earlier export has this path.
+    Attributes:
+      model: what is exported.
+      path: as it was given.
     """
-    if not overrides(model, "call"):
-        raise TermwiseError(
-            f"export() writes what the model's call() computes, and the {type(model).__name__} "
-            "has none. Give it one, or export its parts: trainer.model.part.export(path)."
-        )
-    path = Path(path)
-    target = Path(os.path.realpath(path))  # of a link, what it leads to
-    exported = inference_model(model, outputs)
-    single = path.suffix == ".keras"
-    check = _check_archive if single else _check_folder
-    check(path, target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as beside:
-        written = Path(beside, "model.keras" if single else "export")
-        if single:
-            _save_marked(exported, written, [])
-        else:
-            exported.export(str(written), format="tf_saved_model", verbose=False)
-            _save_marked(exported, written / ARCHIVE, _entries(written))
-        check(path, target)  # once more: it took a while
-        _exchange(written, target, Path(beside, "before"))
-    if not single and _PATTERN.search(str(target)):
-        warnings.warn(
-            f"TensorFlow takes {path} for a pattern, because of its name, and cannot load the "
-            "SavedModel there. Move the folder, or load model.keras in it.",
-            stacklevel=2,
-        )
-    return path
 
+    model: keras.Model
+    path: Path
 
-def _exchange(written: Path, target: Path, before: Path) -> None:
-    """Renames an export to its target; an earlier one goes to `before`, and back on a failure."""
-    if not target.is_dir():
-        os.replace(written, target)
-        return
-    os.rename(target, before)
-    try:
-        os.replace(written, target)
-    except BaseException:
-        os.rename(before, target)
-        raise
+    @classmethod
+    def of(cls, model: keras.Model, path, outputs=None) -> Export:
+        """The export of a model.
+
+        Args:
+          outputs: as of `inference_model`.
+        Raises:
+          ValueError: the model has no `call`, or not these outputs.
+        """
+        if not overrides(model, "call"):
+            raise TermwiseError(
+                f"export() writes what the model's call() computes, and the {type(model).__name__} "
+                "has none. Give it one, or export its parts: trainer.model.part.export(path)."
+            )
+        return cls(inference_model(model, outputs), Path(path))
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one file."""
+        return self.path.suffix == ".keras"
+
+    def check(self, target: Path) -> None:
+        """FileExistsError: what stands at the target is not an earlier export, or more than that.
+
+        Args:
+          target: what the path leads to.
+        """
+        (_check_archive if self.single else _check_folder)(self.path, target)
+
+    def write(self, written: Path) -> None:
+        """Writes it: a SavedModel folder that holds `model.keras` as well, or that file alone."""
+        if self.single:
+            _save_marked(self.model, written, [])
+            return
+        self.model.export(str(written), format="tf_saved_model", verbose=False)
+        _save_marked(self.model, written / ARCHIVE, _entries(written))
+
+    def warn(self, target: Path) -> None:
+        """Says so where TensorFlow will not load it from there."""
+        if not self.single and _PATTERN.search(str(target)):
+            warnings.warn(
+                f"TensorFlow takes {self.path} for a pattern, because of its name, and cannot load "
+                "the SavedModel there. Move the folder, or load model.keras in it.",
+                stacklevel=3,
+            )
 
 
 def _check_folder(path: Path, target: Path) -> None:

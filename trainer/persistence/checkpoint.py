@@ -265,7 +265,7 @@ class Checkpoints:
         try:
             function(*arguments)
         except (OSError, tf.errors.OpError) as error:
-            of_system = _system_error(error) if isinstance(error, tf.errors.OpError) else error
+            of_system = system_error(error)
             self._error = refusal(path, of_system, self._latest)
             if self._error is not of_system:
                 self._error.__cause__ = of_system
@@ -333,8 +333,10 @@ def _finite_numbers(row: Mapping | None) -> dict[str, float]:
     }
 
 
-def _system_error(error: tf.errors.OpError) -> OSError:
+def system_error(error: OSError | tf.errors.OpError) -> OSError:
     """TensorFlow's file error as the system's, whose reason it has in its text."""
+    if isinstance(error, OSError):
+        return error
     text = str(error)
     for number in _NUMBERS:
         if os.strerror(number) in text:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
+import shutil
 import stat
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from losses.errors import TermwiseError
 from trainer.persistence.errors import FileMissingError, error_class
 
+UNFINISHED = ".unfinished-"  # what the folder of a write is called that has not ended
+ABANDONED = 86400  # seconds
+HERE, RENAME_EXCHANGE = -100, 2  # of Linux: paths are those of the process; its flag
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -81,6 +89,79 @@ def replace_bytes(file: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     flush_to_disk(file.parent)
+
+
+def replace_whole(target: Path, write: Callable, check: Callable) -> None:
+    """Puts a file or a folder in the place of an earlier one, once it is whole and on the disk.
+
+    Args:
+      target: what is replaced; it need not exist.
+      write: (path) -> None, writes there; the path is beside the target and does not exist.
+      check: (target) -> None, raises where the target may not be replaced.
+    Raises:
+      OSError: refused; the earlier one stands, and nothing else is left.
+    """
+    check(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target.parent)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=target.parent) as beside:
+        written = Path(beside, f"new{target.suffix}")
+        write(written)
+        for path in [written, *written.rglob("*")]:
+            flush_to_disk(path)
+        check(target)  # once more: it took a while
+        earlier = _exchange(written, target, Path(beside, "before"))
+        try:
+            flush_to_disk(target.parent)
+        except OSError:
+            _put_back(target, earlier, Path(beside, "undone"))
+            raise
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed writers left, once it is so old that nobody writes there still."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left)
+
+
+def _exchange(written: Path, target: Path, before: Path) -> Path | None:
+    """Renames to a target; where an earlier one is then; on a failure it is where it was."""
+    if not target.exists():
+        os.replace(written, target)
+        return None
+    if not target.is_dir():
+        with contextlib.suppress(OSError):  # some file systems have no second names
+            os.link(target, before)
+        os.replace(written, target)
+        return before
+    if _swapped(written, target):
+        return written
+    os.rename(target, before)
+    try:
+        os.replace(written, target)
+    except BaseException:
+        os.rename(before, target)
+        raise
+    return before
+
+
+def _put_back(target: Path, earlier: Path | None, undone: Path) -> None:
+    """Undoes `_exchange`; what was new goes to `undone`."""
+    if earlier is None or earlier.exists():
+        os.rename(target, undone)
+    if earlier is not None and earlier.exists():
+        os.rename(earlier, target)
+
+
+def _swapped(first: Path, second: Path) -> bool:
+    """Gives two folders each other's name at once; False where the system cannot."""
+    try:
+        swap = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # not of Linux, or of an old one
+        return False
+    return swap(HERE, os.fsencode(first), HERE, os.fsencode(second), RENAME_EXCHANGE) == 0
 
 
 class PinnedFolder:

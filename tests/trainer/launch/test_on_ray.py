@@ -39,9 +39,11 @@ class FakeRay(types.SimpleNamespace):
     def shutdown(self):
         self.open = False
         for actor in self.actors:
-            if actor.made.is_set():
+            if "object" in vars(actor):
                 actor.object.kill()
                 actor.object._guard.__exit__()
+        for _ in self.actors:  # nothing waits for a place when the test is over
+            self._places.release()
 
     def remote(self, kind):
         fake = self
@@ -165,6 +167,29 @@ def test_a_node_that_comes_is_taken_in(drive, tmp_path):
     assert any("a further worker has come" in line for line in lines)
     assert next(configurations(lines)) == (0, 1)
     assert sorted(configurations(lines))[-2:] == [(0, 2), (1, 2)]
+
+
+def test_a_worker_that_is_lost_before_it_came_is_asked_for_anew_and_ends_nothing(drive, tmp_path):
+    fake, came = FakeRay(1), tmp_path / "came"
+    script = f"{SAYS} [ -e {came} ] && exit 0; trap 'touch {came}; exit 42' TERM; "
+    script += f"echo x >> {tmp_path}/n; while :; do sleep 0.1; done"
+
+    def lose_the_awaited():
+        wait_until((tmp_path / "n").exists)
+        fake.actors[1].gone = True
+        fake.actors[1].made.set()  # its questions are answered now: it died
+        wait_until(lambda: len(fake.actors) == 3)
+        assert (tmp_path / "n").read_text() == "x\n" and not came.exists()
+        fake.grow()  # the first of the waiting places is the lost one's
+        fake.grow()
+
+    losing = threading.Thread(target=lose_the_awaited)
+    losing.start()
+    code, lines = drive(fake, script, "--patience_s=0", "--max_restarts=0")
+    losing.join()
+    assert code == 0
+    assert sum("a further worker has come" in line for line in lines) == 1
+    assert sorted(configurations(lines)) == [(0, 1), (0, 2), (1, 2)]
 
 
 def wait_until(holds):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.model import export
-from trainer.model.export import export_model
+from trainer.persistence import files
+from trainer.reading import export_model
 
 X = np.ones((3, 2), "float32")
 
@@ -163,10 +163,48 @@ def test_a_rename_that_fails_brings_the_earlier_one_back(tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError("not now")
 
-    monkeypatch.setattr(export.os, "replace", fail)
+    monkeypatch.setattr(files, "_swapped", lambda first, second: False)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="not now"):
         export_model(model(2.0), tmp_path / "export")
     assert contents(tmp_path) == before and os.listdir(tmp_path) == ["export"]
+
+
+def test_folders_are_exchanged_where_the_system_cannot_do_it_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_swapped", lambda first, second: False)
+    for value in (1.0, 2.0):
+        export_model(model(value), tmp_path / "export")
+    assert served(tmp_path / "export") == 4.0 and os.listdir(tmp_path) == ["export"]
+
+
+@pytest.mark.parametrize("name", ["export", "export.keras"])
+@pytest.mark.parametrize("stood", [True, False])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_names_that_do_not_reach_the_disk_are_put_back(name, stood, at_once, tmp_path, monkeypatch):
+    if stood:
+        export_model(model(), tmp_path / name)
+    before = contents(tmp_path)
+
+    def flush(path):
+        if path == tmp_path:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files, "flush_to_disk", flush)
+    if not at_once:
+        monkeypatch.setattr(files, "_swapped", lambda first, second: False)
+    with pytest.raises(OSError, match=r"cannot be written: Input/output error\. Mend this"):
+        export_model(model(2.0), tmp_path / name)
+    assert contents(tmp_path) == before and os.listdir(tmp_path) == [name] * stood
+
+
+def test_what_killed_exports_left_goes_when_it_is_old(tmp_path):
+    for name, age in [("old", 2 * files.ABANDONED), ("new", 0)]:
+        folder = tmp_path / f"{files.UNFINISHED}{name}"
+        fill(folder)
+        now = folder.stat().st_mtime
+        os.utime(folder, (now - age, now - age))
+    export_model(model(), tmp_path / "export")
+    assert sorted(os.listdir(tmp_path)) == [f"{files.UNFINISHED}new", "export"]
 
 
 def test_a_path_that_tensorflow_takes_for_a_pattern_is_told(tmp_path):

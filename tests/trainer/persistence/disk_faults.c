@@ -1,9 +1,10 @@
 /* Faults of a disk, for tests: preloaded into a process, it makes one call on one file go wrong.
 
    DISK_FAULT="kind op nth words": the nth call of `op` on a path that ends in `words`, each number
-   of which is written N. Kinds: nospace, io (an error); torn (half is written, then there is no space);
-   kill (half is written, then SIGKILL); after (SIGKILL once it is done); lie (it says it is done, is
-   not, and a later call ends the process by SIGKILL).
+   of which is written N, without what follows ".tmp" or ".unfinished-". Kinds: nospace, io (an
+   error); torn (half is written, then there is no space); kill (half is written, then SIGKILL);
+   after (SIGKILL once it is done); lie (it says it is done, is not, and a later call ends the
+   process by SIGKILL).
    DISK_LOG=file: each call on a path with DISK_ROOT in it, as a line "op path", "lied path". */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,6 +24,7 @@
 
 enum { GO, FAIL, HALF, HALF_AND_KILL, DONE_AND_KILL, LIE };
 static int calls, left_to_live = -1;
+static const char *marks[] = {".tmp", ".unfinished-"};
 static char last[512]; /* the fault that the calls are counted of */
 
 static void note(const char *op, const char *path) {
@@ -49,6 +51,11 @@ static int verdict(const char *op, const char *path) {
     if (!digit || !size || plain[size - 1] != 'N') plain[size++] = digit ? 'N' : path[i];
   }
   plain[size] = 0;
+  for (i = 0; i < 2; i++) { /* what follows these in the last name is random */
+    char *name = strrchr(plain, '/'), *mark = name ? strstr(name, marks[i]) : NULL;
+    if (mark) mark[strlen(marks[i])] = 0;
+  }
+  size = (int)strlen(plain);
   i = size - (int)strlen(words);
   if (strcmp(op, on) || i < 0 || strcmp(plain + i, words)) return GO;
   if (strcmp(fault, last)) {

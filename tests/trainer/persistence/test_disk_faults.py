@@ -50,8 +50,9 @@ def points_of(log):
 
 
 def name_of(path):
-    """The end of a path by which a fault is aimed; parts of a random name end the last one."""
+    """The end of a path by which a fault is aimed, without numbers and random ends of a name."""
     folder, name = path.rsplit("/", 2)[1:]
+    name = re.sub(r"(\.tmp|\.unfinished-).*", r"\1", name)
     return re.sub(r"\d+", "N", f"{folder}/{name}")
 
 

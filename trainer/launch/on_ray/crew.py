@@ -44,15 +44,20 @@ class Crew:
             self._awaited[actor.address.remote()] = actor
 
     def join(self, seconds: float) -> bool:
-        """Waits for an actor that was asked for; whether one has come."""
+        """Waits for an actor that was asked for; whether one has come.
+
+        One that is lost first has not: Ray may give it a place on a node that has just gone.
+        """
         if not self._awaited:
             return False
-        came, _ = self._ray.wait(list(self._awaited), num_returns=1, timeout=seconds)
-        for answer in came:
+        answered, _ = self._ray.wait(list(self._awaited), num_returns=1, timeout=seconds)
+        came = False
+        for answer in answered:
             actor = self._awaited.pop(answer)
             if self._answer(answer) is not None:
                 self.members.append(actor)
-        return bool(came)
+                came = True
+        return came
 
     def addresses(self) -> list[str]:
         """One address for each member, new at each call; members that do not answer are lost."""
@@ -70,11 +75,12 @@ class Crew:
 
         def look():
             while not done.is_set():
-                if not self._awaited:
-                    done.wait(POLL_S)
-                elif self.join(POLL_S):
+                if self.join(POLL_S):
                     came()
                     return
+                if not self._awaited:
+                    done.wait(POLL_S)
+                    self.ask()  # for those that were lost before they came
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
@@ -152,6 +158,7 @@ def wait_for(crew: Crew, most: int, least: int, patience_s: float, startup_s: fl
     """
     all_due, least_due = after(patience_s), after(startup_s)
     while len(crew.members) < most and not stop():
+        crew.ask()  # for those that were lost before they came, too
         now = time.monotonic()
         if len(crew.members) >= least and now > all_due:
             break
