@@ -39,7 +39,9 @@ class Diagnostics:
         """Whether a step, counted from 0, is measured: the last of each `every`."""
         return tf.equal((step + 1) % self.every, 0)
 
-    def measure_when_due(self, jacobian: Callable[[], dict], weights, step, absent=None) -> None:
+    def measure_when_due(
+        self, jacobian: Callable[[], dict], weights, step, absent, seldom: Callable
+    ) -> None:
         """Keeps the Gramian of the weighted terms' gradients on a step that is due.
 
         Args:
@@ -47,6 +49,7 @@ class Diagnostics:
           weights: float32 [T].
           step: int64 [], counted from 0.
           absent: float32 [T], 1 where the step has nothing of a term; None: something of each.
+          seldom: of a function the branch that calls it.
         """
 
         def measure():
@@ -63,7 +66,7 @@ class Diagnostics:
             self._at.assign(step + 1)
             return tf.constant(True)
 
-        tf.cond(self.due(step), measure, lambda: tf.constant(False))
+        tf.cond(self.due(step), seldom(measure), lambda: tf.constant(False))
 
     @property
     def size(self) -> int:

@@ -56,6 +56,15 @@ def _only_reads(operation, tensor) -> bool:
     return all(place in unchanged for place in places)
 
 
+def called_apart(function):
+    """A function for a branch that is seldom taken, called where it is and not put in its place.
+
+    TensorFlow puts a branch's operations into the graph around it, and visits each one of a branch
+    that is not taken: 0.15 ms of every step for the four hundred of a balancer.
+    """
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
+
+
 def stateless(function, run=None):
     """A traced function as one that leaves every variable as it was.
 

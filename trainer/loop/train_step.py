@@ -27,7 +27,7 @@ from trainer.balancing.probe import (
 from trainer.data.batch import examples_in
 from trainer.distributed.reduce import sum_by_path
 from trainer.loop.eager import PythonPass
-from trainer.loop.graph import stateless
+from trainer.loop.graph import called_apart, stateless
 from trainer.loop.norm import global_norm
 from trainer.model.added_losses import added_losses_apart
 from trainer.model.teachers import move_teachers
@@ -132,9 +132,8 @@ class TrainPasses:
             gradients = dense(self.program.placement.strategy, result.gradients)
             return result._replace(gradients=gradients, jacobian={}, decided=None)
 
-        result = tf.cond(
-            weighting.due(step), lambda: branch(weighting), lambda: branch(weighting.otherwise)
-        )
+        balanced = self.seldom(functools.partial(branch, weighting))
+        result = tf.cond(weighting.due(step), balanced, lambda: branch(weighting.otherwise))
         strategy, variables = self.program.placement.strategy, self.program.trainables.variables
         return result._replace(gradients=mirrored(strategy, variables, result.gradients))
 
@@ -176,6 +175,12 @@ class TrainPasses:
             return rows
         variables = self.program.trainables.variables
         return sum_by_path(self.program.placement.strategy, variables, rows)
+
+    def seldom(self, function):
+        """A branch that is seldom taken; one that holds collectives has to be traced in place."""
+        placement = self.program.placement
+        apart = placement.replicas == 1 and not placement.xla and not self._eager
+        return called_apart(function) if apart else function
 
     def _traced(self, function):
         return function if self._eager else tf.function(function, autograph=False)
@@ -272,7 +277,8 @@ def compute_gradients(context: StepContext, batch) -> tuple[dict, StepRecord]:
     gradients = _completed(program, gradients)
     if context.diagnostics is not None:
         rows = functools.partial(passes.jacobian, batch, precomputed)
-        context.diagnostics.measure_when_due(rows, weights, program.step, result.absent)
+        measured = rows, weights, program.step, result.absent
+        context.diagnostics.measure_when_due(*measured, passes.seldom)
     strategy = program.placement.strategy
     local = [strategy.experimental_local_results(g)[0] for g in gradients.values()]
     several = scales is not None and len(program.optimizers.of_group) > 1

@@ -207,3 +207,17 @@ def test_what_goes_to_the_host_is_found(function, op):
     else:
         assert pinned(graphs)
         assert crossing(graphs)
+
+
+@pytest.mark.parametrize(
+    "seldom", [{"balancer": losses.balancing.UPGrad(every=20)}, {"gradient_diagnostics_every": 20}]
+)
+def test_the_loop_holds_no_products_of_a_branch_that_is_seldom_taken(seldom):
+    def products(**arguments):
+        trainer = Trainer(mlp(), loss="mse", terms=[noisy()], optimizer="sgd", **arguments)
+        data = dataset()
+        graphs = graphs_of(lambda: trainer.fit(data, steps=3, verbose=False))
+        parts = [part for graph in graphs for part in graph.partition_graphs]
+        return sorted(node.op for part in parts for node in part.node if "MatMul" in node.op)
+
+    assert products(**seldom) == products() != []
