@@ -35,7 +35,7 @@ from trainer.persistence.workdir import Workdir
 from trainer.report.hints import find_hints
 from trainer.run.data_place import enter_data
 from trainer.run.run import Run
-from trainer.run.settings import Settings, told, told_changed
+from trainer.run.settings import Settings, rates_changed, told, told_changed
 
 SHOWN_HINTS = 3
 
@@ -137,7 +137,7 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
     checkpoints = run.state.open_checkpoints(
         run.programs, **request.keep, writes=run.hosts.chief, say=console.warning
     )
-    config = _configuration(run)  # as it was given: what a checkpoint holds of it comes now
+    described = _described(run)  # as it was given: what a checkpoint holds of it comes now
     standing = _restored(run, request, workdir, checkpoints, console)
     console.line(request.describe())
     for phase in request.phases:
@@ -155,7 +155,7 @@ def _locked_fit(run: Run, request: FitRequest, workdir: Workdir | None) -> Histo
         return standing.history
     with Signals(noted=run.workdir is not None) as signals:
         enter_data(run.state, request.source, standing.start, console.warning)
-        _train(run, request, workdir, checkpoints, console, standing, signals, config)
+        _train(run, request, workdir, checkpoints, console, standing, signals, described)
         if workdir is not None:
             workdir.done(_final(standing))
         _summarize(console, standing, checkpoints, workdir)
@@ -214,9 +214,9 @@ def _ended(run: Run, request: FitRequest, start: int) -> str | None:
     return f"a callback has ended this run at step {start}, and more steps= would go on"
 
 
-def _configuration(run: Run):
-    """`config=` of the Trainer, or what it makes of its arguments."""
-    return run.config or describe_run(
+def _described(run: Run) -> dict:
+    """What a Trainer makes of its arguments, as a configuration."""
+    return describe_run(
         model=run.program.model,
         optimizers=run.program.optimizers.of_group,
         objective=run.program.objective,
@@ -227,15 +227,19 @@ def _configuration(run: Run):
 
 
 def _train(
-    run: Run, request: FitRequest, workdir, checkpoints, console, standing, signals, config
+    run: Run, request: FitRequest, workdir, checkpoints, console, standing, signals, described
 ) -> None:
     """Trains what is left; files are complete afterwards, whatever happens."""
     terms = term_notes(run.program.objective)
     by_hand = _set_by_hand(run, request, standing, console)
+    config = run.config or described
     if workdir is not None:
-        more = {**run.jit.notes, **by_hand, "terms": terms}
+        own = {"optimizer": described["optimizer"]} if run.config else {}
+        more = {**run.jit.notes, **by_hand, **own, "terms": terms}
         changed = workdir.start(config, standing.resumed_from, more)
-        if standing.resumed and not run.config:
+        if run.config:  # of what else is in it the user knows
+            changed = rates_changed(workdir.starts(), described["optimizer"])
+        if standing.resumed:
             rates = Settings.of(run.programs, request.weights).rates
             console.notice(told_changed(changed, rates))
     writers = Writers(standing.history, console, workdir, config, standing.resumed_from, terms)

@@ -104,7 +104,10 @@ def replace_whole(target: Path, write: Callable, check: Callable) -> None:
     check(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=target.parent) as beside:
+    # of the earlier one nothing is needed by then: what stays of it is swept away some day
+    with tempfile.TemporaryDirectory(
+        prefix=UNFINISHED, dir=target.parent, ignore_cleanup_errors=True
+    ) as beside:
         written = Path(beside, f"new{target.suffix}")
         write(written)
         for path in [written, *written.rglob("*")]:

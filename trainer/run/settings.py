@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from losses.objective.weights import Weight
 from trainer.loop.programs import Programs
 from trainer.model.variables import by_path, read
+from trainer.persistence.workdir import changed_fields
 
 # of a run's own configuration, what says nothing of its course
 OF_THE_PLACE = ("model", "strategy", "replicas", "jit_compile")
@@ -84,6 +85,23 @@ def told(changes: Mapping[str, Mapping]) -> str:
         for what, of_names in changes.items()
         for name, (before, now) in of_names.items()
     )
+
+
+def rates_changed(starts: Sequence[Mapping], optimizer: Mapping) -> dict[str, float]:
+    """The learning rates that were given otherwise than at the first start, by dotted names.
+
+    Args:
+      starts: the lines of starts.jsonl.
+      optimizer: as it was given now, and as such a line notes it.
+
+    Example:
+      >>> rates_changed([{"optimizer": {"learning_rate": 0.1}}], {"learning_rate": 0.01})
+      {'optimizer.learning_rate': 0.01}
+    """
+    first = next((note["optimizer"] for note in starts if "optimizer" in note), optimizer)
+    changed = changed_fields({"optimizer": first}, {"optimizer": optimizer})
+    rates = {name: value for name, value in changed.items() if name.endswith("learning_rate")}
+    return {name: value for name, value in rates.items() if isinstance(value, float)}
 
 
 def told_changed(changed: Mapping, rates: Mapping[str, float]) -> str:
