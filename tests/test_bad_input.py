@@ -446,6 +446,17 @@ def uncompilable(x):
     return tf.strings.length(tf.strings.as_string(x))
 
 
+def lost():
+    raise tf.errors.UnavailableError(
+        None,
+        None,
+        "Graph execution error:\n\nDetected at node while/body/CollectiveReduceV2 defined at (most "
+        "recent call last):\n<stack traces unavailable>\nCollective ops is aborted by: "
+        "recvmsg:Connection reset by peer\nThe error could be from a previous operation. Restart "
+        "your program to reset.\n\t [[{{node while/body/CollectiveReduceV2}}]]",
+    )
+
+
 @pytest.mark.parametrize(
     ("function", "cause"),
     [
@@ -455,6 +466,7 @@ def uncompilable(x):
         (lambda: tf.function(lambda x: tf.gather(x, [7]))(tf.ones(3)), "indices[0] = 7 is not in "),
         (lambda: model()(tf.ones([2, 3])), "Input 0 with name 'None' of layer 'out' is incompatib"),
         (lambda: list(missing_file()), "no_such_file.csv; No such file or directory"),
+        (lambda: lost(), "Collective ops is aborted by: recvmsg:Connection reset by peer"),
         (lambda: int("x"), "invalid literal for int()"),
     ],
 )  # fmt: skip

@@ -14,6 +14,7 @@ from trainer.debugging.profile import Profile
 from trainer.distributed.engines import cluster_of, restart_of
 from trainer.distributed.hosts import LOST, PeerLost, peer_lost
 from trainer.distributed.strategies import describe_devices
+from trainer.errors import explain
 from trainer.fitting.callback_state import CallbackStates
 from trainer.fitting.callbacks import check_callbacks
 from trainer.fitting.course import Course
@@ -314,7 +315,7 @@ def _final(standing: Standing) -> dict:
 
 
 def _lost(error, checkpoints: Checkpoints | None, strategy) -> str:
-    cause = str(error).strip().splitlines()[0][:200]
+    cause = explain(error)[:200]
     newest = checkpoints.latest if checkpoints else None
     return (
         f"another host is gone ({type(error).__name__}: {cause}). {restart_of(strategy)} "
