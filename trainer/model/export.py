@@ -123,13 +123,15 @@ class Export:
         """
         (_check_archive if self.single else _check_folder)(self.path, target)
 
-    def write(self, written: Path) -> None:
-        """Writes it: a SavedModel folder that holds `model.keras` as well, or that file alone."""
+    def write(self, folder: Path) -> Path:
+        """Writes a SavedModel that holds `model.keras` as well, or that file alone; its path."""
         if self.single:
-            _save_marked(self.model, written, [])
-            return
+            _save_marked(self.model, folder / ARCHIVE, [])
+            return folder / ARCHIVE
+        written = folder / "export"
         self.model.export(str(written), format="tf_saved_model", verbose=False)
         _save_marked(self.model, written / ARCHIVE, _entries(written))
+        return written
 
     def warn(self, target: Path) -> None:
         """Says so where TensorFlow will not load it from there."""

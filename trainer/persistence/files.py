@@ -96,7 +96,7 @@ def replace_whole(target: Path, write: Callable, check: Callable) -> None:
 
     Args:
       target: what is replaced; it need not exist.
-      write: (path) -> None, writes there; the path is beside the target and does not exist.
+      write: (folder) -> path, writes into an empty folder beside the target.
       check: (target) -> None, raises where the target may not be replaced.
     Raises:
       OSError: refused; the earlier one stands, and nothing else is left.
@@ -108,8 +108,7 @@ def replace_whole(target: Path, write: Callable, check: Callable) -> None:
     with tempfile.TemporaryDirectory(
         prefix=UNFINISHED, dir=target.parent, ignore_cleanup_errors=True
     ) as beside:
-        written = Path(beside, f"new{target.suffix}")
-        write(written)
+        written = write(Path(beside))
         for path in [written, *written.rglob("*")]:
             flush_to_disk(path)
         check(target)  # once more: it took a while

@@ -135,6 +135,10 @@ def test_a_link_is_followed_and_stays(tmp_path):
     (tmp_path / "link").symlink_to("real")
     export_model(model(), tmp_path / "link")
     assert (tmp_path / "link").is_symlink() and served(tmp_path / "real") == 2.0
+    (tmp_path / "best.keras").symlink_to("blob")
+    for value in (1.0, 2.0):
+        export_model(model(value), tmp_path / "best.keras")
+    assert loaded(tmp_path / "best.keras") == 4.0 and (tmp_path / "blob").is_file()
     fill(tmp_path / "papers")
     (tmp_path / "other").symlink_to("papers")
     with pytest.raises(FileExistsError, match=r"other'\): other holds drafts, thesis.tex"):

@@ -57,6 +57,8 @@ class Crew:
             if self._answer(answer) is not None:
                 self.members.append(actor)
                 came = True
+        if answered and not came:
+            time.sleep(POLL_S)  # who asks anew at once may be given the same node
         return came
 
     def addresses(self) -> list[str]:
