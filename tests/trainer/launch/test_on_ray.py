@@ -56,6 +56,8 @@ class FakeRay(types.SimpleNamespace):
 
             def _place(self, arguments):
                 fake._places.acquire()
+                if not fake.open:
+                    return
                 self.object = kind(*arguments)
                 self.made.set()
 
