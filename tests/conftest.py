@@ -27,11 +27,11 @@ EVERY = {
     "tests/losses/catalog/test_segmentation.py": 2,
     "tests/losses/catalog/test_triplet.py": 3,
     "tests/losses/objective/test_compiled_properties.py": 3,
-    "tests/trainer/balancing/test_active_terms.py": 3,
+    "tests/trainer/balancing/test_active_terms.py": 4,
     "tests/trainer/data/test_augment.py": 2,
-    "tests/trainer/optimizers/test_copies.py": 3,
-    "tests/trainer/optimizers/test_fused.py": 3,
-    "tests/trainer/second_order/test_methods.py": 3,
+    "tests/trainer/optimizers/test_copies.py": 4,
+    "tests/trainer/optimizers/test_fused.py": 4,
+    "tests/trainer/second_order/test_methods.py": 4,
 }
 
 
