@@ -7,6 +7,7 @@ whole file is removed before TensorFlow sees it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -100,9 +101,10 @@ def _text(path: Path) -> str:
 def _clean(place: Path) -> None:
     """Removes what was not written to its end."""
     for path in place.iterdir():
-        old = time.time() - path.stat().st_mtime > ABANDONED
-        if (path.suffix == ".tmp" and old) or (path.suffix == ".pb" and not whole(path)):
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process starts here, or ends a file
+            old = time.time() - path.stat().st_mtime > ABANDONED
+            if (path.suffix == ".tmp" and old) or (path.suffix == ".pb" and not whole(path)):
+                path.unlink()
 
 
 def whole(path: Path) -> bool:

@@ -49,7 +49,7 @@ class Diagnostics:
           weights: float32 [T].
           step: int64 [], counted from 0.
           absent: float32 [T], 1 where the step has nothing of a term; None: something of each.
-          seldom: of a function the branch that calls it.
+          seldom: (function) -> what calls it in a branch that is seldom taken.
         """
 
         def measure():

@@ -12,6 +12,7 @@ import tensorflow as tf
 from losses.distributed.hosts import host_count
 from losses.errors import TermwiseError
 from trainer.data.dataset import DatasetSource
+from trainer.errors import cache_failure, explain
 from trainer.loop.traced_step import TracedStep
 from trainer.loop.train_loop import OpenLoop, TrainLoops
 from trainer.loop.window import LogWindow
@@ -221,8 +222,8 @@ class _Refused(Exception):
 
 
 def _told(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"XLA refused the step: {type(error).__name__}: {lines[0][:200]}"
+    cause = cache_failure(error) or f"{type(error).__name__}: {explain(error)}"
+    return f"XLA refused the step: {cause}"
 
 
 def _within(seconds: float, function) -> None:

@@ -177,7 +177,10 @@ class TrainPasses:
         return sum_by_path(self.program.placement.strategy, variables, rows)
 
     def seldom(self, function):
-        """A branch that is seldom taken; one that holds collectives has to be traced in place."""
+        """What calls a function in a branch that is seldom taken.
+
+        One that holds collectives has to be traced in place.
+        """
         placement = self.program.placement
         apart = placement.replicas == 1 and not placement.xla and not self._eager
         return called_apart(function) if apart else function

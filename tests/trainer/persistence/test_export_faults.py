@@ -38,9 +38,7 @@ def exported(_faulty_runs, tmp_path_factory):
     disk = {"DISK_ROOT": str(again / "run"), "DISK_LOG": str(log)}
     _faulty_runs.finish(exports=[(again, disk)])
     assert version_of(again / "run" / "model") == 2.0
-    return folder, Counter(
-        (op, point_of(path)) for op, path in read_log(log) if op in KINDS and "/model" not in path
-    )
+    return folder, Counter((op, point_of(path)) for op, path in read_log(log) if op in KINDS)
 
 
 def case_of(folder, exported, fault):
