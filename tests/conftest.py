@@ -14,26 +14,6 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("no clock")
 
-# of the cases of a test in these files `make test` runs every so manieth
-EVERY = {
-    "tests/losses/balancing/test_balancer.py": 3,
-    "tests/losses/balancing/test_exact_optima.py": 3,
-    "tests/losses/balancing/test_gramian_properties.py": 3,
-    "tests/losses/balancing/test_torchjd_records.py": 2,
-    "tests/losses/balancing/test_values_and_norms.py": 2,
-    "tests/losses/catalog/test_contrastive.py": 2,
-    "tests/losses/catalog/test_iou.py": 2,
-    "tests/losses/catalog/test_robust.py": 2,
-    "tests/losses/catalog/test_segmentation.py": 2,
-    "tests/losses/catalog/test_triplet.py": 3,
-    "tests/losses/objective/test_compiled_properties.py": 3,
-    "tests/trainer/balancing/test_active_terms.py": 4,
-    "tests/trainer/data/test_augment.py": 2,
-    "tests/trainer/optimizers/test_copies.py": 4,
-    "tests/trainer/optimizers/test_fused.py": 4,
-    "tests/trainer/second_order/test_methods.py": 4,
-}
-
 
 def pytest_configure(config):
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
@@ -48,14 +28,17 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Of many cases that are alike leaves the others to the very slow tests."""
-    cases: dict = {}
+    """Leaves to the very slow tests what `one_in` says: of n cases that are alike all but one."""
+    seen: dict = {}
     for item in items:
-        every = EVERY.get(item.path.relative_to(item.config.rootpath).as_posix())
-        if every and hasattr(item, "callspec"):
-            place = cases[item.originalname] = cases.get(item.originalname, -1) + 1
-            if place % every:
-                item.add_marker(pytest.mark.very_slow)
+        mark = item.get_closest_marker("one_in")
+        if mark is None or not hasattr(item, "callspec"):
+            continue
+        argument = mark.kwargs.get("of")
+        case = item.callspec.id if argument is None else id(item.callspec.params[argument])
+        places = seen.setdefault((item.path, item.originalname), {})
+        if places.setdefault(case, len(places)) % mark.args[0]:
+            item.add_marker(pytest.mark.very_slow)
 
 
 def read_untuned():

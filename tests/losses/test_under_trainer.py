@@ -14,7 +14,6 @@ import tensorflow as tf
 
 import losses
 from losses import schedules
-from tests.thinned import thinned
 from trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -329,10 +328,10 @@ def compare(case, found, expected, rel):
 
 
 RUNS = {**LOSSES, **{term: term for term in TERMS}, **dict.fromkeys(WEIGHTS, "weights")}
-every = pytest.mark.parametrize("case", thinned(RUNS, 3))
 
 
-@every
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("case", RUNS)
 def test_it_trains(case):
     rows, trained = train(RUNS[case])
     for row in rows:
@@ -346,13 +345,15 @@ def test_it_trains(case):
         assert np.any(trained[f"{case}/kernel"] != np.asarray(before[f"{case}/kernel"].value))
 
 
-@pytest.mark.parametrize("case", thinned(RUNS, 30))
+@pytest.mark.one_in(30)
+@pytest.mark.parametrize("case", RUNS)
 def test_the_compiler_gives_the_same_ledger(case):
     rel = 1e-4 if case == "VirtualAdversarial" else 1e-5  # see its own tests
     compare(case, train(RUNS[case], jit_compile=True), train(RUNS[case]), rel)
 
 
-@pytest.mark.parametrize("case", thinned([case for case in RUNS if case != "NPairs"], 12))
+@pytest.mark.one_in(12)
+@pytest.mark.parametrize("case", [case for case in RUNS if case != "NPairs"])
 def test_two_replicas_give_the_ledger_and_weights_of_one(case, two_replicas):
     found, expected = train(RUNS[case], two_replicas), train(RUNS[case])
     compare(case, found, expected, 2e-4 if case == "VirtualAdversarial" else 1e-6)
@@ -376,9 +377,8 @@ def compile_and_fit(family):
     return model.fit(x, y, BATCH, 2, sample_weight=weight, verbose=0, shuffle=False).history
 
 
-@pytest.mark.parametrize(
-    "case", thinned([case for case in LOSSES if case != "WeightedMSE_label"], 4)
-)
+@pytest.mark.one_in(4)
+@pytest.mark.parametrize("case", [case for case in LOSSES if case != "WeightedMSE_label"])
 def test_model_compile_trains_it_from_the_same_value(case):
     history, row = compile_and_fit(LOSSES[case]), train(LOSSES[case])[0][0]
     first, second = history[f"{case}_loss" if len(FAMILIES[LOSSES[case]]) > 1 else "loss"]

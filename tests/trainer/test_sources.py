@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 import losses
-from tests.thinned import very_slow
 from trainer import Nonfinite, Sources, Trainer
 
 RNG = np.random.default_rng(0)
@@ -321,7 +320,12 @@ def rated(source, settings, steps=12, **fit):
 
 
 @pytest.mark.parametrize(
-    ("source", "settings"), [(data, {}), very_slow(data, {"jit_compile": True}), (pipelines, {})]
+    ("source", "settings"),
+    [
+        (data, {}),
+        pytest.param(data, {"jit_compile": True}, marks=pytest.mark.very_slow),
+        (pipelines, {}),
+    ],
 )
 def test_a_source_drawn_at_some_steps_counts_at_these_alone(source, settings):
     trainer, history = rated(source, settings)

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from losses import balancing
 
+pytestmark = pytest.mark.one_in(3)
+
 KINDS = [
     kind
     for kind in (getattr(balancing, name) for name in balancing.__all__)

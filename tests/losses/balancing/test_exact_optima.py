@@ -18,6 +18,8 @@ from losses.balancing.mgda import MGDA
 from losses.balancing.nash_mtl import NashMTL
 from losses.balancing.upgrad import DualProjection, UPGrad
 
+pytestmark = pytest.mark.one_in(3)
+
 EXACT = 1e-6  # asked for is 1e-3
 
 

@@ -15,7 +15,8 @@ from losses.balancing.mgda import MGDA
 from losses.balancing.nash_mtl import NashMTL
 from losses.balancing.pcgrad import PCGrad
 from losses.balancing.upgrad import DualProjection, UPGrad
-from tests.thinned import thinned
+
+pytestmark = pytest.mark.one_in(3)
 
 # One object for each: its traces are shared by the examples of the property tests.
 DETERMINISTIC = {
@@ -142,7 +143,8 @@ def test_without_conflict_the_surgeons_give_the_sum(name):
     np.testing.assert_allclose(weights_of(name, jacobian), np.ones(3), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", thinned(ALL, 3))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("name", ALL)
 def test_xla_and_a_plain_graph_give_the_weights_of_eager_code(name):
     jacobian = np.random.RandomState(3).randn(3, 5)
     jacobian[2] = jacobian[0] - jacobian[1]  # dependent: pseudo-inverses are used

@@ -30,6 +30,8 @@ from losses.balancing.nash_mtl import NashMTL
 from losses.balancing.pcgrad import PCGrad
 from losses.balancing.upgrad import DualProjection, UPGrad
 
+pytestmark = pytest.mark.one_in(2)
+
 JACOBIANS = {
     "conflict": [[1.0, 0.0, 2.0], [-2.0, 1.0, 0.5]],
     "three": [[1.0, -2.0, 0.5, 1.0], [-1.0, 1.0, 1.0, 0.0], [0.0, 2.0, -1.5, 1.0]],

@@ -21,6 +21,8 @@ from losses.balancing.softadapt import SoftAdapt
 from losses.balancing.stch import STCH
 from losses.balancing.uncertainty import IMTLL, Uncertainty
 
+pytestmark = pytest.mark.one_in(2)
+
 BALANCERS = [
     Fixed(),
     RandomWeights(),

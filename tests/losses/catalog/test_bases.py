@@ -13,7 +13,6 @@ from losses.catalog.bases import weight_of_examples
 from losses.distributed.gather import own_examples
 from losses.objective.compiled import compiled_ratios, name_losses
 from losses.objective.layout import Layout
-from tests.thinned import thinned
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(7, 5)).astype("float32")
@@ -130,7 +129,8 @@ def on_two(strategy, case, parts, alive=None):
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("case", thinned(CASES, 2))
+@pytest.mark.one_in(2, of="case")
+@pytest.mark.parametrize("case", CASES)
 def test_two_replicas_give_the_gradient_of_one(two_replicas, case, weighted):
     y, weight = CASES[case][1], WEIGHT if weighted else None
     expected, expected_gradient = on_one(case, X, y, weight)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from losses import Dice, Ratio, Tversky
 
+pytestmark = pytest.mark.one_in(2)
+
 AXES = [None, 0, -1, (1, 2), (0, 1, 2), (1, 2, 3), (0, 1, 2, 3)]
 KINDS = {
     "Dice": (Dice, keras.losses.Dice, {}),

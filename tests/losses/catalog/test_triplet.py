@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from losses import Triplet, TripletMargin
 
+pytestmark = pytest.mark.one_in(3)
+
 DISTANCES = ("L2", "squared-L2", "angular")
 LABELS = np.array([0, 0, 1, 1, 2, 2])
 every_distance = pytest.mark.parametrize("distance", DISTANCES)

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 import losses
 from losses.objective.compiled import compiled_ratios, name_losses
 
+pytestmark = pytest.mark.one_in(3)
+
 
 def regression(rng, n):
     return rng.normal(size=(n, 3)), rng.normal(size=(n, 3))

@@ -14,6 +14,8 @@ from trainer.balancing.active_terms import Part, for_active, term_axes
 from trainer.balancing.balanced_terms import BalancedTerms
 from trainer.balancing.direction import balanced_direction
 
+pytestmark = pytest.mark.one_in(4)
+
 BALANCERS = [
     kind
     for _, kind in inspect.getmembers(balancing, inspect.isclass)

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 import losses
 from losses import balancing
-from tests.thinned import thinned
 from trainer import Sources, Trainer
 
 RNG = np.random.default_rng(0)
@@ -53,7 +52,8 @@ def largest_difference(one, other):
     return max(float(np.abs(one[path] - other[path]).max()) for path in one)
 
 
-@pytest.mark.parametrize("name", thinned([*ALL, "NTK"], 2))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("name", [*ALL, "NTK"])
 def test_every_balancer_trains_and_its_ledger_adds_up(name):
     trainer, rows, _ = train(getattr(balancing, name)(), steps=3)
     for row in rows:
@@ -79,7 +79,8 @@ TWO = [
 ]
 
 
-@pytest.mark.parametrize("make", thinned(TWO, 2), ids=lambda make: repr(make()))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("make", TWO, ids=lambda make: repr(make()))
 def test_two_replicas_balance_as_one(make, two_replicas):
     _, rows, one = train(make())
     _, other_rows, two = train(make(), two_replicas)
@@ -89,7 +90,8 @@ def test_two_replicas_balance_as_one(make, two_replicas):
             assert mine[key] == pytest.approx(theirs[key], rel=1e-5), key
 
 
-@pytest.mark.parametrize("make", thinned([TWO[0], *TWO[-2:]], 3), ids=lambda make: repr(make()))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("make", [TWO[0], *TWO[-2:]], ids=lambda make: repr(make()))
 def test_a_balanced_step_compiles(make):
     _, _, one = train(make())
     _, _, compiled = train(make(), jit_compile=True)
@@ -173,9 +175,8 @@ def test_a_loss_scale_changes_nothing():
     assert largest_difference(plain, found) < 1e-6
 
 
-@pytest.mark.parametrize(
-    "make", thinned([balancing.GradVac, balancing.FAMO, balancing.Uncertainty], 3)
-)
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("make", [balancing.GradVac, balancing.FAMO, balancing.Uncertainty])
 def test_the_state_is_saved(make, tmp_path):
     whole = train(make(), steps=6)
     train(make(), steps=3, workdir=tmp_path / "run")

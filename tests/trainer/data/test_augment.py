@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from trainer import Trainer
 from trainer.data.augment import Augment, augmented, example_seeds
 
+pytestmark = pytest.mark.one_in(2)
+
 MOST = 2**31
 
 

@@ -6,11 +6,11 @@ import tensorflow as tf
 
 import losses
 from benchmarks.replica_cases import CASES, differences, regularized, sgd, train, vectors
-from tests.thinned import thinned
 from trainer import Trainer
 
 
-@pytest.mark.parametrize("name", thinned(CASES, 3))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("name", CASES)
 def test_two_replicas_give_the_weights_of_one(name, two_replicas):
     ledger, weights = differences(
         train(CASES[name], "one_device"), train(CASES[name], two_replicas)
@@ -91,7 +91,8 @@ def test_an_export_from_two_replicas_is_the_model_alone(two_replicas, tmp_path):
 COMPILED = ["mean", "a mask", "a batch-level root", "an inf on one replica", "accumulation"]
 
 
-@pytest.mark.parametrize("name", thinned(COMPILED, 3))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("name", COMPILED)
 def test_two_compiled_replicas_give_the_weights_of_one(name, two_replicas):
     one = train(CASES[name], "one_device")
     two = train(CASES[name], two_replicas, jit_compile=True)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.thinned import thinned
 from trainer import Trainer
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
@@ -55,7 +54,8 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("accumulated", [None, 2], ids=["", "accumulated"])
-@pytest.mark.parametrize("kind", thinned(GIVEN, 2))
+@pytest.mark.one_in(2, of="kind")
+@pytest.mark.parametrize("kind", GIVEN)
 def test_several_fits_are_one_fit_bit_for_bit(kind, accumulated):
     if accumulated and "anew" in kind:
         pytest.skip("as without accumulation")

@@ -9,6 +9,8 @@ from trainer.optimizers.attributes import built_for
 from trainer.optimizers.copies import copy_optimizer, made_in_scope
 from trainer.optimizers.trained_state import carry_state, check_built_for
 
+pytestmark = pytest.mark.one_in(4)
+
 optimizers = keras.optimizers
 GRADIENTS = np.random.default_rng(1).normal(size=(8, 2, 3)).astype("float32")
 

@@ -7,9 +7,10 @@ import tensorflow as tf
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.thinned import thinned
 from trainer import Trainer
 from trainer.optimizers.fused import fuse
+
+pytestmark = pytest.mark.one_in(4)
 
 optimizers = keras.optimizers
 SHAPES = [(3, 4), (5,), (1,), ()]
@@ -158,7 +159,8 @@ def test_float64_variables_keep_their_precision():
     assert_same(mine, theirs, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", thinned(CLASSES, 4))
+@pytest.mark.one_in(4)
+@pytest.mark.parametrize("name", CLASSES)
 def test_xla_compiles_each_kernel_to_the_same_weights(name):
     mine = trained(CLASSES[name](), True, jit_compile=True)
     # XLA contracts products and sums; Adadelta's first steps divide by sqrt(epsilon)

@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 import losses
-from tests.thinned import thinned
 from trainer import Trainer
 
 optimizers = keras.optimizers
@@ -104,7 +103,8 @@ PAIRS = [("an argument", way) for way in WAYS]
 PAIRS += [(kind, way) for kind in KINDS for way in WAYS if way.startswith(("two", "one object"))]
 
 
-@pytest.mark.parametrize(("kind", "way"), thinned(sorted(set(PAIRS)), 2))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize(("kind", "way"), sorted(set(PAIRS)))
 def test_an_optimizer_trains_as_under_keras_however_it_is_used(kind, way, two_replicas):
     trainer = Trainer(model, optimizer=KINDS[kind](), **WAYS[way](two_replicas))
     assert_close(fitted(trainer), by_keras(KINDS[kind]))
@@ -233,7 +233,8 @@ def averaged(trainer):
         return trainer.model.get_weights()
 
 
-@pytest.mark.parametrize("name", thinned(TRAINED, 3))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_compiled_models_optimizer_goes_on_as_in_a_further_fit(name, tmp_path):
     net, expected = trained(TRAINED[name], tmp_path)
     iterations, slots = int(net.optimizer.iterations), len(net.optimizer.variables)
@@ -244,7 +245,8 @@ def test_a_compiled_models_optimizer_goes_on_as_in_a_further_fit(name, tmp_path)
     assert (int(net.optimizer.iterations), len(net.optimizer.variables)) == (iterations, slots)
 
 
-@pytest.mark.parametrize("name", thinned(TRAINED, 2))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_loaded_models_optimizer_goes_on_as_in_a_further_fit(name, tmp_path):
     net, expected = trained(TRAINED[name], tmp_path)
     assert_close(averaged(Trainer.from_compiled(again(net, tmp_path))), expected)

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 
-from tests.thinned import thinned
 from trainer import Trainer
 from trainer.persistence.metrics_file import find_damage, size_of
 
@@ -34,7 +33,8 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("case", thinned(DAMAGES, 3))
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("case", DAMAGES)
 def test_a_run_that_goes_on_tells_what_became_of_its_rows(case, workdir, capsys):
     assert train(workdir, 12) == [2, 4, 6, 8, 10, 12]
     damage, words = DAMAGES[case]

@@ -12,6 +12,8 @@ from trainer import BFGS, LBFGS, GaussNewton
 from trainer.second_order.line_search import Wolfe, search
 from trainer.second_order.method import Function, LeastSquares, Point
 
+pytestmark = pytest.mark.one_in(4)
+
 DESCENTS = {
     "lbfgs": LBFGS(),
     "lbfgs of 3 pairs": LBFGS(pairs=3),

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.thinned import thinned
 from trainer import Trainer
 
 STEPS = 12
@@ -257,7 +256,8 @@ class LossOfEachStep(keras.callbacks.Callback):
 
 # both say that nothing reaches output b
 @pytest.mark.filterwarnings("ignore:Gradients do not exist", "ignore:No term reaches")
-@pytest.mark.parametrize("name", thinned(CASES, 2))
+@pytest.mark.one_in(2)
+@pytest.mark.parametrize("name", CASES)
 def test_training_equals_model_fit(name):
     case = CASES[name]
     build, data = case.get("model", dense_model), case.get("data", plain)()
