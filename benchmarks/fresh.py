@@ -48,15 +48,18 @@ def memory(rounds: int) -> dict:
 
 def growth(rounds: int) -> dict:
     """Megabytes in use after so many steps of a tiny model, against those at the first mark."""
-    output = _run(_child("growth", DEFAULT))
-    sizes = [float(word) for word in output.split()]
+    outputs = [_run(_child("growth", DEFAULT)) for _ in range(rounds)]
+    sizes = [[float(word) for word in output.split()] for output in outputs]
     labels = [f"after {steps} steps" for steps in GROWTH_AT]
     return {
         "title": "memory of one process that goes on training a tiny model",
         "unit": "MB",
         "lower_is_better": True,
         "references": {label: labels[0] for label in labels[1:]},
-        "contestants": {a: {"rates": [b]} for a, b in zip(labels, sizes, strict=True)},
+        "contestants": {
+            label: {"rates": list(column)}
+            for label, column in zip(labels, zip(*sizes, strict=True), strict=True)
+        },
     }
 
 

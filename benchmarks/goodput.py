@@ -4,7 +4,8 @@ Two local workers train under `trainer.launch`, and one of them, each in its tur
 SIGKILL every so many seconds. What counts is the time of the windows whose rows stand in
 metrics.jsonl at the end: rows of steps that were lost are cut when the run goes on. The rest of
 the time is told by what the workers said when: until the others had ended, until TensorFlow was
-imported, until all had met, until the first new step, and steps done once more.
+imported, until all had met, until the first new step, and steps done once more. The time from the
+first step of a life to the first step of the next one is a round, with what its kill cost.
 
   python -m benchmarks.goodput --minutes=10 --every=60 --checkpoint_every=auto --launch=--standby
 """
@@ -12,10 +13,12 @@ imported, until all had met, until the first new step, and steps done once more.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import queue
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +26,10 @@ import threading
 import time
 from pathlib import Path
 
+from benchmarks.machine import users_environment
+
 FOREVER = 10**9  # steps
+LOG_EVERY = 20  # steps
 LAUNCH = ("--workers=2", "--max_restarts=1000")
 # what a worker has come to, in this order in each life, and what the time up to there is called
 MARKS = {
@@ -34,6 +40,7 @@ MARKS = {
     "built": "model and tracing",
     "stepped": "restoring, the loop's trace and its first call",
 }
+REST = "steps done once more, checkpoints, the rest"
 
 
 def train(workdir: str, checkpoint_every: int | str, units: int) -> None:
@@ -68,7 +75,7 @@ def train(workdir: str, checkpoint_every: int | str, units: int) -> None:
     data = x, (x[:, :10].argmax(1)).astype("int32")
     trainer.build(data, batch_size=128)
     say("built")
-    cadence = {"log_every": 20, "checkpoint_every": checkpoint_every, "steps_per_loop": 40}
+    cadence = {"log_every": LOG_EVERY, "checkpoint_every": checkpoint_every, "steps_per_loop": 40}
     trainer.fit(
         data, batch_size=128, steps=FOREVER, callbacks=[Stepped()], verbose=False, **cadence
     )
@@ -90,7 +97,7 @@ class Killed:
         self.process = subprocess.Popen(
             command,
             cwd=Path(__file__).resolve().parents[1],
-            env=_environment(),
+            env=users_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -139,14 +146,6 @@ class Killed:
         self._log.close()
 
 
-def _environment() -> dict[str, str]:
-    """Of the workers: without GPUs, and with byte code that is kept, as users have it."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    if environment.pop("PYTHONDONTWRITEBYTECODE", None):
-        environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir(), "goodput-bytecode"))
-    return environment
-
-
 def _kill(process: int) -> None:
     try:
         os.kill(process, signal.SIGKILL)
@@ -154,28 +153,82 @@ def _kill(process: int) -> None:
         print(f"process {process} had ended before it was to be killed")
 
 
-def lost_by_cause(marks: list[tuple[float, str]]) -> dict[str, list[float]]:
-    """cause -> the seconds that each kill cost by it, of the lives that came to their first step.
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """The time from the first step of a life to the first step of the next one.
+
+    Attributes:
+      began, ended: times.
+      lost: cause, of `MARKS` -> seconds between the kill and the end.
+    """
+
+    began: float
+    ended: float
+    lost: dict[str, float]
+
+
+def rounds(marks: list[tuple[float, str]]) -> list[Round]:
+    """The rounds of a run; a life that was killed before its first step has none of its own.
 
     Args:
       marks: (time, word of MARKS), in order of time.
     """
-    found: dict[str, list[float]] = {cause: [] for cause in list(MARKS.values())[1:]}
-    before: float | None = None
+    found: list[Round] = []
+    began: float | None = None
+    before: float | None = None  # the mark before, of what a kill made necessary
+    lost: dict[str, float] = {}
     for now, word in marks:
-        if word == "killed":
+        if word == "stepped" and began is None:
+            began = now
+        elif began is None or word not in MARKS:
+            continue
+        elif word == "killed":
             before = now
-        elif before is not None and word in MARKS:
-            found[MARKS[word]].append(now - before)
-            before = None if word == "stepped" else now
+        elif before is not None:
+            lost[MARKS[word]] = lost.get(MARKS[word], 0.0) + now - before
+            before = now
+            if word == "stepped":
+                found.append(Round(began, now, lost))
+                began, before, lost = now, None, {}
     return found
 
 
-def rows_that_count(workdir: Path, began: float, ended: float) -> list[dict]:
-    """The rows that stand, of windows that ended between two times of day."""
+def rows_that_stand(workdir: Path, offset: float) -> list[dict]:
+    """The rows of training in metrics.jsonl, with "time" less an offset."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines if line.endswith("}")]
-    return [row for row in rows if began <= row["time"] <= ended]
+    return [{**row, "time": row["time"] - offset} for row in rows if row["split"] == "train"]
+
+
+def share_that_counts(rows: list[dict], began: float, ended: float) -> float:
+    """The share of the time between two times that is of windows of training which ended in it."""
+    inside = [row for row in rows if began < row["time"] <= ended]
+    return sum(LOG_EVERY / row["steps_per_second"] for row in inside) / (ended - began)
+
+
+def told(marks: list[tuple[float, str]], rows: list[dict], began: float, ended: float) -> dict:
+    """What a run came to between two times.
+
+    Args:
+      marks: (time, word of MARKS), in order of time.
+      rows: that stand, with their "time".
+    Returns:
+      "goodput": of the whole time; "steps" that count; and of each round "shares" that count, and
+      "lost": cause -> seconds.
+    """
+    shares, lost = [], []
+    for one in rounds(marks):
+        share = share_that_counts(rows, one.began, one.ended)
+        rest = (one.ended - one.began) * (1 - share) - sum(one.lost.values())
+        shares.append(share)
+        lost.append({**one.lost, REST: rest})
+    steps = [row["step"] for row in rows if began < row["time"] <= ended]
+    return {
+        "goodput": share_that_counts(rows, began, ended),
+        "steps": steps[-1] - steps[0] if steps else 0,
+        "shares": shares,
+        "lost": lost,
+    }
 
 
 def measure(options: argparse.Namespace) -> dict:
@@ -190,21 +243,12 @@ def measure(options: argparse.Namespace) -> dict:
         try:
             run.run(options.minutes * 60, options.every)
             # what a further kill at the end would lose does not count
-            rows = rows_that_count(workdir, run.began + offset, run.ended + offset)
+            rows = rows_that_stand(workdir, offset)
         finally:
             run.close()
             if options.log:
                 Path(options.log).write_text((Path(folder) / "log").read_text())
-    seconds = run.ended - run.began
-    counted = [20 / row["steps_per_second"] for row in rows if row["split"] == "train"]
-    lost = {cause: sum(times) / run.kills for cause, times in lost_by_cause(run.marks).items()}
-    again = (seconds - sum(counted)) / run.kills - sum(lost.values())
-    return {
-        "kills": run.kills,
-        "goodput": sum(counted) / seconds,
-        "steps": rows[-1]["step"] - rows[0]["step"] if rows else 0,
-        "lost_s_per_kill": {**lost, "steps done once more, checkpoints, the rest": again},
-    }
+    return {"kills": run.kills, **told(run.marks, rows, run.began, run.ended)}
 
 
 def main() -> None:
@@ -223,9 +267,18 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the workers are ended then too
     found = measure(options)
-    print(f"goodput {found['goodput']:.1%}, {found['kills']} kills, {found['steps']} steps")
-    for cause, seconds in found["lost_s_per_kill"].items():
-        print(f"{seconds:7.1f} s a kill: {cause}")
+    kills, shares = found["kills"], found["shares"]
+    print(f"goodput {found['goodput']:.1%}, {kills} kills, {found['steps']} steps")
+    if not shares:
+        return
+    each = " ".join(f"{share:.1%}" for share in shares)
+    print(
+        f"of a round {max(shares):.1%} ({statistics.median(shares):.1%}), best (median) of {each}"
+    )
+    for cause in [*list(MARKS.values())[1:], REST]:
+        seconds = [causes.get(cause, 0.0) for causes in found["lost"]]
+        least, median = min(seconds), statistics.median(seconds)
+        print(f"{least:7.1f} ({median:.1f}) s a kill, at most {max(seconds):.1f}: {cause}")
 
 
 if __name__ == "__main__":

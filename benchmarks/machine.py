@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import tempfile
 from pathlib import Path
 
 from benchmarks.in_jax.contestant import installed_at
@@ -32,6 +33,14 @@ def describe_machine() -> dict[str, str]:
     found.update({name: versions.get(name, "not installed") for name in ("jax", "optax")})
     found["revision"] = _revision()
     return found
+
+
+def users_environment() -> dict[str, str]:
+    """Of a process whose start is timed: without GPUs; byte code is kept, as users have it."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+        environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir(), "termwise-bytecode"))
+    return environment
 
 
 def _line(file: str, start: str) -> str | None:
