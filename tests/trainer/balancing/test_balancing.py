@@ -52,7 +52,7 @@ def largest_difference(one, other):
     return max(float(np.abs(one[path] - other[path]).max()) for path in one)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", [*ALL, "NTK"])
 def test_every_balancer_trains_and_its_ledger_adds_up(name):
     trainer, rows, _ = train(getattr(balancing, name)(), steps=3)
@@ -79,7 +79,7 @@ TWO = [
 ]
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("make", TWO, ids=lambda make: repr(make()))
 def test_two_replicas_balance_as_one(make, two_replicas):
     _, rows, one = train(make())

@@ -9,7 +9,7 @@ from benchmarks.replica_cases import CASES, differences, regularized, sgd, train
 from trainer import Trainer
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", CASES)
 def test_two_replicas_give_the_weights_of_one(name, two_replicas):
     ledger, weights = differences(

@@ -156,6 +156,7 @@ def run_of(name, **arguments):
     return trainer, graphs
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", CASES)
 def test_the_loop_stays_on_its_device_and_asks_nothing_of_the_host(name):
     with tf.device(ACCELERATOR):

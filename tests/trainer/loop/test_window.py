@@ -101,6 +101,7 @@ def test_a_metric_that_only_the_host_can_read_is_read_by_the_host():
     assert [row["metrics/slow"] for row in found] == [3.5, 3.5, 1.5]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("examples", [24, 22])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_many_compiled_steps_are_the_steps_of_the_plain_loop(examples, shuffle):

@@ -103,7 +103,7 @@ PAIRS = [("an argument", way) for way in WAYS]
 PAIRS += [(kind, way) for kind in KINDS for way in WAYS if way.startswith(("two", "one object"))]
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("kind", "way"), sorted(set(PAIRS)))
 def test_an_optimizer_trains_as_under_keras_however_it_is_used(kind, way, two_replicas):
     trainer = Trainer(model, optimizer=KINDS[kind](), **WAYS[way](two_replicas))

@@ -61,6 +61,7 @@ def conflicting(terms, width, seed=0):
     return random.randn(terms, width) * 10.0 ** random.uniform(-3, 3, (terms, 1))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("jit", [None, True])
 @pytest.mark.parametrize("terms", [13, 32])
 @pytest.mark.parametrize("kind", [UPGrad, DualProjection])
