@@ -47,8 +47,12 @@ class Namespaces:
             raise
         return self
 
+    def _cable(self, index):
+        """The device on the bridge that leads to a host."""
+        return f"{self._bridge}c{index}"
+
     def _add(self, index, name):
-        cable = f"{self._bridge}c{index}"
+        cable = self._cable(index)
         _ip("netns", "add", name)
         _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", name)
         _ip("link", "set", cable, "master", self._bridge, "up")
@@ -65,7 +69,9 @@ class Namespaces:
         return ["ip", "netns", "exec", self._names[index], *command]
 
     def __exit__(self, *_):
-        for name in self._names:
+        for index, name in enumerate(self._names):
+            # with a namespace alone it would go some time later, and its name be taken until then
+            subprocess.run(["ip", "link", "delete", self._cable(index)], capture_output=True)
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
             shutil.rmtree(Path("/etc/netns") / name, ignore_errors=True)
         subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True)
