@@ -12,10 +12,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.fresh import FRESH
-from benchmarks.machine import describe_machine
+from benchmarks.machine import QUIET, describe_machine
 from benchmarks.report import FILES, table, write
 from benchmarks.suite import SUITE
-from benchmarks.worker import QUIET
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NAMES = (*SUITE, *FRESH)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from benchmarks.in_jax.contestant import installed_at
 
+# of processes that measure: no GPUs, and no lines of TensorFlow's
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 PACKAGES = ("tensorflow", "keras", "numpy", "tf-models-official")
 
 
@@ -37,7 +39,7 @@ def describe_machine() -> dict[str, str]:
 
 def users_environment() -> dict[str, str]:
     """Of a process whose start is timed: without GPUs; byte code is kept, as users have it."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment = {**os.environ, **QUIET}
     if environment.pop("PYTHONDONTWRITEBYTECODE", None):
         environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir(), "termwise-bytecode"))
     return environment

@@ -161,8 +161,6 @@ def main(parts: list[str], rounds: int) -> None:
             found.setdefault(label, []).append(seconds)
     for label, each in found.items():
         figures = {name: [seconds[name] for seconds in each] for name in each[0]}
-        if "MB" not in figures:
-            figures["together"] = [sum(seconds.values()) for seconds in each]
         told = [f"{name} {_best_and_median(values)}" for name, values in figures.items()]
         print(f"{label}: {', '.join(told)}", flush=True)
 
@@ -174,12 +172,15 @@ def _best_and_median(values: list[float]) -> str:
 def _in_process(what: str, first: str, second: str) -> None:
     out = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a run prints is dropped
-    if what == "stages":
-        found = stages(first, bool(int(second)))
-    elif what == "cached":
+    if what == "cached":
         found = cached(first, second)
     else:
-        found = traced(int(first), int(second))
+        each = (
+            stages(first, bool(int(second)))
+            if what == "stages"
+            else traced(int(first), int(second))
+        )
+        found = {**each, "together": sum(each.values())}
     os.write(out, (json.dumps(found) + "\n").encode())
 
 

@@ -9,10 +9,9 @@ import json
 import os
 import sys
 
+from benchmarks.machine import QUIET
 from benchmarks.rounds import measure
 from benchmarks.suite import SUITE, Benchmark
-
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def run(benchmark: Benchmark, rounds: int, seconds: float) -> dict:

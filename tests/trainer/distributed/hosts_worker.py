@@ -26,7 +26,8 @@ CollectiveAllReduceExtended._initialize_local_devices = lambda self, resolver, w
     "CPU",
 )
 
-from benchmarks.replica_cases import CASES, SIZES, regularized, train, vectors  # noqa: E402
+from benchmarks.replica_cases import CASES, SIZES, train, vectors  # noqa: E402
+from benchmarks.replica_models import regularized  # noqa: E402
 from trainer import Trainer, resolve_strategy  # noqa: E402
 
 strategy = resolve_strategy("multi_worker")

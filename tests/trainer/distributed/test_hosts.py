@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.replica_cases import CASES, differences, regularized, train, vectors
+from benchmarks.replica_cases import CASES, differences, train, vectors
+from benchmarks.replica_models import regularized
 from trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 import losses
-from benchmarks.replica_cases import CASES, differences, regularized, sgd, train, vectors
+from benchmarks.replica_cases import CASES, differences, sgd, train, vectors
+from benchmarks.replica_models import regularized
 from trainer import Trainer
 
 
